@@ -1,0 +1,175 @@
+"""The configuration of a network and of how it tracks; every size is derived here, once.
+
+A model file carries its configuration as JSON, so a tracker opened from a file needs nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from fartrack.errors import InputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """FARTrack's network (sections 1 to 4 of the paper). The defaults are ours; `RELEASE` are the authors' quirks.
+
+    Lengths are in pixels, factors are multiples of the target's size ``sqrt(w * h)``.
+    """
+
+    name: str = "pico"
+    depth: int = 6
+    """Encoder layers: 15 is tiny, 10 nano, 6 pico. All are prefixes of one network."""
+    width: int = 192
+    heads: int = 3
+    mlp_ratio: int = 4
+    patch: int = 16
+
+    templates: int = 5
+    """Templates seen at once: the first frame, the previous frame and samples of what lies between."""
+    template_size: int = 112
+    template_factor: float = 2.0
+    search_size: int = 224
+    search_factor: float = 4.0
+    trajectory: int = 0
+    """Past boxes fed as coordinate tokens; 0 switches them off."""
+
+    bins: int = 300
+    """Words per unit of the search crop's side."""
+    low: float = -0.5
+    high: float = 1.5
+    """The coordinate range that the words cover, in units of the search crop."""
+
+    keep: float = 0.75
+    """Share of a template's tokens that stays after its saliency is known; 1 switches pruning off."""
+    attention: Literal["joint", "oneway"] = "joint"
+    """`oneway`: template tokens attend only to their own template."""
+    saliency: Literal["centre-and-commands", "centre-token"] = "centre-and-commands"
+    """Whose attention makes a template token salient: the centre 3 x 3 search tokens and the commands, or one token."""
+    memory: Literal["linear", "exponential"] = "linear"
+    """How the middle templates are sampled from the history."""
+    decoding: Literal["paper", "release"] = "paper"
+    """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``."""
+    block_eps: float = 1e-6
+    final_eps: float = 1e-6
+    margin: float = 10.0
+    """Pixels of a box that stay inside the frame."""
+
+    score_bias: float = 5.5
+    score_slope: float = -1.5
+    """The score is ``sigmoid(score_bias + score_slope * entropy)``, entropy in nats, mean of the four coordinates."""
+    lost_below: float = 0.25
+    """`update` says "not found" under this score."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            (self.depth < 1, "depth must be at least 1"),
+            (self.width % self.heads != 0, "width must be a multiple of heads"),
+            (self.templates < 1, "templates must be at least 1"),
+            (self.template_size % self.patch != 0, "template_size must be a multiple of patch"),
+            (self.search_size % self.patch != 0, "search_size must be a multiple of patch"),
+            (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
+            (self.trajectory < 0, "trajectory must not be negative"),
+        ]
+        for wrong, message in problems:
+            if wrong:
+                raise InputError(f"model config {self.name!r}: {message}")
+
+    @cached_property
+    def template_grid(self) -> int:
+        """Tokens along one side of a template."""
+        return self.template_size // self.patch
+
+    @cached_property
+    def search_grid(self) -> int:
+        """Tokens along one side of the search crop."""
+        return self.search_size // self.patch
+
+    @cached_property
+    def template_tokens(self) -> int:
+        """Tokens of one whole template."""
+        return self.template_grid**2
+
+    @cached_property
+    def kept_tokens(self) -> int:
+        """Tokens of one template after pruning."""
+        return self.template_tokens - int(self.template_tokens * (1 - self.keep))
+
+    @cached_property
+    def search_tokens(self) -> int:
+        """Tokens of the search crop."""
+        return self.search_grid**2
+
+    @cached_property
+    def trajectory_tokens(self) -> int:
+        """Tokens of the past boxes."""
+        return 4 * self.trajectory
+
+    @cached_property
+    def coordinate_words(self) -> int:
+        """Words that stand for coordinates; the special ones follow them."""
+        return round(self.bins * (self.high - self.low))
+
+    @cached_property
+    def padding_word(self) -> int:
+        """The word after the four commands."""
+        return self.coordinate_words + 4
+
+    @cached_property
+    def words(self) -> int:
+        """Size of the vocabulary: coordinates, four commands, padding."""
+        return self.coordinate_words + 5
+
+    @cached_property
+    def tokens(self) -> int:
+        """Tokens of the dense layout: every template whole."""
+        return self.templates * self.template_tokens + self.search_tokens + self.trajectory_tokens + 4
+
+    @cached_property
+    def salient_rows(self) -> tuple[int, ...]:
+        """Search tokens whose attention decides saliency (row-major indices into the search grid)."""
+        c = self.search_grid // 2
+        if self.saliency == "centre-token":
+            return (c * self.search_grid + c,)
+        # On an even grid the crop's centre is a corner of four tokens; the window's middle is the lower right one.
+        return tuple(r * self.search_grid + col for r in (c - 1, c, c + 1) for col in (c - 1, c, c + 1))
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """The fields as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> ModelConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: not JSON, or fields that this version does not know.
+        """
+        try:
+            fields = json.loads(text)
+            return ModelConfig(**fields)
+        except (TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
+
+
+PICO = ModelConfig(name="pico", depth=6)
+NANO = ModelConfig(name="nano", depth=10)
+TINY = ModelConfig(name="tiny", depth=15)
+PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
+
+RELEASE: dict[str, Any] = {
+    "saliency": "centre-token",
+    "memory": "exponential",
+    "decoding": "release",
+    "block_eps": 1e-5,
+    "final_eps": 1e-6,
+}
+"""What the authors' released checkpoints do differently from the paper."""

@@ -1,0 +1,311 @@
+"""The network: one ViT that reads templates, the search crop and coordinate tokens at once (sections 3.1 to 3.3).
+
+Only training, export and the torch runtime import this file. Token order is templates, search, trajectory, commands.
+The network is a pure function of tensors: what is remembered between frames lives in `fartrack.memory`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fartrack.config import ModelConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Output(NamedTuple):
+    """What a forward pass gives. B samples, E exits, D width."""
+
+    logits: Tensor
+    """(E, B, 4, words): one set per exit, the deepest last."""
+    search: Tensor
+    """(B, search tokens, D): search features after the last layer, before the final norm."""
+    saliency: Tensor | None
+    """(B, template tokens): attention that the newest template's tokens received, summed over layers."""
+    hidden: list[Tensor]
+    """All tokens after each layer asked for by `hidden_at` (training's auxiliary losses read them)."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention that can also say how much attention some rows pay to some columns."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.proj = nn.Linear(config.width, config.width)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, groups: Sequence[int], rows: Tensor | None, columns: slice
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend. `groups` are leading token counts that see only themselves (one-way templates)."""
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        parts, start = [], 0
+        for count in groups:
+            own = slice(start, start + count)
+            seen = None if mask is None else mask[..., own]
+            parts.append(F.scaled_dot_product_attention(q[:, :, own], k[:, :, own], v[:, :, own], attn_mask=seen))
+            start += count
+        parts.append(F.scaled_dot_product_attention(q[:, :, start:], k, v, attn_mask=mask))
+        y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        received = None
+        if rows is not None:
+            weights = (q[:, :, rows].float() @ k.float().transpose(-1, -2)) / math.sqrt(d // self.heads)
+            if mask is not None:
+                weights = weights.masked_fill(~mask, -math.inf)
+            received = weights.softmax(-1)[..., columns].mean(1).sum(1)
+        return self.proj(y.transpose(1, 2).reshape(b, n, d)), received
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_ratio * config.width)
+        self.fc2 = nn.Linear(config.mlp_ratio * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, N, D)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """One pre-norm encoder layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, config.block_eps)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.width, config.block_eps)
+        self.mlp = Mlp(config)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, groups: Sequence[int], rows: Tensor | None, columns: slice
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, N, D) -> the same shape, and the attention received by `columns` when `rows` are given."""
+        y, received = self.attn(self.norm1(x), mask, groups, rows, columns)
+        x = x + y
+        return x + self.mlp(self.norm2(x)), received
+
+
+class FARTrack(nn.Module):
+    """The tracker's network; `config.depth` layers, any prefix of which is a shallower tracker."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        d = config.width
+        self.patch_embed = nn.Conv2d(3, d, config.patch, config.patch)
+        self.pos_template = nn.Parameter(_sincos_grid(config.template_grid, d))
+        self.pos_search = nn.Parameter(_sincos_grid(config.search_grid, d))
+        self.identity = nn.Parameter(0.1 * torch.randn(config.templates + 1, d))
+        self.words = nn.Parameter(_smooth_words(config))
+        self.word_bias = nn.Parameter(torch.zeros(config.words))
+        self.pos_command = nn.Parameter(0.3 * torch.randn(4, d))
+        self.pos_trajectory = nn.Parameter(0.02 * torch.randn(config.trajectory_tokens, d))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(d, config.final_eps)
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        rows = torch.tensor(config.salient_rows)
+        self.register_buffer("salient_rows", rows, persistent=False)
+        _initialise(self)
+
+    # -- tokens ------------------------------------------------------------------------------------------------
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """(B, 3, S, S) RGB in 0..255, any dtype -> ImageNet-normalised float."""
+        return (image.to(self.patch_embed.weight.dtype) - self.mean) / self.std
+
+    def embed_template(self, image: Tensor) -> Tensor:
+        """Normalised (B, 3, S, S) -> (B, template tokens, D): patches and position, not yet the slot's identity."""
+        return self.patch_embed(image).flatten(2).transpose(1, 2) + self.pos_template
+
+    def embed_search(self, image: Tensor) -> Tensor:
+        """Normalised (B, 3, S, S) -> (B, search tokens, D): patches, position and the search crop's identity."""
+        return self.patch_embed(image).flatten(2).transpose(1, 2) + self.pos_search + self.identity[-1]
+
+    def slot_identity(self, slot: int) -> Tensor:
+        """(D,) identity of a template slot; one-way templates share one, or they could not be computed once."""
+        return self.identity[0 if self.config.attention == "oneway" else slot]
+
+    def command_tokens(self) -> Tensor:
+        """(4, D): one token per coordinate to predict."""
+        c = self.config.coordinate_words
+        return self.words[c : c + 4] + self.pos_command
+
+    # -- the encoder -------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        templates: Sequence[Tensor],
+        search: Tensor,
+        trajectory: Tensor | None = None,
+        visible: Tensor | None = None,
+        exits: Sequence[int] = (),
+        want_saliency: bool = False,
+        hidden_at: Sequence[int] = (),
+    ) -> Output:
+        """Read everything at once.
+
+        Args:
+            templates: per template (B, n_i, D) tokens with identity; n_i may differ (pruned). The last is the newest.
+            search: (B, search tokens, D) from `embed_search`.
+            trajectory: (B, 4 * trajectory) words of past boxes, when the config has any.
+            visible: (B, sum of n_i) bool, False hides a template token from everybody (training's form of pruning).
+            exits: layers (1-based) to read; none means the last.
+            want_saliency: also return the newest template's saliency.
+            hidden_at: layers (1-based) whose tokens to return.
+        """
+        b = search.shape[0]
+        m = sum(t.shape[1] for t in templates)
+        parts = [*templates, search]
+        if self.config.trajectory:
+            if trajectory is None:
+                raise ValueError(f"this network was built with trajectory={self.config.trajectory}: pass its words")
+            parts.append(self.words[trajectory] + self.pos_trajectory)
+        parts.append(self.command_tokens().to(search.dtype).expand(b, -1, -1))
+        x = torch.cat(parts, dim=1)
+        mask = None
+        if visible is not None:
+            mask = F.pad(visible, (0, x.shape[1] - m), value=True)[:, None, None, :]
+        groups = [t.shape[1] for t in templates] if self.config.attention == "oneway" else []
+        columns = slice(m - templates[-1].shape[1], m)
+        rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
+
+        wanted = tuple(exits) or (self.config.depth,)
+        logits, hidden, saliency = [], [], None
+        for layer, block in enumerate(self.blocks[: max([*wanted, *hidden_at])], start=1):
+            x, received = block(x, mask, groups, rows, columns)
+            if received is not None:
+                saliency = received if saliency is None else saliency + received
+            if layer in wanted:
+                logits.append(self.read(x[:, -4:]))
+            if layer in hidden_at:
+                hidden.append(x)
+        return Output(torch.stack(logits), x[:, m : m + self.config.search_tokens], saliency, hidden)
+
+    def read(self, commands: Tensor) -> Tensor:
+        """(B, 4, D) command features -> (B, 4, words) logits through the shared norm and vocabulary."""
+        # Half precision is too coarse for an expectation over hundreds of words.
+        with torch.autocast(commands.device.type, enabled=False):
+            features = self.norm(commands.to(self.words.dtype))
+            return features @ self.words.T + self.word_bias
+
+    def _saliency_rows(self, m: int, n: int) -> Tensor:
+        rows = self.salient_rows + m
+        if self.config.saliency == "centre-token":
+            return rows
+        return torch.cat([rows, torch.arange(n - 4, n, device=rows.device)])
+
+
+def decode(logits: Tensor, config: ModelConfig) -> Tensor:
+    """Boxes from logits: the mean of the arg-max word and the expectation, per coordinate (section 3.1).
+
+    Args:
+        logits: (..., 4, words).
+        config: of the network.
+
+    Returns:
+        (..., 4) x0, y0, x1, y1 in units of the search crop's side.
+    """
+    c, unit = config.coordinate_words, config.bins - 1
+    if config.decoding == "release":
+        # Released weights were tuned with these; the half word and the padding words are theirs.
+        best = (logits.argmax(-1) + 0.5) / unit + config.low
+    else:
+        best = logits[..., :c].argmax(-1) / unit + config.low
+    return 0.5 * (best + expectation(logits, config))
+
+
+def expectation(logits: Tensor, config: ModelConfig) -> Tensor:
+    """The mean coordinate under the softmax over coordinate words: (..., 4, words) -> (..., 4)."""
+    c = config.coordinate_words
+    step = 1 / config.bins if config.decoding == "release" else 1 / (config.bins - 1)
+    grid = config.low + step * torch.arange(c, device=logits.device, dtype=torch.float32)
+    return (logits[..., :c].float().softmax(-1) * grid).sum(-1)
+
+
+def parameters_of_encoder(net: FARTrack) -> int:
+    """Parameters of the blocks and the patch embedding, as the paper counts them."""
+    return sum(p.numel() for part in (net.blocks, net.patch_embed) for p in part.parameters())
+
+
+# -- initial weights: what lets a small run leave the plateau of the marginal distribution soon -------------------
+
+
+def _sincos_grid(side: int, width: int) -> Tensor:
+    """(side^2, width) sine-cosine positions over the unit square, so that both grids measure alike."""
+    at = (torch.arange(side) + 0.5) / side
+    quarter = width // 4
+    frequency = 2 * math.pi * torch.logspace(-1, math.log10(7), quarter)
+    wave = at[:, None] * frequency
+    axis = torch.cat([wave.sin(), wave.cos()], 1)
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    grid = torch.cat([axis[y.flatten()], axis[x.flatten()]], 1)
+    return 0.3 * F.pad(grid, (0, width - grid.shape[1]))
+
+
+def _smooth_words(config: ModelConfig) -> Tensor:
+    """(words, width) embeddings in which neighbouring coordinates are alike (Gaussian, 6 words wide)."""
+    c, reach = config.coordinate_words, 18
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / 6.0) ** 2)
+    noise = torch.randn(config.width, 1, c + 2 * reach)
+    smooth = F.conv1d(noise, kernel.view(1, 1, -1) / kernel.square().sum().sqrt())[:, 0].T
+    return 0.05 * torch.cat([smooth, torch.randn(config.words - c, config.width)])
+
+
+def _initialise(net: FARTrack) -> None:
+    """Start where attention already looks for alike tokens (after Trockman & Kolter 2023) and patches are DCT.
+
+    Queries and keys share one orthogonal projection per head, so a search token attends to template tokens that
+    look like it; the value path carries on what it finds there.
+    """
+    config = net.config
+    with torch.no_grad():
+        weight = _dct_patches(config.width, config.patch)
+        net.patch_embed.weight.copy_(weight)
+        net.patch_embed.bias.zero_()
+        head = config.width // config.heads
+        for module in net.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.03)
+                nn.init.zeros_(module.bias)
+        for block in net.blocks:
+            assert isinstance(block, Block)
+            turn = nn.init.orthogonal_(torch.empty(config.width, config.width))
+            turn = turn.view(config.heads, head, config.width)
+            gain = torch.tensor([0.85, 0.7, 0.5]).repeat(config.heads)[: config.heads].view(-1, 1, 1)
+            alike = (gain * turn).reshape(config.width, config.width)
+            value = nn.init.orthogonal_(torch.empty(config.width, config.width))
+            noise = 0.01 * torch.randn(2, config.width, config.width)
+            block.attn.qkv.weight.copy_(torch.cat([alike + noise[0], alike + noise[1], 0.6 * value]))
+            block.attn.proj.weight.copy_(0.4 * nn.init.orthogonal_(torch.empty(config.width, config.width)))
+
+
+def _dct_patches(width: int, patch: int) -> Tensor:
+    """(width, 3, patch, patch) filters: the lowest DCT frequencies of luminance and two colour differences."""
+    k, x = torch.arange(patch).view(-1, 1), torch.arange(patch).view(1, -1)
+    basis = torch.cos(math.pi * (x + 0.5) * k / patch) * math.sqrt(2 / patch)
+    basis[0] /= math.sqrt(2)
+    order = sorted(((u * u + v * v) ** 0.5, u, v) for u in range(patch) for v in range(patch))
+    axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [0.5, 0.5, -1.0]])
+    axes = axes / axes.norm(dim=1, keepdim=True)
+    counts = [width - 2 * (width // 4), width // 4, width // 4]
+    filters = []
+    for axis, count in zip(axes, counts, strict=True):
+        for radius, u, v in order[:count]:
+            plane = basis[u].view(-1, 1) * basis[v].view(1, -1)
+            # Natural pictures fall off as 1 / frequency: this brings the sizes of the outputs half way together.
+            scale = (0.06 if u + v == 0 else 0.1) * (radius + 1) ** 0.5
+            filters.append(scale * axis.view(3, 1, 1) * plane)
+    return torch.stack(filters)

@@ -1,0 +1,54 @@
+"""Training state on disk: safetensors for tensors, JSON for the rest; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fartrack.errors import InputError
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able state into one file; an older file stays until the new one is whole.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full; the older file is untouched.
+    """
+    temporary = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(whole, temporary, {"state": json.dumps(state)})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written ({error}): free some space or choose another --out") from None
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: the file is no checkpoint of ours, or is cut short.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"checkpoint {path} does not exist: check the path")
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            return {k: file.get_tensor(k) for k in file.keys()}, state  # noqa: SIM118
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a whole fartrack checkpoint ({error}): copy it again") from None
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

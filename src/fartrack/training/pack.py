@@ -1,0 +1,224 @@
+"""The pack format: tar shards of pictures with an index, decoded once into flat tensors that stay in memory.
+
+A shard holds `NAME.webp` pictures, `NAME.png` masks and a last member `index.jsonl` with one picture a line:
+``{"file", "source", "mask"?, "objects": [{"box": [x, y, w, h], "class", "label", "mask"?}], "track"?: {"id", "frame"}}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from fartrack.errors import InputError
+
+log = logging.getLogger(__name__)
+
+LEVELS = 3
+"""Sizes kept of each picture: whole, half, quarter. Crops that shrink read a smaller one, or they alias."""
+
+
+@dataclass
+class Pictures:
+    """Every picture as RGBA pixels in one flat tensor; A is the number of the object that a pixel belongs to."""
+
+    pixels: Tensor
+    """(P,) int32: the four bytes R, G, B, A of each pixel."""
+    offset: Tensor
+    """(N, LEVELS) int64: where each level of a picture starts."""
+    size: Tensor
+    """(N, LEVELS, 2) int64: width and height."""
+
+    def to(self, device: torch.device) -> Pictures:
+        """The same on another device."""
+        return Pictures(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass
+class Objects:
+    """One row per annotated object."""
+
+    picture: Tensor
+    """(M,) int64."""
+    box: Tensor
+    """(M, 4) float32 x, y, w, h in pixels of the picture."""
+    mask: Tensor
+    """(M,) int64: the value of A that is this object, 0 when there is no mask to trust."""
+    kind: Tensor
+    """(M,) int64: class within its source, over all sources."""
+    source: Tensor
+    """(M,) int64."""
+    track: Tensor
+    """(M,) int64: number of its track, -1 for stills."""
+    frame: Tensor
+    """(M,) int64: place in time within its track."""
+
+    def to(self, device: torch.device) -> Objects:
+        """The same on another device."""
+        return Objects(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass
+class Pack:
+    """A decoded training pack."""
+
+    pictures: Pictures
+    objects: Objects
+    sources: list[str]
+    files: list[str]
+    """Name of each picture, in order."""
+    picture_source: Tensor
+    """(N,) int64."""
+    fingerprint: str
+    skipped: list[str]
+    """Pictures or annotations that could not be used, each with its reason."""
+
+
+def read_pack(paths: Sequence[Path], workers: int = 2, max_broken: float = 0.01) -> Pack:
+    """Decode shards.
+
+    Args:
+        paths: tar files, or folders of them.
+        workers: decoding threads.
+        max_broken: share of broken pictures above which reading stops.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        InputError: a path is no shard, or too many pictures are broken.
+    """
+    shards = _find_shards(paths)
+    digest = hashlib.sha256()
+    store: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    sizes: list[list[tuple[int, int]]] = []
+    total = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for shard in shards:
+            entries = list(_entries(shard, digest))
+            for (row, _, _), levels in zip(entries, pool.map(_decode, entries), strict=True):
+                total += 1
+                if isinstance(levels, str):
+                    skipped.append(f"{shard.name}/{row['file']}: {levels}")
+                    continue
+                store.extend(level.reshape(-1, 4).view(np.int32).ravel() for level in levels)
+                sizes.append([(level.shape[1], level.shape[0]) for level in levels])
+                rows.append(row)
+    for line in skipped[:20]:
+        log.warning("skipped %s", line)
+    if len(skipped) > max_broken * total:
+        raise InputError(f"{len(skipped)} of {total} pictures are broken, first {skipped[0]}: check the shards")
+    flat = np.concatenate(store)
+    del store
+    size = torch.tensor(sizes, dtype=torch.int64)
+    count = (size[..., 0] * size[..., 1]).flatten()
+    offset = (count.cumsum(0) - count).view(-1, LEVELS)
+    pictures = Pictures(torch.from_numpy(flat), offset, size)
+    names = sorted({row["source"] for row in rows})
+    picture_source = torch.tensor([names.index(row["source"]) for row in rows])
+    objects, bad = _objects(rows, size[:, 0], names)
+    return Pack(
+        pictures, objects, names, [r["file"] for r in rows], picture_source, digest.hexdigest()[:16], skipped + bad
+    )
+
+
+def _find_shards(paths: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"training data {path} does not exist: give a shard (.tar) or a folder of shards")
+        shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        if not shards:
+            raise InputError(f"{path} holds no .tar shards: give the folder that does")
+        found += shards
+    return found
+
+
+def _entries(shard: Path, digest: Any) -> Iterator[tuple[dict[str, Any], bytes, bytes | None]]:
+    try:
+        with tarfile.open(shard) as tar:
+            members = {m.name: m for m in tar.getmembers()}
+            index = tar.extractfile(members["index.jsonl"])
+            assert index is not None
+            text = index.read()
+            digest.update(text)
+            for line in text.splitlines():
+                row = json.loads(line)
+                picture = tar.extractfile(members[row["file"]])
+                mask = tar.extractfile(members[row["mask"]]) if row.get("mask") else None
+                assert picture is not None
+                yield row, picture.read(), mask.read() if mask else None
+    except (tarfile.TarError, KeyError, EOFError, json.JSONDecodeError, zlib.error) as error:
+        raise InputError(f"{shard} is not a whole shard ({type(error).__name__}: {error}): copy it again") from None
+
+
+def _decode(entry: tuple[dict[str, Any], bytes, bytes | None]) -> list[np.ndarray] | str:
+    row, data, mask = entry
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        return "the picture cannot be decoded"
+    if image.ndim == 2:
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    owner = np.zeros(image.shape[:2], np.uint8)
+    if image.shape[2] == 4:  # a sprite: its alpha is the mask of its only object
+        owner = (image[..., 3] > 127).astype(np.uint8)
+        for item in row["objects"]:
+            item["mask"] = 1
+    if mask is not None:
+        decoded = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if decoded is None or decoded.shape != owner.shape:
+            return "the mask cannot be decoded or has another size"
+        owner = decoded
+    rgba = np.dstack([image[..., 2::-1], owner])
+    levels = [np.ascontiguousarray(rgba)]
+    for _ in range(LEVELS - 1):
+        h, w = levels[-1].shape[:2]
+        half = (max(1, (w + 1) // 2), max(1, (h + 1) // 2))
+        colour = cv2.resize(levels[-1][..., :3], half, interpolation=cv2.INTER_AREA)
+        label = cv2.resize(levels[-1][..., 3], half, interpolation=cv2.INTER_NEAREST)
+        levels.append(np.dstack([colour, label]))
+    return levels
+
+
+def _objects(rows: list[dict[str, Any]], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
+    table: list[tuple[int, ...]] = []
+    boxes: list[list[float]] = []
+    kinds: dict[tuple[str, str], int] = {}
+    tracks: dict[str, int] = {}
+    bad: list[str] = []
+    for number, row in enumerate(rows):
+        width, height = (int(v) for v in size[number])
+        track = row.get("track")
+        for item in row["objects"]:
+            x, y, w, h = (float(v) for v in item["box"])
+            inside = min(x + w, width) - max(x, 0) >= 3 and min(y + h, height) - max(y, 0) >= 3
+            if not (np.isfinite([x, y, w, h]).all() and inside):
+                bad.append(f"{row['file']}: box {item['box']} is outside the picture or under 3 px")
+                continue
+            trusted = item.get("mask", 0) if row.get("mask_label") != "auto" else 0
+            table.append(
+                (
+                    number,
+                    trusted,
+                    kinds.setdefault((row["source"], item["class"]), len(kinds)),
+                    names.index(row["source"]),
+                    tracks.setdefault(track["id"], len(tracks)) if track else -1,
+                    track["frame"] if track else 0,
+                )
+            )
+            boxes.append([x, y, w, h])
+    columns = torch.tensor(table, dtype=torch.int64).T
+    picture, mask, kind, source, track_no, frame = columns
+    return Objects(picture, torch.tensor(boxes), mask, kind, source, track_no, frame), bad
