@@ -1,0 +1,28 @@
+"""`fartrack trax`: speak TraX, so that the official VOT toolkit runs us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Trax:
+    """Serve the tracker over TraX on stdin and stdout, for the VOT toolkit.
+
+    In the toolkit's trackers.ini: `protocol = trax` and `command = fartrack trax --model pico`.
+    """
+
+    model: str = "pico"
+    """Packaged model (pico, nano, tiny) or a model file."""
+    runtime: str = "onnxruntime"
+    """Engine: onnxruntime, openvino or torch."""
+    threads: int | None = None
+    """CPU threads; all cores when not given."""
+
+    def run(self) -> int:
+        """Answer one client."""
+        from fartrack import Tracker
+        from fartrack.toolkits.trax import serve
+
+        serve(lambda: Tracker(self.model, runtime=self.runtime, threads=self.threads), name=f"fartrack-{self.model}")
+        return 0

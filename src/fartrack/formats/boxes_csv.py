@@ -1,0 +1,74 @@
+"""Our own table: one row per frame, `frame,x,y,w,h,score,found`, and `id` as a last column for several targets."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fartrack.errors import InputError
+from fartrack.formats.tracks import (
+    Box,
+    Track,
+    Video,
+    boxes_by_frame,
+    checked_box,
+    make_tracks,
+    number,
+    read_text,
+    whole_file,
+)
+
+COLUMNS = ("frame", "x", "y", "w", "h", "score", "found")
+TRUE = {"1", "true", "yes"}
+FALSE = {"0", "false", "no"}
+
+
+def row(box: Box) -> list[str]:
+    """One row of the table, without id."""
+    return [str(box.frame), *(number(v) for v in box.xywh), number(box.score, 4), str(int(box.found))]
+
+
+def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
+    """Write the table. A box that was not found keeps its row, with found 0."""
+    with_id = len(tracks) > 1
+    with whole_file(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, "id"] if with_id else COLUMNS)
+        for boxes in boxes_by_frame(tracks).values():
+            writer.writerows([*row(box), str(track.id)] if with_id else row(box) for track, box in boxes)
+    return path
+
+
+def read(path: Path, video: Video | None = None) -> list[Track]:
+    """Read the table. Only frame, x, y, w and h must be there; columns may stand in any order."""
+    return make_tracks(_boxes(path), str(path))
+
+
+def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
+    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
+    names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
+    reader.fieldnames = names
+    missing = [name for name in COLUMNS[:5] if name not in names]
+    if missing:
+        raise InputError(
+            f"{path}: line 1 lacks the column {missing[0]!r}; the first line must name the columns: {','.join(COLUMNS)}"
+        )
+    for cells in reader:
+        where = f"{path}: line {reader.line_num}"
+        try:
+            x, y, w, h = (float(cells[name]) for name in ("x", "y", "w", "h"))
+            score, found = float(cells.get("score") or 1.0), _flag(cells.get("found") or "1")
+            box = Box(int(cells["frame"]), x, y, w, h, score, found)
+            id = int(cells.get("id") or 1)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {error}; each row is {','.join(names)}") from None
+        yield id, (cells.get("label") or "target"), checked_box(box, where)
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() in TRUE:
+        return True
+    if text.strip().lower() in FALSE:
+        return False
+    raise ValueError(f"found is {text!r}, not 0 or 1")

@@ -1,0 +1,127 @@
+"""COCO with videos: `videos`, `tracks`, `images` with video_id and frame_index, `annotations` with track_id and score.
+
+A box that was not found is kept with `"iscrowd": 1` (evaluation and training leave such regions out) and
+`"attributes": {"occluded": true, "outside": true}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fartrack.errors import InputError
+from fartrack.formats.tracks import (
+    Box,
+    Track,
+    Video,
+    boxes_by_frame,
+    check_size,
+    checked_box,
+    labels_of,
+    make_tracks,
+    read_text,
+    whole_file,
+)
+
+IMAGE = "frame_{:06d}.jpg"  # CVAT's name for frame i of a video
+FRAME = re.compile(r"(\d+)(?=\D*$)")  # the last number in a file name
+
+
+def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
+    """Write the JSON file. Every frame of the video is an image, so that frames without target are known as such."""
+    categories = {label: 1 + i for i, label in enumerate(labels_of(tracks))}
+    frames = max([video.frames, *(1 + box.frame for track in tracks for box in track.boxes)])
+    annotations: list[dict[str, Any]] = []
+    for frame, boxes in boxes_by_frame(tracks).items():
+        for track, box in boxes:
+            annotations.append(
+                {
+                    "id": 1 + len(annotations),
+                    "image_id": 1 + frame,
+                    "video_id": 1,
+                    "category_id": categories[track.label],
+                    "track_id": track.id,
+                    "bbox": [round(v, 3) for v in box.xywh],
+                    "area": round(box.w * box.h, 3),
+                    "iscrowd": int(not box.found),
+                    "score": round(box.score, 4),
+                    "attributes": {"occluded": not box.found, "outside": not box.found, "track_id": track.id},
+                }
+            )
+    size = {"width": video.width, "height": video.height}
+    data = {
+        "info": {"description": f"{video.name}, tracked by fartrack"},
+        "licenses": [],
+        "videos": [{"id": 1, "name": video.name, **size, "fps": video.fps, "length": frames}],
+        "tracks": [{"id": t.id, "category_id": categories[t.label], "video_id": 1} for t in tracks],
+        "categories": [{"id": id, "name": label, "supercategory": ""} for label, id in categories.items()],
+        "images": [
+            {"id": 1 + f, "video_id": 1, "frame_index": f, "file_name": IMAGE.format(f), **size} for f in range(frames)
+        ],
+        "annotations": annotations,
+    }
+    with whole_file(path) as file:
+        json.dump(data, file)
+    return path
+
+
+def read(path: Path, video: Video | None = None) -> list[Track]:
+    """Read the JSON file, ours or another tool's: without frame_index the number in the image's file name counts."""
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: broken JSON ({error.msg}); save it again") from None
+    if not isinstance(data, dict) or not isinstance(data.get("images"), list):
+        raise InputError(
+            f"{path}: not a COCO file, it has no list 'images'; export it as COCO with videos or instances"
+        )
+    if not isinstance(data.get("annotations"), list):
+        raise InputError(f"{path}: not a COCO file with boxes, it has no list 'annotations'; export it again")
+    return make_tracks(_boxes(path, data, video), str(path))
+
+
+def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tuple[int, str, Box]]:
+    frames: dict[Any, int] = {}
+    for image in data["images"]:
+        frames[image.get("id")] = _frame_of(path, image)
+        if video is not None and image.get("width") and image.get("height"):
+            check_size(f"{path}: frame {frames[image['id']]}", image["width"], image["height"], video)
+    if len({image.get("video_id") for image in data["images"]}) > 1:
+        raise InputError(f"{path}: it holds several videos; export the one that is tracked alone")
+    names = {c.get("id"): str(c.get("name", "target")) for c in data.get("categories", [])}
+    for entry in data["annotations"]:
+        where = f"{path}: annotation {entry.get('id')}"
+        if entry.get("image_id") not in frames:
+            raise InputError(f"{where}: its image {entry.get('image_id')} is not among 'images'; export the file again")
+        attributes = entry.get("attributes") or {}
+        id = entry.get("track_id", attributes.get("track_id", entry.get("instance_id", 1)))
+        try:
+            x, y, w, h = (float(v) for v in entry["bbox"])
+            score = float(entry.get("score", 1.0))
+            id = int(id)
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{where}: 'bbox' must be [x, y, width, height] and ids whole numbers") from None
+        box = Box(
+            frames[entry["image_id"]],
+            *(x, y, w, h),
+            score=score,
+            found=not (attributes.get("outside") or entry.get("iscrowd")),
+            keyframe=bool(attributes.get("keyframe", True)),
+        )
+        yield id, names.get(entry.get("category_id"), "target"), checked_box(box, f"{where} (frame {box.frame})")
+
+
+def _frame_of(path: Path, image: dict[str, Any]) -> int:
+    index = image.get("frame_index", image.get("frame_id"))
+    if isinstance(index, int):
+        return index
+    match = FRAME.search(str(image.get("file_name", "")))
+    if match is None:
+        raise InputError(
+            f"{path}: image {image.get('id')} names no frame; give it 'frame_index', or a file name such as "
+            f"{IMAGE.format(12)}"
+        )
+    return int(match[1])

@@ -1,0 +1,105 @@
+"""MOTChallenge text: `frame,id,left,top,width,height,confidence,class,visibility`, everything counted from 1.
+
+Written either as one `.txt` file or as a sequence folder (`gt/gt.txt`, `gt/labels.txt`, `seqinfo.ini`), which is what
+CVAT ("MOT 1.1"), Datumaro and TrackEval read. The first pixel of a frame is (1, 1), as the benchmark defines it.
+A box that was not found has confidence 0 ("do not consider") and visibility 0 (fully occluded).
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fartrack.errors import InputError
+from fartrack.formats.tracks import (
+    Box,
+    Track,
+    Video,
+    boxes_by_frame,
+    check_size,
+    checked_box,
+    labels_of,
+    make_tracks,
+    number,
+    read_text,
+    whole_file,
+)
+
+LEAST = 0.0001  # confidence of a box that was found is never written as 0, which means "ignore"
+
+
+def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
+    """Write the text file (`path` ends in .txt) or the sequence folder."""
+    if path.suffix.lower() == ".txt":
+        _write_text(path, tracks)
+        return path
+    _write_text(path / "gt" / "gt.txt", tracks)
+    with whole_file(path / "gt" / "labels.txt") as file:
+        file.write("\n".join(labels_of(tracks)) + "\n")
+    with whole_file(path / "seqinfo.ini") as file:
+        file.write(
+            f"[Sequence]\nname={video.name}\nimDir=img1\nframeRate={round(video.fps)}\nseqLength={video.frames}\n"
+            f"imWidth={video.width}\nimHeight={video.height}\nimExt=.jpg\n"
+        )
+    return path
+
+
+def _write_text(path: Path, tracks: Sequence[Track]) -> None:
+    classes = {label: 1 + i for i, label in enumerate(labels_of(tracks))}
+    with whole_file(path) as file:
+        for frame, boxes in boxes_by_frame(tracks).items():
+            for track, box in boxes:
+                confidence = max(box.score, LEAST) if box.found else 0.0
+                corner = f"{number(box.x + 1)},{number(box.y + 1)},{number(box.w)},{number(box.h)}"
+                file.write(
+                    f"{frame + 1},{track.id},{corner},{number(confidence, 4)},{classes[track.label]},{int(box.found)}\n"
+                )
+
+
+def read(path: Path, video: Video | None = None) -> list[Track]:
+    """Read a text file or a sequence folder; 6 to 10 columns, split by commas or blanks."""
+    if path.is_dir():
+        path = next((p for p in (path / "gt" / "gt.txt", path / "gt.txt") if p.exists()), path / "gt" / "gt.txt")
+    text = read_text(path)
+    if video is not None:
+        _check_seqinfo(path.parent.parent / "seqinfo.ini", video)
+    names_file = path.parent / "labels.txt"
+    names = read_text(names_file).split("\n") if names_file.exists() else []
+    return make_tracks(_boxes(path, text, [name.strip() for name in names]), str(path))
+
+
+def _boxes(path: Path, text: str, names: list[str]) -> Iterator[tuple[int, str, Box]]:
+    for line, row in enumerate(text.splitlines(), 1):
+        cells = row.replace(",", " ").split()
+        if not cells:
+            continue
+        where = f"{path}: line {line}"
+        try:
+            if len(cells) < 6:
+                raise ValueError(f"{len(cells)} columns")
+            frame, id, x, y, w, h = (float(cell) for cell in cells[:6])
+            confidence = float(cells[6]) if len(cells) > 6 else 1.0
+            kind = float(cells[7]) if len(cells) > 7 else -1.0  # -1: not given
+            if frame != int(frame) or id != int(id):
+                raise ValueError("frame and id must be whole numbers")
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"{where}: {error}; a row is frame,id,left,top,width,height[,confidence,...]") from None
+        if frame < 1:
+            raise InputError(f"{where}: frame {frame:g}, but MOTChallenge counts frames from 1; renumber the file")
+        label = names[int(kind) - 1] if 1 <= kind <= len(names) else "target"
+        score = min(max(confidence, 0.0), 1.0)  # detectors write other ranges
+        box = Box(int(frame) - 1, x - 1, y - 1, w, h, score, found=confidence != 0)
+        yield int(id), label or "target", checked_box(box, where)
+
+
+def _check_seqinfo(path: Path, video: Video) -> None:
+    if not path.exists():
+        return
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(read_text(path))
+        width, height = parser.getint("Sequence", "imWidth"), parser.getint("Sequence", "imHeight")
+    except (configparser.Error, ValueError) as error:
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; correct it or delete it") from None
+    check_size(str(path), width, height, video)

@@ -1,0 +1,41 @@
+"""Results as other libraries want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fartrack.errors import InputError
+
+if TYPE_CHECKING:
+    from supervision import Detections
+
+    from fartrack import Result
+    from fartrack.corrections import XYWH
+
+
+def to_supervision(
+    result: Result | Mapping[int, tuple[bool, XYWH, float]], *, tracker_id: int = 1, class_id: int = 0
+) -> Detections:
+    """A result as supervision's `Detections`, with tracker id and confidence, ready for its annotators.
+
+    Takes what `track` yields, or what `MultiTracker.update` returns (its ids then become the tracker ids).
+    Targets that were not found are left out: an annotator would draw a box where there is nothing.
+    """
+    try:
+        from supervision import Detections
+    except ImportError:
+        raise InputError("to_supervision: supervision is not installed; pip install supervision") from None
+    if isinstance(result, Mapping):
+        targets = [(id, box, score) for id, (found, box, score) in result.items() if found]
+    else:
+        targets = [(tracker_id, result.box, result.score)] if result.found else []
+    xywh = np.array([box for _, box, _ in targets], dtype=np.float32).reshape(-1, 4)
+    return Detections(
+        xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        confidence=np.array([score for _, _, score in targets], dtype=np.float32),
+        class_id=np.full(len(targets), class_id, dtype=int),
+        tracker_id=np.array([id for id, _, _ in targets], dtype=int),
+    )

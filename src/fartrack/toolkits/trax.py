@@ -1,0 +1,72 @@
+"""TraX server: the official VOT toolkit (and any other TraX client) runs the tracker over stdin and stdout.
+
+Needs the extra `vot` (the package vot-trax). One conversation: the client says on which image and rectangle to start,
+then sends image after image; each answer is the rectangle and, as the property `confidence`, the score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from fartrack.errors import InputError
+
+if TYPE_CHECKING:
+    from fartrack.corrections import TrackerLike
+
+
+def serve(tracker_factory: Callable[[], TrackerLike], name: str = "fartrack") -> int:
+    """Answer one client until it says quit; returns how many frames were answered."""
+    try:
+        import trax
+    except ImportError:
+        raise InputError("trax: the package vot-trax is not installed; pip install 'fartrack[vot]'") from None
+    tracker = tracker_factory()  # before the handshake: the client's clock starts with it
+    answered = 0
+    server = trax.Server(
+        [trax.Region.RECTANGLE],
+        [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER],
+        tracker_name=name,
+        tracker_description="FARTrack, ICLR 2026",
+        tracker_family="transformer",
+    )
+    with server:
+        started = False
+        while (request := server.wait()).type != trax.TraxStatus.QUIT:
+            image = decode(request.image[trax.ImageChannel.COLOR])
+            if request.type == trax.TraxStatus.INITIALIZE:
+                if len(request.objects) != 1:
+                    raise InputError(f"trax: {len(request.objects)} targets to start on; one at a time is supported")
+                box = request.objects[0][0].bounds()
+                tracker.init(image, box)
+                score, started = 1.0, True
+            elif started:
+                _, box = tracker.update(image)
+                score = tracker.score
+            else:
+                raise InputError("trax: a frame came before the target; the client must initialize first")
+            server.status([(trax.Rectangle.create(*box), {"confidence": f"{score:.4f}"})])
+            answered += 1
+    return answered
+
+
+def decode(image: Any) -> np.ndarray:
+    """A TraX image (a path, pixels or an encoded file) as an H x W x 3 BGR array."""
+    kind = image.type()
+    if kind == "path":
+        frame = cv2.imread(image.path(), cv2.IMREAD_COLOR)
+        if frame is None:
+            raise InputError(f"{image.path()}: cannot be read as an image; check the sequence")
+        return frame
+    if kind == "buffer":
+        frame = cv2.imdecode(np.frombuffer(image.buffer(), np.uint8), cv2.IMREAD_COLOR)
+        if frame is None:
+            raise InputError("trax: the client sent an image that cannot be decoded; it must be JPEG or PNG")
+        return frame
+    pixels = image.array()  # RGB, or one channel of 8 or 16 bits
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_GRAY2BGR)
