@@ -1,0 +1,348 @@
+"""Every format: what is written can be read back, and says of a lost target what the format has words for."""
+
+import json
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.formats import FORMATS, Box, Track, Video, detect_format, read_boxes, write_boxes
+from fartrack.formats import yolo as yolo_format
+
+VIDEO = Video("clip.mp4", 640, 360, 25.0, 10)
+ONE = [
+    Track(
+        1,
+        "red & <small> car",
+        (
+            Box(0, 10, 20, 100, 50),
+            Box(1, 12.5, 21.25, 100.5, 50, score=0.8),
+            Box(2, 14, 22, 100, 50, score=0.1, found=False),
+            Box(3, 600.125, 300, 39.5, 59.75, score=0.9),
+        ),
+    )
+]
+TWO = [
+    Track(3, "car", (Box(0, 10, 20, 100, 50), Box(1, 20, 20, 100, 50, score=0.5))),
+    Track(7, "dog", (Box(1, 300, 200, 30, 40), Box(2, 305, 200, 30, 40, score=0.25, found=False))),
+]
+TWINS = [Track(1, "car", TWO[0].boxes), Track(2, "car", TWO[1].boxes)]
+
+# format -> (keeps labels, keeps scores, keeps boxes that were not found, pixels it may be off by)
+KEEPS = {
+    "csv": (False, True, True, 1e-3),
+    "mot": (True, True, True, 1e-3),
+    "coco": (True, True, True, 1e-3),
+    "cvat": (True, False, True, 1e-3),
+    "yolo": (True, False, False, 1e-3),
+}
+
+
+def test_the_table_is_complete():
+    assert set(KEEPS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("tracks", [ONE, TWO, TWINS], ids=["one", "two", "same label"])
+def test_round_trip(name, tracks, tmp_path):
+    labels, scores, lost, tolerance = KEEPS[name]
+    path = write_boxes(name, tmp_path / FORMATS[name].target, tracks, VIDEO)
+    assert detect_format(path) == name
+    back = {track.id: track for track in read_boxes(path, VIDEO)}
+    if name == "yolo" and tracks is not TWINS:  # a class is a target, ids count from 1
+        back = {track.id: back[1 + i] for i, track in enumerate(tracks)}
+    assert list(back) == [track.id for track in tracks]
+    for track in tracks:
+        assert back[track.id].label == (track.label if labels else "target")
+        frames = {box.frame: box for box in back[track.id].boxes}
+        for box in track.boxes:
+            if not box.found and not lost:
+                assert box.frame not in frames
+                continue
+            again = frames.pop(box.frame)
+            assert again.xywh == pytest.approx(box.xywh, abs=tolerance)
+            assert again.found == box.found
+            assert again.keyframe
+            if scores and (box.found or name != "mot"):  # MOT's confidence of a lost box is 0
+                assert again.score == pytest.approx(box.score, abs=1e-4)
+        assert not any(box.found for box in frames.values())  # only CVAT closes a track with an outside box
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_temporary_file_stays(name, tmp_path):
+    write_boxes(name, tmp_path / FORMATS[name].target, ONE, VIDEO)
+    write_boxes(name, tmp_path / FORMATS[name].target, ONE, VIDEO)
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_csv_columns(tmp_path):
+    text = write_boxes("csv", tmp_path / "boxes.csv", ONE, VIDEO).read_text().splitlines()
+    assert text[:4] == [
+        "frame,x,y,w,h,score,found",
+        "0,10,20,100,50,1,1",
+        "1,12.5,21.25,100.5,50,0.8,1",
+        "2,14,22,100,50,0.1,0",
+    ]
+    text = write_boxes("csv", tmp_path / "two.csv", TWO, VIDEO).read_text().splitlines()
+    assert text[:3] == ["frame,x,y,w,h,score,found,id", "0,10,20,100,50,1,1,3", "1,20,20,100,50,0.5,1,3"]
+
+
+def test_csv_by_hand(tmp_path):
+    """A spreadsheet's csv: byte order mark, blanks, only the columns that matter, another order."""
+    path = tmp_path / "fix.csv"
+    path.write_bytes("\ufeffx, y, w, h, frame\r\n1, 2, 30, 40, 5\r\n".encode())
+    (track,) = read_boxes(path, VIDEO)
+    assert track.boxes == (Box(5, 1, 2, 30, 40),)
+
+
+def test_mot_counts_from_one_and_marks_lost(tmp_path):
+    path = write_boxes("mot", tmp_path / "clip.txt", ONE, VIDEO)
+    assert path.read_text().splitlines() == [
+        "1,1,11,21,100,50,1,1,1",
+        "2,1,13.5,22.25,100.5,50,0.8,1,1",
+        "3,1,15,23,100,50,0,1,0",
+        "4,1,601.125,301,39.5,59.75,0.9,1,1",
+    ]
+    folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
+    assert (folder / "gt" / "labels.txt").read_text() == "car\ndog\n"
+    assert "seqLength=10\nimWidth=640\nimHeight=360\n" in (folder / "seqinfo.ini").read_text()
+
+
+def test_mot_never_writes_a_found_box_as_ignored(tmp_path):
+    tracks = [Track(1, "a", (Box(0, 1, 2, 3, 4, score=0.0),))]
+    (track,) = read_boxes(write_boxes("mot", tmp_path / "a.txt", tracks, VIDEO), VIDEO)
+    assert track.boxes[0].found
+
+
+def test_mot_result_of_another_tracker(tmp_path):
+    path = tmp_path / "MOT17-02.txt"
+    path.write_text("1,2,11,21,30,40,-1,-1,-1,-1\n2 2 12 21 30 40\n\n")
+    (track,) = read_boxes(path, VIDEO)
+    assert (track.id, track.label) == (2, "target")
+    assert [box.xywh for box in track.boxes] == [(10, 20, 30, 40), (11, 20, 30, 40)]
+    assert all(box.found for box in track.boxes)
+
+
+def test_coco_marks_lost(tmp_path):
+    data = json.loads(write_boxes("coco", tmp_path / "a.json", ONE, VIDEO).read_text())
+    assert [a["iscrowd"] for a in data["annotations"]] == [0, 0, 1, 0]
+    assert data["annotations"][2]["attributes"]["outside"] is True
+    assert len(data["images"]) == 10
+    assert {a["track_id"] for a in data["annotations"]} == {1}
+    assert data["videos"][0]["name"] == "clip.mp4"
+    assert all(image["video_id"] == 1 for image in data["images"])
+
+
+def test_coco_of_another_tool(tmp_path):
+    """No frame index, no track id: the number in the file name counts, all boxes are one target."""
+    path = tmp_path / "instances.json"
+    data = {
+        "images": [{"id": 40, "file_name": "a/frame_000007.png", "width": 640, "height": 360}],
+        "annotations": [{"id": 1, "image_id": 40, "category_id": 2, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 2, "name": "dog"}],
+    }
+    path.write_text(json.dumps(data))
+    assert read_boxes(path, VIDEO) == [Track(1, "dog", (Box(7, 1, 2, 3, 4),))]
+
+
+def test_cvat_marks_lost_and_closes_tracks(tmp_path):
+    root = ElementTree.parse(write_boxes("cvat", tmp_path / "a.xml", ONE, VIDEO)).getroot()
+    boxes = [(b.get("frame"), b.get("outside"), b.get("keyframe")) for b in root.iter("box")]
+    # Frame 4 closes the track, which has no boxes up to the video's last frame, 9.
+    assert boxes == [("0", "0", "1"), ("1", "0", "1"), ("2", "1", "1"), ("3", "0", "1"), ("4", "1", "1")]
+    assert root.findtext(".//original_size/width") == "640"
+    assert root.findtext(".//label/name") == "red & <small> car"
+
+
+def test_cvat_to_the_last_frame_is_not_closed(tmp_path):
+    tracks = [Track(0, "a", tuple(Box(f, 1, 2, 3, 4) for f in (7, 9)))]
+    root = ElementTree.parse(write_boxes("cvat", tmp_path / "a.xml", tracks, VIDEO)).getroot()
+    assert [(b.get("frame"), b.get("outside")) for b in root.iter("box")] == [("7", "0"), ("8", "1"), ("9", "0")]
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><job><original_size><width>640</width><height>360</height></original_size></job></meta>
+<track id="0" label="car" source="manual">
+<box frame="0" keyframe="1" outside="0" occluded="0" xtl="10.0" ytl="20.0" xbr="30.0" ybr="50.0" z_order="0"></box>
+<box frame="1" keyframe="0" outside="0" occluded="0" xtl="11.0" ytl="20.0" xbr="31.0" ybr="50.0" z_order="0"></box>
+<box frame="2" keyframe="1" outside="0" occluded="1" xtl="12.0" ytl="20.0" xbr="32.0" ybr="50.0" z_order="0">
+  <attribute name="colour">red</attribute></box>
+<box frame="3" keyframe="1" outside="1" occluded="0" xtl="12.0" ytl="20.0" xbr="32.0" ybr="50.0" z_order="0"></box>
+</track></annotations>"""
+
+
+def test_cvat_export_and_its_zip(tmp_path):
+    path = tmp_path / "annotations.xml"
+    path.write_text(CVAT)
+    (track,) = read_boxes(path, VIDEO)
+    assert [(box.frame, box.found, box.keyframe) for box in track.boxes] == [
+        (0, True, True),
+        (1, True, False),
+        (2, True, True),
+        (3, False, True),
+    ]
+    assert track.boxes[2].xywh == (12, 20, 20, 30)
+    with zipfile.ZipFile(tmp_path / "job.zip", "w") as archive:
+        archive.write(path, "annotations.xml")
+    assert read_boxes(tmp_path / "job.zip", VIDEO) == [track]
+
+
+def test_zip_of_a_folder(tmp_path):
+    folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
+    with zipfile.ZipFile(tmp_path / "mot.zip", "w") as archive:
+        for file in folder.rglob("*.*"):
+            archive.write(file, file.relative_to(folder))
+    assert read_boxes(tmp_path / "mot.zip", VIDEO) == read_boxes(folder, VIDEO)
+
+
+def test_yolo_folder(tmp_path):
+    folder = write_boxes("yolo", tmp_path / "yolo", ONE, VIDEO)
+    image = yolo_format.write_image(folder, 0, np.zeros((360, 640, 3), np.uint8))
+    labels = folder / "labels" / "train"
+    assert (labels / "frame_000000.txt").read_text() == "0 0.09375 0.125 0.15625 0.138889\n"
+    assert (labels / "frame_000002.txt").read_text() == ""  # not found: no box, and not in the list
+    assert image == folder / "images" / "train" / "frame_000000.jpg"
+    assert (folder / "train.txt").read_text().split() == [f"./images/train/frame_{i:06d}.jpg" for i in (0, 1, 3)]
+
+
+def test_yolo_cuts_boxes_to_the_frame_and_drops_what_is_outside(tmp_path):
+    tracks = [Track(1, "a", (Box(0, -10, -20, 30, 40), Box(1, 700, 20, 30, 40)))]
+    folder = write_boxes("yolo", tmp_path / "yolo", tracks, VIDEO)
+    (track,) = read_boxes(folder, VIDEO)
+    assert len(track.boxes) == 1
+    assert track.boxes[0].xywh == pytest.approx((0, 0, 20, 20), abs=1e-3)
+
+
+def test_yolo_removes_labels_of_an_earlier_longer_run(tmp_path):
+    write_boxes("yolo", tmp_path / "yolo", ONE, VIDEO)
+    write_boxes("yolo", tmp_path / "yolo", TWO, VIDEO)
+    assert len(list((tmp_path / "yolo" / "labels").rglob("*.txt"))) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: [car, 'dog']",
+        "names:\n  - car\n  - dog\nnc: 2",
+        'nc: 2\nnames:\n  0: car\n  1: "dog"',
+        "names: {0: car, 1: dog}",
+    ],
+)
+def test_yolo_names(text, tmp_path):
+    folder = write_boxes("yolo", tmp_path / "yolo", TWO, VIDEO)
+    (folder / "data.yaml").write_text(text + "\n")
+    assert [track.label for track in read_boxes(folder / "data.yaml", VIDEO)] == ["car", "dog"]
+
+
+SMALL = Video("small.mp4", 320, 240, 25.0, 10)
+SHORT = Video("short.mp4", 640, 360, 25.0, 3)
+
+
+@pytest.mark.parametrize("name", ["mot", "coco", "cvat", "yolo"])  # csv does not know the size
+def test_another_frame_size(name, tmp_path):
+    path = write_boxes(name, tmp_path / FORMATS[name].target, ONE, VIDEO)
+    with pytest.raises(InputError, match=r"640 x 360, but small.mp4 has 320 x 240; use the video"):
+        read_boxes(path, SMALL)
+
+
+def test_csv_outside_the_frame(tmp_path):
+    path = write_boxes("csv", tmp_path / "boxes.csv", ONE, VIDEO)
+    with pytest.raises(InputError, match=r"boxes.csv: the box in frame 3 lies outside the 320 x 240 frame"):
+        read_boxes(path, SMALL)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_unknown_frame(name, tmp_path):
+    path = write_boxes(name, tmp_path / FORMATS[name].target, ONE, VIDEO)
+    with pytest.raises(InputError, match=r"frame 3 has a box, but short.mp4 has 3 frames \(0 to 2\)"):
+        read_boxes(path, SHORT)
+
+
+BAD = {
+    # name of the file: (content, what the message says)
+    "no columns.csv": ("frame,left,top\n1,2,3\n", "line 1 lacks the column 'x'"),
+    "letters.csv": ("frame,x,y,w,h\n0,1,2,3,4\n1,a,2,3,4\n", r"letters.csv: line 3: could not convert .*'a'"),
+    "short row.csv": ("frame,x,y,w,h\n0,1,2\n", "line 2"),
+    "flat.csv": ("frame,x,y,w,h\n0,1,2,0,4\n", r"line 2: the box is 0 x 4 pixels"),
+    "nan.csv": ("frame,x,y,w,h\n0,nan,2,3,4\n", "line 2: the box is not made of finite numbers"),
+    "minus.csv": ("frame,x,y,w,h\n-1,1,2,3,4\n", "line 2: frame -1 does not exist"),
+    "twice.csv": ("frame,x,y,w,h\n0,1,2,3,4\n0,1,2,3,5\n", "frame 0 has two boxes of target 1"),
+    "flag.csv": ("frame,x,y,w,h,found\n0,1,2,3,4,maybe\n", "found is 'maybe'"),
+    "empty.csv": ("frame,x,y,w,h\n", "there is no box in it"),
+    "nothing.csv": ("", "not recognised"),
+    "zero.txt": ("0,1,2,3,4,5\n", "counts frames from 1"),
+    "half.txt": ("1.5,1,2,3,4,5\n", "line 1: frame and id must be whole"),
+    "words.txt": ("1,1,2,3,4,5\n1,1,2,x,4,5\n", "words.txt: line 2"),
+    "prose.txt": ("Dear annotator,\n", "not recognised as csv, MOT, COCO, CVAT or YOLO"),
+    "cut.json": ('{"images": [', "cut.json: line 1: broken JSON"),
+    "list.json": ("[1, 2]", "no list 'images'"),
+    "no boxes.json": ('{"images": []}', "no list 'annotations'"),
+    "orphan.json": ('{"images": [], "annotations": [{"id": 4, "image_id": 9}]}', "annotation 4: its image 9"),
+    "bbox.json": (
+        '{"images": [{"id": 1, "frame_index": 0}], "annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2]}]}',
+        "annotation 4: 'bbox' must be",
+    ),
+    "frameless.json": ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}', "image 1 names no frame"),
+    "cut.xml": ("<annotations>\n<track id='0'>", "cut.xml: line 2: broken XML"),
+    "page.xml": ("<html></html>", "not from CVAT, it begins with <html>"),
+    "images.xml": ("<annotations><image id='0'/></annotations>", "CVAT for images"),
+    "trackless.xml": ("<annotations></annotations>", "without a track"),
+    "side.xml": (CVAT.replace('xbr="32.0" ', ""), "track 0, frame 2: the box lacks 'xbr'"),
+    "number.xml": (CVAT.replace('"12.0"', '"twelve"'), "track 0, frame 2: could not convert"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file(name, tmp_path):
+    content, message = BAD[name]
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_boxes(path, VIDEO)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_yolo(tmp_path):
+    folder = write_boxes("yolo", tmp_path / "yolo", ONE, VIDEO)
+    label = folder / "labels" / "train" / "frame_000000.txt"
+    for text, message in [
+        ("0 0.5 0.5 0.1\n", r"frame_000000.txt: line 1: 4 columns"),
+        ("0 50 50 10 10\n", "parts of the frame"),
+        ("0 .5 .5 .1 .1\n0 .6 .5 .1 .1\n", "line 2: a second box of class 0"),
+    ]:
+        label.write_text(text)
+        with pytest.raises(InputError, match=message):
+            read_boxes(folder, VIDEO)
+    with pytest.raises(InputError, match="give the folder that holds 'labels'"):
+        label.write_text("0 .5 .5 .1 .1\n")
+        read_boxes(label, VIDEO)
+    with pytest.raises(InputError, match="neither a MOT folder"):
+        read_boxes(tmp_path, VIDEO)
+
+
+def test_binary_missing_and_unknown(tmp_path):
+    path = tmp_path / "clip.csv"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(InputError, match="not recognised"):
+        read_boxes(path, VIDEO)
+    with pytest.raises(FileNotFoundError, match=r"gone.csv: no such file"):
+        read_boxes(tmp_path / "gone.csv", VIDEO)
+    with pytest.raises(InputError, match="choose from csv, mot, coco, cvat, yolo"):
+        write_boxes("voc", tmp_path / "a", ONE, VIDEO)
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("readme.md", "no boxes here")
+    with pytest.raises(InputError, match=r"empty.zip: no annotation file in the zip"):
+        read_boxes(tmp_path / "empty.zip", VIDEO)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write_boxes("coco", tmp_path / "a.json", ONE, VIDEO)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_boxes("coco", path, [Track(1, "a", (Box(0, 1, 2, 3, "4"),))], VIDEO)  # type: ignore[arg-type]
+    assert path.read_bytes() == before
+    assert [p.name for p in Path(tmp_path).iterdir()] == ["a.json"]
