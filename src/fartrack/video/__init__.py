@@ -1,0 +1,1 @@
+"""Video in, video out, and what a person sees of it."""

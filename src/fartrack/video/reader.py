@@ -1,0 +1,450 @@
+"""Frames from whatever holds a video: a file, a folder of images, a webcam or a stream."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from heapq import heappop, heappush
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import av
+import av.container
+import av.error
+import av.video
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fartrack.errors import InputError
+
+IMAGE_TYPES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+FOLDER_FPS = 25
+"""Frames per second of a folder of images, which does not say."""
+STREAM_TIMEOUT = 10.0
+"""Seconds of silence after which a stream counts as broken."""
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame: its number counted from 0, its time in seconds after frame 0, its pixels (H x W x 3 uint8 BGR)."""
+
+    index: int
+    time: float
+    image: Image
+
+
+class VideoSource:
+    """The frames of one video, from frame `start` to the end, once: `for frame in source`.
+
+    Reading fails loudly: frames before the failure are delivered, then `InputError` names the frame. Use it in a
+    `with` statement, or call `close()`, when not all frames are read.
+    """
+
+    name: str
+    """What messages call the source; passwords in addresses are left out."""
+    width: int
+    height: int
+    fps: Fraction
+    """Average frames per second; the times of the frames are what counts."""
+    time_base: Fraction
+    """Frame times are multiples of this many seconds; the writer keeps them by using the same one."""
+    count: int | None
+    """Frames from frame 0 to the end as far as the container knows, else None."""
+    live: bool
+    """A camera: it has no end, and a damaged packet is passed over."""
+    pixel_aspect: Fraction
+    """Width of a pixel divided by its height, as shown."""
+    first: Frame
+    """Frame `start`. It is the first one of the iteration too."""
+
+    def __init__(
+        self,
+        name: str,
+        frames: Generator[Frame, None, int],
+        *,
+        start: int = 0,
+        fps: Fraction,
+        time_base: Fraction,
+        count: int | None = None,
+        live: bool = False,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        self.name, self.fps, self.time_base, self.count, self.live = name, fps, time_base, count, live
+        self.pixel_aspect = pixel_aspect
+        self._frames = frames
+        try:
+            self.first = next(frames)
+        except StopIteration as end:
+            seen = end.value or 0
+            if seen == 0:
+                raise InputError(f"{name}: it holds no frames; give a video that does") from None
+            raise InputError(
+                f"{name}: start frame {start} is beyond its end, the last frame is {seen - 1}; give a smaller start"
+            ) from None
+        self.height, self.width = self.first.image.shape[:2]
+        self._first_pending = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        if self._first_pending:
+            self._first_pending = False
+            return self.first
+        frame = next(self._frames)
+        height, width = frame.image.shape[:2]
+        if (width, height) != (self.width, self.height):
+            self.close()
+            raise InputError(
+                f"{self.name}: frame {frame.index} is {width} x {height}, the frames before it are "
+                f"{self.width} x {self.height}; cut the video there, or bring all frames to one size"
+            )
+        return frame
+
+    def close(self) -> None:
+        """Let go of the file or camera; closing twice does no harm."""
+        self._first_pending = False
+        self._frames.close()
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
+    """Open a video and read up to frame `start`.
+
+    `source` is a video file, a folder of images (sorted by the numbers in their names), a webcam number or the
+    address of a stream (rtsp://, http:// ...). Frames come upright: rotation that the file asks for is applied.
+
+    Raises `FileNotFoundError` when there is no such file, and `InputError` when it is not a video, is empty,
+    breaks off before frame `start` or ends there.
+    """
+    if start < 0:
+        raise InputError(f"start frame {start} is negative; frames count from 0")
+    text = str(source).strip()
+    if isinstance(source, int) or (isinstance(source, str) and text.isdecimal()):
+        return _open_webcam(int(text), start)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) and not text.lower().startswith("file://"):
+        return _open_container(text, _without_password(text), start, is_file=False)
+    if not text:
+        raise InputError("the source has no name; give a video, a folder of images, a webcam number or an address")
+    path = Path(re.sub(r"^file://", "", text, flags=re.IGNORECASE)).expanduser()
+    try:
+        if path.is_dir():
+            return _open_folder(path, start)
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path}: no such file or folder; give a video, a folder of images, a webcam number or an address"
+            )
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty; give a video")
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it") from None
+    return _open_container(str(path), str(path), start, is_file=True)
+
+
+# Video files and streams
+
+
+def _open_container(address: str, name: str, start: int, *, is_file: bool) -> VideoSource:
+    options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
+    try:
+        container = av.open(address, options=options, timeout=None if is_file else STREAM_TIMEOUT)
+    except (av.error.FFmpegError, OSError, ValueError) as error:  # PyAV's own errors are not all OSErrors
+        if not is_file:
+            raise InputError(f"{name}: the stream cannot be opened ({_reason(error)}); check the address") from None
+        if isinstance(error, PermissionError):
+            raise InputError(f"{name}: no permission to read it") from None
+        raise InputError(
+            f"{name}: not a video, or one that is cut off at its start; check that it plays, or convert it"
+        ) from None
+    # The picture of an album is a video stream too, for FFmpeg.
+    streams = [s for s in container.streams.video if not s.disposition & type(s.disposition).attached_pic]
+    if not streams:
+        container.close()
+        raise InputError(f"{name}: there is no picture in it, only other data; give a video")
+    stream = streams[0]
+    live = not is_file and not container.duration and not stream.duration
+    if not live:
+        stream.thread_type = "AUTO"  # decodes ahead on other cores; a camera should rather answer at once
+    fps = stream.average_rate or stream.guessed_rate or Fraction(FOLDER_FPS)
+    # These two demuxers know every packet before the first is read; AVI's own count includes dropped frames.
+    indexed = is_file and container.format.name.startswith(("mov", "avi"))
+    packets = len(stream.index_entries) if indexed else 0
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    frames = _container_frames(container, stream, name, start, fps, live=live, is_file=is_file, packets=packets)
+    source = VideoSource(
+        name,
+        frames if live else _times_sorted(frames),
+        start=start,
+        fps=fps,
+        time_base=stream.time_base or 1 / fps,
+        count=None if live else packets or stream.frames or _estimated_count(container, stream, fps),
+        live=live,
+    )
+    turned = source.width != stream.width
+    source.pixel_aspect = 1 / aspect if turned else aspect
+    return source
+
+
+def _container_frames(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    name: str,
+    start: int,
+    fps: Fraction,
+    *,
+    live: bool,
+    is_file: bool,
+    packets: int,
+) -> Generator[Frame, None, int]:
+    """Decode one stream; returns how many frames there were. `packets`: how many there should be, 0 if not known."""
+    index = 0
+    origin: int | None = None
+
+    def framed(picture: av.VideoFrame) -> Frame | None:
+        """Number the picture and, from `start` on, convert it."""
+        nonlocal index, origin
+        number, index = index, index + 1
+        if origin is None and picture.pts is not None:
+            origin = picture.pts
+        if number < start:
+            return None
+        if picture.pts is None or origin is None or picture.time_base is None:
+            seconds = float(number / fps)
+        else:
+            seconds = float((picture.pts - origin) * picture.time_base)
+        return Frame(number, seconds, _upright(picture))
+
+    def broken(reason: str) -> InputError:
+        advice = "repair the video, or cut it there" if is_file else "check the connection"
+        return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
+
+    with container:
+        read, end = 0, Fraction(0)
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    read += 1
+                    if packet.pts is not None and packet.time_base is not None:
+                        end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                try:
+                    pictures = packet.decode()
+                except av.error.InvalidDataError:
+                    if live:
+                        continue  # packets get lost on the way; the next key frame mends it
+                    for picture in _in_flight(stream):
+                        if frame := framed(picture):
+                            yield frame
+                    raise
+                for picture in pictures:
+                    if frame := framed(picture):  # type: ignore[arg-type]
+                        yield frame
+        except av.error.FFmpegError as error:
+            raise broken(_reason(error)) from None
+        # A file that was cut off often just ends, without an error.
+        promised = _promised_end(container, stream) if is_file else None
+        if read < packets:
+            raise broken(f"{read} of {packets} packets are there")
+        if not packets and promised is not None and promised - end > max(3 / fps, min(Fraction(1, 2), promised / 10)):
+            raise broken(f"it should last {float(promised):.1f} s and lasts {float(end):.1f} s")
+    return index
+
+
+def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Generator[Frame, None, int]:
+    """The same frames in the same order with their times put in order.
+
+    Some recorders and old AVI files swap the times of neighbouring frames, while the decoder's order is right. The
+    last `window` frames are held back for it, and delivered when the reading fails.
+    """
+    held: deque[Frame] = deque()
+    times: list[float] = []
+    failure: InputError | None = None
+    count = 0
+    with closing(frames):
+        while True:
+            try:
+                frame = next(frames)
+            except StopIteration as end:
+                count = end.value
+                break
+            except InputError as error:
+                failure = error
+                break
+            held.append(frame)
+            heappush(times, frame.time)
+            if len(held) > window:
+                yield replace(held.popleft(), time=heappop(times))
+        while held:
+            yield replace(held.popleft(), time=heappop(times))
+    if failure:
+        raise failure
+    return count
+
+
+def _in_flight(stream: av.VideoStream) -> list[av.VideoFrame]:
+    """Pictures that the decoder's threads still hold when it meets a broken packet."""
+    try:
+        return stream.codec_context.decode(None)
+    except av.error.FFmpegError:
+        return []
+
+
+def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
+    """When the container says that the stream ends, in seconds, or None."""
+    if stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + Fraction(tag[3])
+    if container.duration and len(container.streams) == 1:
+        return Fraction((container.start_time or 0) + container.duration, av.time_base)
+    return None
+
+
+def _estimated_count(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction) -> int | None:
+    end = _promised_end(container, stream)
+    if end is None and container.duration:
+        end = Fraction(container.duration, av.time_base)
+    return round(end * fps) if end else None
+
+
+def _upright(picture: av.VideoFrame) -> Image:
+    """The pixels as BGR, turned and mirrored as the display matrix says (phones film lying down)."""
+    image = picture.to_ndarray(format="bgr24")
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is not None:
+        # x' = a x + c y, y' = b x + d y in 16.16 fixed point; turns by other than 90 degrees do not occur in practice.
+        a, b, _, c, d = np.frombuffer(cast(Any, matrix), "<i4")[:5].tolist()
+        if abs(b) > abs(a):
+            image, a, d = image.transpose(1, 0, 2), c, b
+        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    return np.ascontiguousarray(image, np.uint8)
+
+
+# Folders of images
+
+
+def read_image(path: Path) -> Image | None:
+    """Read one image as H x W x 3 BGR, upright; None when it is not a readable image.
+
+    Raises `OSError` when the file cannot be opened.
+    """
+    data = np.fromfile(path, np.uint8)  # not cv2.imread: that one cannot open every name on Windows
+    if data.size == 0:
+        return None
+    if data[:4].tobytes() == b"\x89PNG" and b"IEND" not in data[-64:].tobytes():
+        return None  # cut off; libpng would print a line of its own
+    with _quiet_opencv():
+        return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder in the order of the numbers in their names (2.jpg before 10.jpg)."""
+    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_TYPES and not f.name.startswith("."))
+    return sorted(files, key=lambda f: natural(f.name))
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sorting key that takes the digits in a name as numbers."""
+    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name.casefold()) if p]
+
+
+def _open_folder(folder: Path, start: int) -> VideoSource:
+    files = image_files(folder)
+    if not files:
+        kinds = ", ".join(sorted(t[1:] for t in IMAGE_TYPES))
+        raise InputError(f"{folder}: there are no images in this folder ({kinds}); give the folder that holds them")
+    fps = Fraction(FOLDER_FPS)
+    frames = _folder_frames(files, start)
+    return VideoSource(str(folder), frames, start=start, fps=fps, time_base=1 / fps, count=len(files))
+
+
+def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]:
+    for index, file in enumerate(files[start:], start):
+        try:
+            image = read_image(file)
+        except OSError as error:
+            raise InputError(f"{file}: frame {index} cannot be opened ({error.strerror})") from None
+        if image is None:
+            raise InputError(f"{file}: frame {index} cannot be read as an image; replace or remove the file")
+        yield Frame(index, index / FOLDER_FPS, image)
+    return len(files)
+
+
+# Webcams
+
+
+def _open_webcam(number: int, start: int) -> VideoSource:
+    if number < 0:
+        raise InputError(f"webcam {number}: webcams count from 0")
+    with _quiet_opencv():
+        camera = cv2.VideoCapture(number)
+    name = f"webcam {number}"
+    if not camera.isOpened():
+        raise InputError(f"{name}: it cannot be opened; check that it is plugged in and no other program uses it")
+    fps = camera.get(cv2.CAP_PROP_FPS)
+    rate = Fraction(fps).limit_denominator(1001) if 1 <= fps <= 1000 else Fraction(30)  # some drivers say 0
+    frames = _webcam_frames(camera.read, camera.release, name, start)
+    return VideoSource(name, frames, start=start, fps=rate, time_base=Fraction(1, 90_000), live=True)
+
+
+def _webcam_frames(
+    read: Callable[[], tuple[bool, object]], release: Callable[[], None], name: str, start: int
+) -> Generator[Frame, None, int]:
+    """Frames with the times at which they arrived."""
+    index, origin = 0, 0.0
+    try:
+        while True:
+            good, image = read()
+            now = time.monotonic()
+            if not good or not isinstance(image, np.ndarray):
+                raise InputError(f"{name}: it breaks off at frame {index}; check that it is still plugged in")
+            origin = origin or now
+            if index >= start:
+                yield Frame(index, now - origin, image)
+            index += 1
+    finally:
+        release()
+
+
+# Helpers
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV prints warnings about what we turn into one message."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _reason(error: BaseException) -> str:
+    """FFmpeg's words for an error, without the address, which may hold a password."""
+    if isinstance(error, av.error.InvalidDataError):
+        return "damaged data"
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return words.splitlines()[0].removeprefix("[Errno ").strip().rstrip(".")

@@ -1,0 +1,114 @@
+"""Write frames as a video that plays anywhere: H.264, yuv420p, MP4."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import av.error
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fartrack.errors import InputError
+
+QUALITY = "21"
+"""x264's constant rate factor: 18 looks like the source, 28 is small."""
+
+
+class VideoWriter:
+    """An MP4 of a fixed frame size, each frame at its own time.
+
+    It is written under a temporary name in the same folder and renamed by `close()`. As a context manager it closes
+    on errors and Ctrl-C as well, so that the frames so far are a playable file. Without a single frame there is no
+    file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        *,
+        fps: Fraction = Fraction(25),
+        time_base: Fraction = Fraction(1, 90_000),
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        """Frames are `width` x `height` pixels; their times are kept to the nearest multiple of `time_base` seconds.
+
+        `fps` is the average rate: it steers the encoder and says how long the last frame stays. Raises `InputError`
+        when the file cannot be created.
+        """
+        self.path = Path(path)
+        self.width, self.height = width, height
+        self._temporary = self.path.with_name(f".{self.path.name}.part")
+        try:
+            # The index goes to the front, so that a browser can start before it has the whole file.
+            self._container = av.open(
+                str(self._temporary), "w", format="mp4", container_options={"movflags": "+faststart"}
+            )
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
+        stream = self._container.add_stream("libx264", rate=min(fps, Fraction(240)).limit_denominator(65_535))
+        # Chroma has half the resolution, so sides are even: an odd one gets its last line twice.
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "veryfast", "crf": QUALITY}
+        stream.codec_context.time_base = time_base
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        self._stream = stream
+        self._time_base = time_base
+        self._tick = max(1, round(1 / fps / time_base))
+        self._origin: float | None = None
+        self._last = -1
+        self._open = True
+
+    def write(self, image: NDArray[np.uint8], seconds: float) -> None:
+        """Append a frame (height x width x 3 uint8 BGR) shown at `seconds`; the first frame's time becomes 0.
+
+        A time that does not lie after the frame before is moved to just after it.
+        """
+        if self._origin is None:
+            self._origin = seconds
+        if image.shape[:2] != (self.height, self.width):
+            raise ValueError(f"{self.path}: a frame of shape {image.shape}, expected {self.height} x {self.width}")
+        if self.width % 2 or self.height % 2:
+            image = cv2.copyMakeBorder(  # type: ignore[assignment]
+                image, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE
+            )
+        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+        frame.pts = self._last = max(round((seconds - self._origin) / self._time_base), self._last + 1)
+        frame.time_base = self._time_base
+        frame.duration = self._tick
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.path}: writing stopped ({error.strerror}); is the disk full?") from None
+
+    def close(self) -> None:
+        """Finish the file and give it its name; closing twice does no harm."""
+        if not self._open:
+            return
+        self._open = False
+        if self._origin is None:
+            with contextlib.suppress(av.error.FFmpegError):  # it misses the header that nobody needs
+                self._container.close()
+            self._temporary.unlink(missing_ok=True)
+            return
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._temporary.replace(self.path)
+        except (av.error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.path}: cannot be finished ({error.strerror}); is the disk full?") from None
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
