@@ -1,0 +1,194 @@
+"""Draw what the tracker says onto frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+Colour = tuple[int, int, int]
+
+FOUND: Colour = (80, 220, 40)
+LOST: Colour = (40, 120, 255)
+INK: Colour = (255, 255, 255)
+EDGE: Colour = (0, 0, 0)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_result(image: Image, box: Box, score: float, frame: int, found: bool = True) -> Image:
+    """A copy of the frame with its box, its score and its number; lost targets get a dashed box of another colour.
+
+    `image` is H x W x 3 uint8 BGR, the box in its pixels. Lines and letters grow with the frame.
+    """
+    canvas = image.copy()
+    _draw_box(canvas, box, found)
+    rows, columns = canvas.shape[:2]
+    height = max(9, round(min(rows, columns) / 26))
+    label = f"{score:.2f}" if found else f"lost {score:.2f}"
+    plate = _Plate(canvas, label, height, (box[0], box[1]))
+    if box[1] < plate.tall and box[1] + box[3] + plate.tall < rows:  # no room above the box
+        plate = _Plate(canvas, label, height, (box[0], box[1] + box[3] + plate.tall))
+    number = _Plate(canvas, f"frame {frame}", height, (0, 0))
+    if plate.overlaps(number):
+        number = _Plate(canvas, f"frame {frame}", height, (0, rows))
+    if plate.overlaps(number):
+        number = _Plate(canvas, f"frame {frame}", height, (columns, rows))
+    number.draw(EDGE, INK)
+    plate.draw(FOUND if found else LOST, EDGE)
+    return canvas
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cell:
+    """One kept frame of a strip, already small, with its box in the small picture's pixels."""
+
+    frame: int
+    image: Image
+    box: Box
+    score: float
+    found: bool
+
+
+class Filmstrip:
+    """Evenly chosen frames of a video of unknown length, as one picture.
+
+    Frames are added one by one; at most `2 * count` small copies are kept, however long the video is.
+    """
+
+    def __init__(self, count: int = 8, cell_height: int = 240, width: int = 1400) -> None:
+        """`count` frames of `cell_height` pixels, in rows of at most about `width` pixels."""
+        self.count, self.cell_height, self.width = count, cell_height, width
+        self._kept: list[_Cell] = []
+        self._newest: _Cell | None = None
+        self._step, self._seen = 1, 0
+
+    def add(self, image: Image, box: Box, score: float, frame: int, found: bool = True) -> None:
+        """Offer the next frame; the arguments are those of `draw_result`."""
+        scale = self.cell_height / image.shape[0]
+        width = max(8, round(image.shape[1] * scale))
+        small = cv2.resize(image, (width, self.cell_height), interpolation=cv2.INTER_AREA)
+        x, y, w, h = (v * scale for v in box)
+        self._newest = _Cell(frame, small, (x, y, w, h), score, found)  # type: ignore[arg-type]
+        if self._seen % self._step == 0:
+            self._kept.append(self._newest)
+            if len(self._kept) > 2 * self.count:
+                self._kept = self._kept[::2]
+                self._step *= 2
+        self._seen += 1
+
+    def image(self) -> Image:
+        """The strip: first frame, last frame and evenly chosen ones between; raises `ValueError` without frames."""
+        if self._newest is None:
+            raise ValueError("a filmstrip needs at least one frame")
+        cells = self._kept if self._kept[-1] is self._newest else [*self._kept, self._newest]
+        numbers = np.array([cell.frame for cell in cells])
+        wanted = np.linspace(numbers[0], numbers[-1], min(self.count, len(cells)))
+        chosen = sorted({int(np.abs(numbers - n).argmin()) for n in wanted})
+        tiles = [self._tile(cells[i]) for i in chosen]
+        columns = max(1, min(len(tiles), round(self.width / tiles[0].shape[1])))
+        columns = -(-len(tiles) // -(-len(tiles) // columns))  # rows of equal length rather than a short last one
+        blank = np.zeros_like(tiles[0])
+        tiles += [blank] * (-len(tiles) % columns)
+        rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+        return np.vstack(rows)
+
+    def _tile(self, cell: _Cell) -> Image:
+        """The small picture with its box, and below it the frame number and the score."""
+        picture = cell.image.copy()
+        _draw_box(picture, cell.box, cell.found)
+        height = max(8, self.cell_height // 18)
+        caption = np.full((2 * height, picture.shape[1], 3), 24, np.uint8)
+        state = f"{cell.score:.2f}" if cell.found else f"lost {cell.score:.2f}"
+        _draw_text(caption, f"frame {cell.frame}", (height // 2, height * 3 // 2), height, INK)
+        wide = _text_size(state, height)[0]
+        colour = FOUND if cell.found else LOST
+        _draw_text(caption, state, (picture.shape[1] - wide - height // 2, height * 3 // 2), height, colour)
+        tile = np.vstack([picture, caption])
+        return cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(24, 24, 24))  # type: ignore[return-value]
+
+
+def filmstrip(results: Sequence[tuple[Image, Box, float, int, bool]], count: int = 8) -> Image:
+    """The strip of a list of (image, box, score, frame, found)."""
+    strip = Filmstrip(count)
+    for result in results:
+        strip.add(*result)
+    return strip.image()
+
+
+def _draw_box(canvas: Image, box: Box, found: bool) -> None:
+    """A line with a dark edge, so that it shows on any background."""
+    x, y, w, h = box
+    if not np.isfinite(box).all():
+        return
+    limit = 4.0 * max(canvas.shape)  # OpenCV takes 32-bit corners
+    left, top, right, bottom = (round(float(np.clip(v, -limit, limit))) for v in (x, y, x + w, y + h))
+    thick = max(2, round(min(canvas.shape[:2]) / 240))
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    lines = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    if not found:
+        lines = [dash for a, b in lines for dash in _dashes(a, b, 6 * thick + 4)]
+    for colour, width in ((EDGE, thick + 2), (FOUND if found else LOST, thick)):
+        for a, b in lines:
+            cv2.line(canvas, a, b, colour, width)
+
+
+def _dashes(a: tuple[int, int], b: tuple[int, int], length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Every second piece of a line, about `length` pixels each, the ends included."""
+    pieces = max(1, round(np.hypot(b[0] - a[0], b[1] - a[1]) / length)) | 1
+    ts = np.linspace(0, 1, pieces + 1)
+    points = [(round(a[0] + t * (b[0] - a[0])), round(a[1] + t * (b[1] - a[1]))) for t in ts]
+    return [(points[i], points[i + 1]) for i in range(0, pieces, 2)]
+
+
+class _Plate:
+    """Text on a filled plate whose lower left corner is at `anchor`, moved into the frame, smaller if too wide."""
+
+    def __init__(self, canvas: Image, text: str, height: int, anchor: tuple[float, float]) -> None:
+        rows, columns = canvas.shape[:2]
+        self.pad = max(2, height // 3)
+        wide, tall = _text_size(text, height)
+        if wide + 2 * self.pad > columns:
+            height = max(4, height * (columns - 2 * self.pad) // max(1, wide))
+            wide, tall = _text_size(text, height)
+        self.canvas, self.text, self.height = canvas, text, height
+        self.wide, self.tall = wide + 2 * self.pad, tall + 2 * self.pad
+        x, y = np.nan_to_num(anchor)
+        self.left = int(np.clip(x, 0, max(0, columns - self.wide)))
+        self.top = int(np.clip(y - self.tall, 0, max(0, rows - self.tall)))
+
+    def overlaps(self, other: _Plate) -> bool:
+        """Whether both want some of the same pixels."""
+        return (
+            self.left < other.left + other.wide
+            and other.left < self.left + self.wide
+            and self.top < other.top + other.tall
+            and other.top < self.top + self.tall
+        )
+
+    def draw(self, colour: Colour, ink: Colour) -> None:
+        """Onto the canvas."""
+        right, bottom = self.left + self.wide, self.top + self.tall
+        cv2.rectangle(self.canvas, (self.left, self.top), (right, bottom), colour, cv2.FILLED)
+        _draw_text(self.canvas, self.text, (self.left + self.pad, bottom - self.pad), self.height, ink)
+
+
+def _draw_text(canvas: Image, text: str, origin: tuple[int, int], height: int, colour: Colour) -> None:
+    """Text whose capitals are about `height` pixels tall, its baseline beginning at `origin`."""
+    scale, thick = _scale(height)
+    cv2.putText(canvas, text, origin, FONT, scale, colour, thick, cv2.LINE_AA)
+
+
+def _text_size(text: str, height: int) -> tuple[int, int]:
+    scale, thick = _scale(height)
+    (wide, tall), _ = cv2.getTextSize(text, FONT, scale, thick)
+    return wide, tall
+
+
+def _scale(height: int) -> tuple[float, int]:
+    """OpenCV's scale and line width for capitals of about `height` pixels."""
+    return height / 22, max(1, round(height / 14))
