@@ -1,0 +1,30 @@
+"""fartrack: draw a box on the first frame, and it follows the thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fartrack.errors import InputError
+    from fartrack.tracker import Tracker
+    from fartrack.tracking import Result, track
+
+__all__ = ["InputError", "Result", "Tracker", "__version__", "track"]
+
+_HOMES = {
+    "InputError": "fartrack.errors",
+    "Tracker": "fartrack.tracker",
+    "track": "fartrack.tracking",
+    "Result": "fartrack.tracking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names are loaded when first used, so that `import fartrack` costs nothing.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'fartrack' has no attribute {name!r}")

@@ -1,0 +1,81 @@
+"""Boxes and crop windows, pure functions. A box is (x, y, w, h) in pixels of the frame, top-left origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.errors import InputError
+
+Box = tuple[float, float, float, float]
+
+
+class Window(NamedTuple):
+    """A square of the frame, in whole pixels; it may stick out of the frame."""
+
+    x: int
+    y: int
+    side: int
+
+
+def window_around(box: Sequence[float], factor: float) -> Window:
+    """The square around a box with side ``ceil(factor * sqrt(w * h))`` (section 3.1)."""
+    x, y, w, h = box
+    side = max(1, math.ceil(math.sqrt(w * h) * factor))
+    return Window(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
+
+
+def from_window(corners: Sequence[float], window: Window, box: Sequence[float]) -> Box:
+    """A box of the frame from corners in units of a search window cut around `box`.
+
+    Args:
+        corners: x0, y0, x1, y1 in units of the window's side.
+        window: the search window.
+        box: what the window was cut around. Its exact centre counts, not the window's rounded one.
+    """
+    x0, y0, x1, y1 = (float(c) * window.side for c in corners)
+    left, top = box[0] + 0.5 * box[2] - 0.5 * window.side, box[1] + 0.5 * box[3] - 0.5 * window.side
+    return left + x0, top + y0, x1 - x0, y1 - y0
+
+
+def clip(box: Sequence[float], width: int, height: int, margin: float) -> Box:
+    """Keep at least `margin` pixels of a box inside the frame, and its sides at least that long."""
+    x0, y0, w, h = (float(v) for v in box)
+    x1, y1 = x0 + w, y0 + h
+    x0, x1 = min(max(0.0, x0), width - margin), max(margin, min(x1, float(width)))
+    y0, y1 = min(max(0.0, y0), height - margin), max(margin, min(y1, float(height)))
+    return x0, y0, max(margin, x1 - x0), max(margin, y1 - y0)
+
+
+def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Intersection over union of boxes (..., 4), broadcast; 0 where both are empty."""
+    p, q = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(p[..., :2], q[..., :2])
+    high = np.minimum(p[..., :2] + p[..., 2:], q[..., :2] + q[..., 2:])
+    inter = np.clip(high - low, 0, None).prod(-1)
+    union = p[..., 2:].prod(-1) + q[..., 2:].prod(-1) - inter
+    return np.divide(inter, union, out=np.zeros_like(union), where=union > 0)
+
+
+def check_box(box: object, width: int, height: int) -> Box:
+    """A box as four floats, or a clear complaint.
+
+    Raises:
+        InputError: not four finite numbers, no area, or outside a frame of width x height pixels.
+    """
+    try:
+        x, y, w, h = (float(v) for v in box)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise InputError(f"box {box!r} is not four numbers: give x, y, w, h in pixels") from None
+    shown = f"box {x:g},{y:g},{w:g},{h:g}"
+    if not all(math.isfinite(v) for v in (x, y, w, h)):
+        raise InputError(f"{shown} has a value that is not a finite number: give x, y, w, h in pixels")
+    if w <= 0 or h <= 0:
+        raise InputError(f"{shown} has no area: width and height must be positive")
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise InputError(f"{shown} lies outside the {width} x {height} frame: give a box that overlaps it")
+    return x, y, w, h

@@ -1,0 +1,100 @@
+"""Template memory: which past templates the network sees, and which are worth keeping (section 3.2)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.config import ModelConfig
+from fartrack.crops import Image
+
+Tokens = npt.NDArray[np.float32]
+
+
+def sample_history(newest: int, slots: int, policy: str) -> list[int]:
+    """Frames whose templates fill the slots, oldest first; the last is `newest`.
+
+    Args:
+        newest: number of the newest template, counted from 0; `newest + 1` templates exist.
+        slots: how many are wanted.
+        policy: "linear" (evenly over time) or "exponential" (``int(t * (1 - 0.7^i))``).
+    """
+    if newest + 1 < slots:
+        return [0] * (slots - newest - 1) + list(range(newest + 1))
+    if slots == 1:
+        return [newest]
+    middle = range(1, slots - 1)
+    if policy == "linear":
+        between = [round(newest * i / (slots - 1)) for i in middle]
+    else:
+        between = [int(newest * (1 - 0.7**i)) for i in middle]
+    return [0, *between, newest]
+
+
+def most_salient(saliency: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.int64]:
+    """Indices of the `count` most salient tokens in rising order; of equals the earlier is dropped first."""
+    order = np.argsort(saliency, kind="stable")
+    return np.sort(order[len(saliency) - count :])
+
+
+class TemplateMemory:
+    """Templates of one video: a bounded set of settled ones (embedded, pruned) and the newest, still a picture.
+
+    While at most `capacity` templates have come, all are kept; from then on every second, fourth, ... so that what
+    is kept stays even over time and the frame that the policy asks for is at most ``t / capacity`` away.
+    """
+
+    def __init__(self, config: ModelConfig, capacity: int = 96) -> None:
+        self.config = config
+        self.capacity = max(capacity, 2 * config.templates)
+        self.stride = 1
+        self.newest = -1
+        self.newest_crop: Image | None = None
+        self._kept: dict[int, Tokens] = {}
+
+    def start(self, crop: Image, tokens: Tokens) -> None:
+        """Begin with the first frame's template.
+
+        Args:
+            crop: (S, S, 3) uint8 RGB.
+            tokens: (template tokens, D) the same, embedded; whole, because its mask is decided one frame later.
+        """
+        self.stride, self.newest, self.newest_crop = 1, 0, crop
+        self._kept = {0: tokens}
+
+    def settle(self, tokens: Tokens, saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+        """Prune the newest template, once and for all, and store it; returns which tokens stay."""
+        keep = most_salient(saliency, self.config.kept_tokens)
+        if self.newest % self.stride == 0:
+            self._kept[self.newest] = tokens[keep]
+            if len(self._kept) > self.capacity:
+                self.stride *= 2
+                self._kept = {i: t for i, t in self._kept.items() if i % self.stride == 0}
+        return keep
+
+    def add(self, crop: Image) -> None:
+        """Take the template of the frame just tracked as the newest; the one before must be settled."""
+        self.newest += 1
+        self.newest_crop = crop
+
+    def older(self) -> Tokens:
+        """(slots - 1, n, D): tokens of all slots but the newest, oldest first."""
+        wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
+        if not wanted:
+            return np.zeros((0, self.config.kept_tokens, self.config.width), np.float32)
+        return np.stack([self._kept[self._nearest(i)] for i in wanted])
+
+    def _nearest(self, index: int) -> int:
+        if index in self._kept:
+            return index
+        below = index - index % self.stride
+        above = below + self.stride
+        return above if above in self._kept and above - index < index - below else below
+
+    def frames(self) -> list[int]:
+        """Numbers of the templates that fill the slots now, oldest first."""
+        wanted = sample_history(self.newest, self.config.templates, self.config.memory)
+        return [*(self._nearest(i) for i in wanted[:-1]), self.newest]
+
+    def __len__(self) -> int:
+        return len(self._kept)

@@ -1,0 +1,77 @@
+"""Packaged models and model files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def packaged() -> list[Path]:
+    """The ONNX files that come with the package, shallowest first."""
+    order = {"pico": 0, "nano": 1, "tiny": 2}
+    return sorted(WEIGHTS.glob("*.onnx"), key=lambda p: (order.get(p.stem, 9), p.stem))
+
+
+def find(model: str | os.PathLike[str]) -> Path:
+    """The file of a packaged model's name, or the path itself.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    path = Path(model)
+    if path.suffix or path.exists():
+        if not path.exists():
+            raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
+        return path
+    names = [p.stem for p in packaged()]
+    if path.name not in names:
+        raise FileNotFoundError(f"model {str(model)!r} is unknown: choose {', '.join(names)} or give a model file")
+    return WEIGHTS / f"{path.name}.onnx"
+
+
+def card(path: Path) -> dict[str, Any]:
+    """The model card beside a model file; empty when there is none."""
+    beside = path.with_suffix(".json")
+    return json.loads(beside.read_text()) if beside.exists() else {}
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Write weights with their config, whole or not at all (needs safetensors)."""
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(path.name + ".part")
+    save_file({k: v.contiguous() for k, v in weights.items()}, temporary, {"fartrack": config.to_json()})
+    os.replace(temporary, path)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
+    """Weights and config of a safetensors file, in float32 (needs torch).
+
+    Raises:
+        InputError: not safetensors, cut short, or not ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix == ".onnx":
+        from fartrack.export import weights_of
+
+        return weights_of(path)
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            if "fartrack" not in about:
+                raise InputError(f"{path} holds no fartrack config: make it with `fartrack import` or `fartrack train`")
+            return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"])  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again") from None

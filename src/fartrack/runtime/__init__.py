@@ -1,0 +1,97 @@
+"""Engines that run a model file. One file per engine; all answer the same call."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Output(NamedTuple):
+    """What the network says about a batch of B targets."""
+
+    box: Floats
+    """(B, 4) x0, y0, x1, y1 in units of the search crop's side."""
+    logits: Floats
+    """(B, 4, words)."""
+    saliency: Floats
+    """(B, template tokens) of the newest template."""
+    tokens: Floats
+    """(B, template tokens, D) the newest template embedded, without its slot's identity."""
+
+
+class Runtime(Protocol):
+    """A loaded model."""
+
+    config: ModelConfig
+
+    def __call__(
+        self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
+    ) -> Output:
+        """Run one frame.
+
+        Args:
+            search: (B, S, S, 3) uint8 RGB.
+            template: (B, s, s, 3) uint8 RGB, the newest template.
+            memory: (B, slots - 1, n, D) tokens of the older templates, without identity.
+            trajectory: (B, 4 * past boxes) words, for models that read them.
+        """
+        ...
+
+
+_ENGINES = {
+    "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
+    "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", 'pip install "fartrack[openvino]"'),
+    "torch": ("fartrack.runtime.torch_", "Torch", "torch", 'pip install "fartrack[train]"'),
+}
+
+
+def open_runtime(path: Path, runtime: str = "onnxruntime", threads: int | None = None) -> Runtime:
+    """Load a model file into an engine.
+
+    Args:
+        path: an ONNX file, or safetensors for torch.
+        runtime: "onnxruntime", "openvino" or "torch".
+        threads: CPU threads; None leaves the choice to the engine.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: unknown or missing engine, or a file that is not one of our models.
+    """
+    if runtime not in _ENGINES:
+        raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}: give 1 or more")
+    module, name, package, install = _ENGINES[runtime]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"runtime {runtime} is not installed: {install}")
+    if not path.exists():
+        raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
+    if not path.is_file():
+        raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
+    if path.suffix == ".safetensors" and runtime != "torch":
+        raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
+    return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
+
+
+def embed(runtime: Runtime, template: Bytes) -> Floats:
+    """(B, s, s, 3) -> (B, template tokens, D): a first template's tokens, by a call whose box is thrown away.
+
+    The call has the shapes of the first frame, so it also warms the engine up.
+    """
+    c = runtime.config
+    b = len(template)
+    search = np.zeros((b, c.search_size, c.search_size, 3), np.uint8)
+    memory = np.zeros((b, c.templates - 1, c.template_tokens, c.width), np.float32)
+    words = np.full((b, c.trajectory_tokens), c.padding_word, np.int64) if c.trajectory else None
+    return runtime(search, template, memory, words).tokens

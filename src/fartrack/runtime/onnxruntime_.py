@@ -1,0 +1,46 @@
+"""ONNX Runtime: the default, and all that a plain install needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.runtime import Bytes, Floats, Output
+
+OUTPUTS = list(Output._fields)
+
+
+class OnnxRuntime:
+    """One ONNX file in one session."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class
+            raise InputError(f"{path} is not a whole ONNX model ({_first_line(error)}): export or copy it again") from None
+        about = self.session.get_modelmeta().custom_metadata_map
+        if "fartrack" not in about:
+            raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
+        self.config = ModelConfig.from_json(about["fartrack"])
+
+    def __call__(
+        self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
+    ) -> Output:
+        """See `fartrack.runtime.Runtime`."""
+        feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
+        if trajectory is not None:
+            feeds["trajectory"] = trajectory
+        return Output(*self.session.run(OUTPUTS, feeds))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

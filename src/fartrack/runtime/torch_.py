@@ -1,0 +1,34 @@
+"""PyTorch: runs safetensors checkpoints, and is the reference for the others (`pip install "fartrack[train]"`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fartrack.models import load_weights
+from fartrack.network import FARTrack
+from fartrack.runtime import Bytes, Floats, Output
+from fartrack.step import TrackStep
+
+
+class Torch:
+    """The network itself, in float32."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        weights, self.config = load_weights(path)
+        net = FARTrack(self.config)
+        net.load_state_dict(weights)
+        self.step = TrackStep(net).eval()
+
+    @torch.inference_mode()
+    def __call__(
+        self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
+    ) -> Output:
+        """See `fartrack.runtime.Runtime`."""
+        arrays = [search, template, memory] + ([] if trajectory is None else [trajectory])
+        return Output(*(t.numpy() for t in self.step(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))))

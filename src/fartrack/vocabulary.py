@@ -1,0 +1,40 @@
+"""Coordinates as words, and what the distributions over them say about certainty. Pure NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.config import ModelConfig
+
+Floats = npt.NDArray[np.float32]
+
+
+def to_words(coordinates: npt.ArrayLike, config: ModelConfig) -> npt.NDArray[np.int64]:
+    """Coordinates in units of the search crop -> nearest words, clipped to the vocabulary's range."""
+    word = np.rint((np.asarray(coordinates, np.float64) - config.low) * (config.bins - 1))
+    return np.clip(word, 0, config.coordinate_words - 1).astype(np.int64)
+
+
+def to_coordinates(words: npt.ArrayLike, config: ModelConfig) -> Floats:
+    """Words -> coordinates in units of the search crop."""
+    return (np.asarray(words, np.float64) / (config.bins - 1) + config.low).astype(np.float32)
+
+
+def distributions(logits: Floats, config: ModelConfig) -> Floats:
+    """(..., 4, words) logits -> (..., 4, coordinate words) probabilities."""
+    z = logits[..., : config.coordinate_words]
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def entropy(logits: Floats, config: ModelConfig) -> Floats:
+    """(..., 4, words) -> (...) mean entropy of the four coordinate distributions, in nats."""
+    p = distributions(logits, config)
+    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1).mean(-1)
+
+
+def score(logits: Floats, config: ModelConfig) -> Floats:
+    """(..., 4, words) -> (...) calibrated chance, 0 to 1, that the box overlaps the target by more than half."""
+    z = config.score_bias + config.score_slope * entropy(logits, config)
+    return 1 / (1 + np.exp(-z))
