@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+from fartrack.crops import Image
+from fartrack.geometry import Box
+
 Colour = tuple[int, int, int]
 
 FOUND: Colour = (80, 220, 40)

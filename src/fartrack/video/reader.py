@@ -21,8 +21,8 @@ import av.error
 import av.video
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from fartrack.crops import Image
 from fartrack.errors import InputError
 
 IMAGE_TYPES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -30,8 +30,6 @@ FOLDER_FPS = 25
 """Frames per second of a folder of images, which does not say."""
 STREAM_TIMEOUT = 10.0
 """Seconds of silence after which a stream counts as broken."""
-
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

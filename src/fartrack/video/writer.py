@@ -10,9 +10,8 @@ from types import TracebackType
 import av
 import av.error
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
+from fartrack.crops import Image
 from fartrack.errors import InputError
 
 QUALITY = "21"
@@ -66,7 +65,7 @@ class VideoWriter:
         self._last = -1
         self._open = True
 
-    def write(self, image: NDArray[np.uint8], seconds: float) -> None:
+    def write(self, image: Image, seconds: float) -> None:
         """Append a frame (height x width x 3 uint8 BGR) shown at `seconds`; the first frame's time becomes 0.
 
         A time that does not lie after the frame before is moved to just after it.

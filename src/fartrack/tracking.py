@@ -1,0 +1,98 @@
+"""Follow one target through a whole video."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fartrack import geometry
+from fartrack.video.reader import VideoSource, frames_from_source
+
+if TYPE_CHECKING:
+    from fartrack.crops import Image
+    from fartrack.geometry import Box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What became of the target in one frame."""
+
+    frame: int
+    """Number of the frame in the video, from 0."""
+    box: Box
+    """x, y, w, h in pixels; the last guess when the target was not found."""
+    score: float
+    """0 to 1: the chance that the box overlaps the target by more than half."""
+    found: bool
+    """Whether the target is in sight, as far as the score says."""
+    image: Image
+    """The frame, H x W x 3 uint8 BGR."""
+    time: float
+    """Seconds after the video's first frame."""
+
+
+class SingleTracker(Protocol):
+    """What `track` needs of a tracker: `fartrack.Tracker` has it."""
+
+    score: float
+
+    def init(self, frame: Image, box: Sequence[float], /) -> None:
+        """Start on a frame."""
+
+    def update(self, frame: Image, /) -> tuple[bool, Box]:
+        """Find the target in the next frame."""
+        ...
+
+
+def track(
+    source: str | int | Path | VideoSource,
+    box: Sequence[float],
+    *,
+    start: int = 0,
+    model: str | Path = "pico",
+    runtime: str = "onnxruntime",
+    threads: int | None = None,
+    tracker: SingleTracker | None = None,
+) -> Iterator[Result]:
+    """Follow the target inside a box through a video: one result per frame, as soon as it is there.
+
+    The first result is frame `start` with the box as given, score 1 and found True.
+
+    Args:
+        source: a video file, a folder of images, a webcam number, the address of a stream, or what
+            `frames_from_source` returned (then `start` was given there).
+        box: x, y, w, h of the target in frame `start`, in pixels.
+        start: number of the frame that the box belongs to, from 0; frames before it are passed over.
+        model: "pico", "nano", "tiny" or the path of a model file.
+        runtime: "onnxruntime", "openvino" or "torch".
+        threads: CPU threads of the network; None leaves the choice to the runtime.
+        tracker: used instead of a new one of the three options above.
+
+    Raises:
+        FileNotFoundError: there is no such video or model.
+        InputError: the source, the box, the start, the model or the runtime is wrong; before the first result.
+            When the video breaks off or changes size later, the results before it have been delivered.
+    """
+    frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
+    try:
+        first_box = geometry.check_box(box, frames.width, frames.height)
+        if tracker is None:
+            from fartrack.tracker import Tracker
+
+            tracker = Tracker(model, runtime, threads)
+        tracker.init(frames.first.image, first_box)
+    except BaseException:
+        frames.close()
+        raise
+    return _follow(frames, tracker, first_box)
+
+
+def _follow(frames: VideoSource, tracker: SingleTracker, box: Box) -> Generator[Result]:
+    with frames:
+        first = next(frames)
+        yield Result(first.index, box, 1.0, True, first.image, first.time)
+        for frame in frames:
+            found, box = tracker.update(frame.image)
+            yield Result(frame.index, box, tracker.score, found, frame.image, frame.time)
