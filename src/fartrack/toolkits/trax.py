@@ -25,7 +25,6 @@ def serve(tracker_factory: Callable[[], TrackerLike], name: str = "fartrack") ->
     except ImportError:
         raise InputError("trax: the package vot-trax is not installed; pip install 'fartrack[vot]'") from None
     tracker = tracker_factory()  # before the handshake: the client's clock starts with it
-    answered = 0
     server = trax.Server(
         [trax.Region.RECTANGLE],
         [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER],
@@ -33,23 +32,34 @@ def serve(tracker_factory: Callable[[], TrackerLike], name: str = "fartrack") ->
         tracker_description="FARTrack, ICLR 2026",
         tracker_family="transformer",
     )
-    with server:
-        started = False
-        while (request := server.wait()).type != trax.TraxStatus.QUIT:
-            image = decode(request.image[trax.ImageChannel.COLOR])
-            if request.type == trax.TraxStatus.INITIALIZE:
-                if len(request.objects) != 1:
-                    raise InputError(f"trax: {len(request.objects)} targets to start on; one at a time is supported")
-                box = request.objects[0][0].bounds()
-                tracker.init(image, box)
-                score, started = 1.0, True
-            elif started:
-                _, box = tracker.update(image)
-                score = tracker.score
-            else:
-                raise InputError("trax: a frame came before the target; the client must initialize first")
-            server.status([(trax.Rectangle.create(*box), {"confidence": f"{score:.4f}"})])
-            answered += 1
+    try:
+        answered = _converse(server, tracker)
+    except BaseException as error:
+        server.quit(reason=str(error) or type(error).__name__)  # the client shows it to its user
+        raise
+    server.quit()
+    return answered
+
+
+def _converse(server: Any, tracker: TrackerLike) -> int:
+    import trax
+
+    answered = 0
+    while (request := server.wait()).type != trax.TraxStatus.QUIT:
+        image = decode(request.image[trax.ImageChannel.COLOR])
+        if request.type == trax.TraxStatus.INITIALIZE:
+            if len(request.objects) != 1:
+                raise InputError(f"trax: {len(request.objects)} targets to start on; one at a time is supported")
+            box = request.objects[0][0].bounds()
+            tracker.init(image, box)
+            score = 1.0
+        elif answered:
+            _, box = tracker.update(image)
+            score = tracker.score
+        else:
+            raise InputError("trax: a frame came before the target; the client must initialize first")
+        server.status([(trax.Rectangle.create(*box), {"confidence": f"{score:.4f}"})])
+        answered += 1
     return answered
 
 

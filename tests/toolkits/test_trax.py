@@ -1,0 +1,111 @@
+"""`fartrack trax` talks to a TraX client, and to the official VOT toolkit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from template_tracker import TemplateTracker, moving_square
+
+SERVER = Path(__file__).with_name("template_server.py")
+ROOT = SERVER.parents[2]
+
+
+@pytest.fixture
+def client():
+    pytest.importorskip("trax")
+    from trax.client import Client
+
+    process = subprocess.Popen(
+        [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    yield Client(stream=(process.stdin.fileno(), process.stdout.fileno()), timeout=20, log=lambda text: None)
+    process.stdin.close()
+    process.stdout.close()
+    process.wait(10)
+
+
+def image(kind, frame, path):
+    import trax
+
+    if kind == "path":
+        cv2.imwrite(str(path), frame)
+        return trax.FileImage.create(str(path))
+    if kind == "memory":
+        return trax.MemoryImage.create(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    return trax.BufferImage.create(cv2.imencode(".png", frame)[1].tobytes())
+
+
+@pytest.mark.parametrize("kind", ["path", "memory", "buffer"])
+def test_client(client, kind, tmp_path):
+    """Boxes are the same as without TraX, whatever way the images come."""
+    import trax
+
+    frames, boxes = moving_square(8)
+    tracker = TemplateTracker()
+    tracker.init(frames[0], boxes[0])
+    assert (client.tracker_name, client.region_formats, client.channels) == ("template", ["rectangle"], ["color"])
+    start = [(trax.Rectangle.create(*boxes[0]), {})]
+    ((region, properties),), _ = client.initialize({"color": image(kind, frames[0], tmp_path / "0.png")}, start, {})
+    assert region.bounds() == boxes[0]
+    assert float(properties["confidence"]) == 1.0
+    for i, frame in enumerate(frames[1:], 1):
+        ((region, properties),), _ = client.frame({"color": image(kind, frame, tmp_path / f"{i}.png")}, {}, [])
+        _, box = tracker.update(frame)
+        assert region.bounds() == pytest.approx(box)
+        assert float(properties["confidence"]) == pytest.approx(tracker.score, abs=1e-4)
+    client.quit()
+
+
+def test_an_unreadable_image_is_named(client, tmp_path):
+    import trax
+
+    with pytest.raises(trax.TraxException, match=r"gone.png: cannot be read as an image"):
+        client.initialize(
+            {"color": trax.FileImage.create(str(tmp_path / "gone.png"))}, [(trax.Rectangle.create(1, 1, 5, 5), {})], {}
+        )
+
+
+def test_grey_of_16_bits():
+    from fartrack.toolkits.trax import decode
+
+    class Grey:
+        def type(self):
+            return "memory"
+
+        def array(self):
+            return np.full((4, 6, 1), 0x80FF, np.uint16)
+
+    frame = decode(Grey())
+    assert frame.shape == (4, 6, 3)
+    assert (frame == 0x80).all()
+
+
+def vot_test(environment, command, tmp_path):
+    """`vot test` of one tracker on the toolkit's own synthetic sequence."""
+    (tmp_path / "trackers.ini").write_text(
+        f"[ours]\nlabel = ours\nprotocol = trax\ncommand = {command}\nenv_PYTHONPATH = {ROOT / 'src'}\n"
+    )
+    vot = environment("vot")
+    return vot.run("-m", "vot", "--registry", str(tmp_path), "test", "ours", cwd=tmp_path)
+
+
+def test_vot_toolkit(environment, tmp_path):
+    pytest.importorskip("trax")
+    said = vot_test(environment, f"{sys.executable} {SERVER}", tmp_path)
+    assert "Processing frame 49/49" in said
+    assert "Test concluded successfuly" in said, said  # the toolkit's spelling
+
+
+def test_vot_toolkit_with_the_real_command(environment, tmp_path):
+    pytest.importorskip("trax")
+    models = pytest.importorskip("fartrack.models")
+    try:
+        models.find("pico")
+    except FileNotFoundError:
+        pytest.skip("the pico model is not packaged yet")
+    said = vot_test(environment, f"{sys.executable} -m fartrack.cli.main trax --threads 1", tmp_path)
+    assert "Test concluded successfuly" in said, said
