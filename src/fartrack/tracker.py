@@ -1,20 +1,16 @@
-"""The tracker: state of one target in one video."""
+"""The tracker of one target."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
-
-from fartrack import crops, geometry, models, vocabulary
+from fartrack import crops, models
 from fartrack.crops import Image
-from fartrack.geometry import Box, Window
-from fartrack.memory import TemplateMemory
+from fartrack.geometry import Box
 from fartrack.runtime import Output, Runtime, embed, open_runtime
+from fartrack.target import Target
 
 
 class Tracker:
@@ -47,9 +43,12 @@ class Tracker:
         self.config = self.runtime.config
         self.network_seconds = 0.0
         """Time spent in the network so far, over all videos."""
-        self.score = 0.0
-        """0 to 1: the chance that the last box overlaps the target by more than half."""
-        self._state: _State | None = None
+        self.target: Target | None = None
+
+    @property
+    def score(self) -> float:
+        """0 to 1: the chance that the last box overlaps the target by more than half; 0 before `init`."""
+        return self.target.score if self.target else 0.0
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a frame, afresh.
@@ -58,17 +57,13 @@ class Tracker:
             ValueError: the frame is no image, or the box is not a box in it; the old state stays.
         """
         image = crops.as_bgr(frame)
-        height, width = image.shape[:2]
-        start = geometry.check_box(box, width, height)
-        memory = TemplateMemory(self.config)
-        crop = self._template(image, start)
+        target = Target(self.config, image, box)
+        template = target.first_template(image)
         begun = time.perf_counter()
-        tokens = embed(self.runtime, crop[None])[0]
+        tokens = embed(self.runtime, template[None])[0]
         self.network_seconds += time.perf_counter() - begun
-        memory.start(crop, tokens)
-        past = deque([start], maxlen=max(1, self.config.trajectory))
-        self._state = _State(start, (width, height), memory, past)
-        self.score = 1.0
+        target.start(template, tokens)
+        self.target = target
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame.
@@ -79,77 +74,18 @@ class Tracker:
         Raises:
             ValueError: `init` was not called, the frame is no image or has another size; the state stays.
         """
-        if self._state is None:
+        if self.target is None:
             raise ValueError("tracker has no target: call init(frame, box) first")
         image = crops.as_bgr(frame)
-        self._state.check(image)
-        window, inputs = prepare(self._state, image, self.runtime)
+        self.target.check(image)
+        search, template, memory, trajectory = self.target.look(image)
         begun = time.perf_counter()
-        output = self.runtime(*(None if x is None else x[None] for x in inputs))  # type: ignore[arg-type]
+        words = None if trajectory is None else trajectory[None]
+        output = self.runtime(search[None], template[None], memory[None], words)
         self.network_seconds += time.perf_counter() - begun
-        one = Output(*(x[0] for x in output))
-        self.score = absorb(self._state, image, window, one, self.runtime)
-        return self.score >= self.config.lost_below, self._state.box
+        self.target.absorb(image, Output(*(x[0] for x in output)))
+        return self.target.found, self.target.box
 
     def getTrackingScore(self) -> float:  # noqa: N802 - OpenCV's name for it
         """The score of the last update, under OpenCV's name."""
         return self.score
-
-    def _template(self, image: Image, box: Sequence[float]) -> Image:
-        return cut_template(image, box, self.runtime)
-
-
-class _State:
-    """What is remembered of one target."""
-
-    def __init__(self, box: Box, size: tuple[int, int], memory: TemplateMemory, past: deque[Box]) -> None:
-        self.box = box
-        self.size = size
-        self.memory = memory
-        self.past = past
-
-    def check(self, image: Image) -> None:
-        height, width = image.shape[:2]
-        if (width, height) != self.size:
-            was = f"{self.size[0]} x {self.size[1]}"
-            raise ValueError(f"frame is {width} x {height} but the video began with {was}: call init again")
-
-
-def cut_template(image: Image, box: Sequence[float], runtime: Runtime) -> Image:
-    """(s, s, 3) uint8 RGB template around a box."""
-    c = runtime.config
-    return _rgb(crops.cut(image, geometry.window_around(box, c.template_factor), c.template_size))
-
-
-def prepare(
-    state: _State, image: Image, runtime: Runtime
-) -> tuple[Window, tuple[Image, Image, np.ndarray, np.ndarray | None]]:
-    """The search window of a frame and the network's inputs, without a batch axis."""
-    c = runtime.config
-    window = geometry.window_around(state.box, c.search_factor)
-    search = _rgb(crops.cut(image, window, c.search_size))
-    words = None
-    if c.trajectory:
-        # Past boxes in units of this search crop, oldest first; before there are enough, the oldest is repeated.
-        boxes = [state.past[0]] * (c.trajectory - len(state.past)) + list(state.past)
-        corners = [[b[0], b[1], b[0] + b[2], b[1] + b[3]] for b in boxes]
-        origin = np.array([window.x, window.y, window.x, window.y])
-        words = vocabulary.to_words((np.array(corners) - origin) / window.side, c).ravel()
-    assert state.memory.newest_crop is not None
-    return window, (search, state.memory.newest_crop, state.memory.older(), words)
-
-
-def absorb(state: _State, image: Image, window: Window, output: Output, runtime: Runtime) -> float:
-    """Take in what the network said of a frame (without a batch axis): box, memory and score."""
-    c = runtime.config
-    width, height = state.size
-    box = geometry.from_window(output.box.tolist(), window, state.box)
-    state.box = geometry.clip(box, width, height, min(c.margin, width, height))
-    state.past.append(state.box)
-    state.memory.settle(output.tokens, output.saliency)
-    state.memory.add(cut_template(image, state.box, runtime))
-    return float(vocabulary.score(output.logits, c))
-
-
-def _rgb(bgr: Image) -> Image:
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]

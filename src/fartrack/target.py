@@ -1,0 +1,106 @@
+"""What is remembered of one target, and how a frame changes it. Trackers of one and of many are built on this."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fartrack import crops, geometry, vocabulary
+from fartrack.config import ModelConfig
+from fartrack.crops import Image
+from fartrack.geometry import Box, Window
+from fartrack.memory import TemplateMemory
+from fartrack.runtime import Output
+
+
+class Target:
+    """State of one target: its box, its templates, its past boxes.
+
+    A frame goes in two steps with the network between them, so that several targets can share one call:
+    `look` gives the network's inputs, `absorb` takes its answer.
+    """
+
+    def __init__(self, config: ModelConfig, image: Image, box: Sequence[float]) -> None:
+        """Begin on a frame.
+
+        Args:
+            config: of the network.
+            image: (H, W, 3) uint8 BGR.
+            box: x, y, w, h in pixels.
+
+        Raises:
+            ValueError: the box is not a box in this frame.
+        """
+        height, width = image.shape[:2]
+        self.config = config
+        self.size = (width, height)
+        self.box: Box = geometry.check_box(box, width, height)
+        self.score = 1.0
+        self.memory = TemplateMemory(config)
+        self.past: deque[Box] = deque([self.box], maxlen=max(1, config.trajectory))
+        self.window = geometry.window_around(self.box, config.search_factor)
+
+    def first_template(self, image: Image) -> Image:
+        """(s, s, 3) uint8 RGB template around the starting box."""
+        return self._template(image)
+
+    def start(self, template: Image, tokens: npt.NDArray[np.float32]) -> None:
+        """Take the first template and its embedded tokens."""
+        self.memory.start(template, tokens)
+
+    def check(self, image: Image) -> None:
+        """Refuse a frame of another size than the first.
+
+        Raises:
+            ValueError: with both sizes.
+        """
+        height, width = image.shape[:2]
+        if (width, height) != self.size:
+            was = f"{self.size[0]} x {self.size[1]}"
+            raise ValueError(f"frame is {width} x {height} but the video began with {was}: call init again")
+
+    def look(self, image: Image) -> tuple[Image, Image, npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
+        """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory."""
+        c = self.config
+        self.window = geometry.window_around(self.box, c.search_factor)
+        search = _rgb(crops.cut(image, self.window, c.search_size))
+        assert self.memory.newest_crop is not None
+        return search, self.memory.newest_crop, self.memory.older(), self._trajectory(self.window)
+
+    def absorb(self, image: Image, output: Output) -> None:
+        """Take in what the network said of the frame (without a batch axis): box, score, templates."""
+        c = self.config
+        width, height = self.size
+        box = geometry.from_window(output.box.tolist(), self.window, self.box)
+        self.box = geometry.clip(box, width, height, min(c.margin, width, height))
+        self.score = float(vocabulary.score(output.logits, c))
+        self.past.append(self.box)
+        self.memory.settle(output.tokens, output.saliency)
+        self.memory.add(self._template(image))
+
+    @property
+    def found(self) -> bool:
+        """Whether the score says that the target is in the box."""
+        return self.score >= self.config.lost_below
+
+    def _template(self, image: Image) -> Image:
+        window = geometry.window_around(self.box, self.config.template_factor)
+        return _rgb(crops.cut(image, window, self.config.template_size))
+
+    def _trajectory(self, window: Window) -> npt.NDArray[np.int64] | None:
+        """Words of the past boxes in units of this search crop, oldest first; the oldest fills up at the start."""
+        c = self.config
+        if not c.trajectory:
+            return None
+        boxes = [self.past[0]] * (c.trajectory - len(self.past)) + list(self.past)
+        corners = np.array([[b[0], b[1], b[0] + b[2], b[1] + b[3]] for b in boxes])
+        origin = np.array([window.x, window.y, window.x, window.y])
+        return vocabulary.to_words((corners - origin) / window.side, c).ravel()
+
+
+def _rgb(bgr: Image) -> Image:
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
