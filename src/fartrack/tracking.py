@@ -36,7 +36,10 @@ class Result:
 class SingleTracker(Protocol):
     """What `track` needs of a tracker: `fartrack.Tracker` has it."""
 
-    score: float
+    @property
+    def score(self) -> float:
+        """How sure the last `update` was, 0 to 1."""
+        ...
 
     def init(self, frame: Image, box: Sequence[float], /) -> None:
         """Start on a frame."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -45,13 +45,21 @@ def draw_result(image: Image, box: Box, score: float, frame: int, found: bool = 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cell:
-    """One kept frame of a strip, already small, with its box in the small picture's pixels."""
+    """One frame offered to a strip, its box in the picture's pixels."""
 
-    frame: int
     image: Image
     box: Box
     score: float
+    frame: int
     found: bool
+
+    def shrunk(self, height: int) -> _Cell:
+        """The same at a height in pixels."""
+        scale = height / self.image.shape[0]
+        size = (max(8, round(self.image.shape[1] * scale)), height)
+        small: Image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        x, y, w, h = self.box
+        return replace(self, image=small, box=(x * scale, y * scale, w * scale, h * scale))
 
 
 class Filmstrip:
@@ -68,14 +76,10 @@ class Filmstrip:
         self._step, self._seen = 1, 0
 
     def add(self, image: Image, box: Box, score: float, frame: int, found: bool = True) -> None:
-        """Offer the next frame; the arguments are those of `draw_result`."""
-        scale = self.cell_height / image.shape[0]
-        width = max(8, round(image.shape[1] * scale))
-        small = cv2.resize(image, (width, self.cell_height), interpolation=cv2.INTER_AREA)
-        x, y, w, h = (v * scale for v in box)
-        self._newest = _Cell(frame, small, (x, y, w, h), score, found)  # type: ignore[arg-type]
+        """Offer the next frame; the arguments are those of `draw_result`. The image is not to be changed later."""
+        self._newest = _Cell(image, box, score, frame, found)
         if self._seen % self._step == 0:
-            self._kept.append(self._newest)
+            self._kept.append(self._newest.shrunk(self.cell_height))
             if len(self._kept) > 2 * self.count:
                 self._kept = self._kept[::2]
                 self._step *= 2
@@ -85,15 +89,16 @@ class Filmstrip:
         """The strip: first frame, last frame and evenly chosen ones between; raises `ValueError` without frames."""
         if self._newest is None:
             raise ValueError("a filmstrip needs at least one frame")
-        cells = self._kept if self._kept[-1] is self._newest else [*self._kept, self._newest]
+        cells = list(self._kept)
+        if cells[-1].frame != self._newest.frame:
+            cells.append(self._newest.shrunk(self.cell_height))
         numbers = np.array([cell.frame for cell in cells])
         wanted = np.linspace(numbers[0], numbers[-1], min(self.count, len(cells)))
         chosen = sorted({int(np.abs(numbers - n).argmin()) for n in wanted})
         tiles = [self._tile(cells[i]) for i in chosen]
         columns = max(1, min(len(tiles), round(self.width / tiles[0].shape[1])))
         columns = -(-len(tiles) // -(-len(tiles) // columns))  # rows of equal length rather than a short last one
-        blank = np.zeros_like(tiles[0])
-        tiles += [blank] * (-len(tiles) % columns)
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
         rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
         return np.vstack(rows)
 

@@ -1,0 +1,124 @@
+"""The `fartrack` command: finds the subcommand, and turns failures into one line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fartrack import __version__
+from fartrack.errors import InputError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (where its dataclass is, what it does); modules are imported only when their command is used
+    "track": ("fartrack.cli.track:Track", "follow an object through a video: boxes, a video with them, a strip"),
+    "demo": ("fartrack.cli.demo:Demo", "track the packaged clip, to see that everything works"),
+    "models": ("fartrack.cli.models:Models", "list the packaged models with their size and scores"),
+    "trax": ("fartrack.cli.trax:Trax", "speak TraX, so that the VOT toolkit can run the tracker"),
+}
+
+MANUAL = """\
+fartrack {version} - single-object tracking on a plain CPU: draw a box, it follows
+
+usage: fartrack COMMAND [OPTIONS]
+       fartrack COMMAND --help
+
+commands:
+{commands}
+
+examples:
+  fartrack track dog.mp4 --box 310,120,80,140     follow what is in the box (x,y,w,h in pixels of frame 0)
+  fartrack track dog.mp4 --select                 draw the box in a browser instead
+  fartrack track frames/ --start 40 --box 9,9,50,50 --out out/run1
+                                                  a folder of images, box in frame 40, results in out/run1
+  fartrack track 0 --select                       a webcam, until Ctrl-C
+  fartrack track rtsp://camera/stream --select --host 0.0.0.0
+                                                  a camera; draw the box from another machine
+  fartrack demo                                   the packaged clip
+
+exit codes: 0 done, 2 something given is wrong (one line says what), 130 stopped with Ctrl-C (results are kept)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (`sys.argv` by default) and return the exit code."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has gone (`fartrack models | head -1`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (InputError, FileNotFoundError) as error:
+        return _complain(str(error))
+    except OSError as error:  # a disk that is full, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("fartrack: stopped", file=sys.stderr)
+        return 130
+
+
+def _run(args: list[str]) -> int:
+    if args and args[0] == "help":
+        args = [*args[1:2], "--help"]
+    if not args or args[0] in ("-h", "--help"):
+        print(_manual(), end="")
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"fartrack {__version__}")
+        return 0
+    name = args[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        raise InputError(f"there is no command {name!r}: {hint} (see fartrack --help)")
+    module, _, kind = COMMANDS[name][0].partition(":")
+    command = _parse(getattr(importlib.import_module(module), kind), name, args[1:])
+    return 0 if command is None else int(command.run())
+
+
+def _parse(kind: type, name: str, args: list[str]) -> Any:
+    """The command with its options, or None after its help was printed."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=f"fartrack {name}", args=args, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise InputError(f"{_gist(said.getvalue())} (see fartrack {name} --help)") from None
+
+
+def _gist(boxed: str) -> str:
+    """One line of the box that tyro draws around a mistake: what it was, and what may have been meant."""
+    lines = [line.strip("│ ") for line in boxed.splitlines() if line.startswith("│")]
+    end = next((i for i, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    what = " ".join(lines[:end])
+    rest = " ".join(lines[end:])
+    meant = re.search(r"Perhaps you meant:.*?(--[\w-]+)", rest)
+    return f"{what}; did you mean {meant[1]}?" if meant else what
+
+
+def _manual() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}   {what}" for name, (_, what) in COMMANDS.items())
+    return MANUAL.format(version=__version__, commands=commands)
+
+
+def _complain(message: str) -> int:
+    print("fartrack: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""`fartrack track`: follow one object through a video and write down where it was."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from fartrack.errors import InputError
+
+if TYPE_CHECKING:
+    from fartrack.geometry import Box
+    from fartrack.tracking import Result
+    from fartrack.video.reader import VideoSource
+
+TABLE, VIDEO, STRIP = "boxes.csv", "tracked.mp4", "strip.png"
+
+
+@dataclass(frozen=True)
+class Track:
+    """Follow one object through a video.
+
+    Give the object's box in the first frame with --box, or draw it with --select. Three files come out: boxes.csv
+    (frame, x, y, w, h, score, found: one row per frame, written as it goes), tracked.mp4 (the video with the box)
+    and strip.png (some frames at a glance). Ctrl-C stops early and keeps what is there.
+    """
+
+    source: Annotated[Positional[str], arg(metavar="SOURCE")]
+    """Video file, folder of images, webcam number (0 is the first), or address of a stream (rtsp://, http://)."""
+    box: Annotated[str | None, arg(metavar="X,Y,W,H")] = None
+    """Where the object is in the start frame: left, top, width and height in pixels."""
+    start: Annotated[int, arg(metavar="FRAME")] = 0
+    """Frame in which the box is, counted from 0; frames before it get no row."""
+    select: bool = False
+    """Draw the box in a browser instead of giving it."""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """With --select: address to listen on; 0.0.0.0 lets you draw from another machine."""
+    port: Annotated[int, arg(metavar="PORT")] = 0
+    """With --select: port to listen on; 0 takes a free one."""
+    model: Annotated[str, arg(metavar="MODEL")] = "pico"
+    """Packaged model (see fartrack models) or the path of a model file."""
+    runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
+    """Engine that runs the network: onnxruntime, openvino or torch."""
+    threads: Annotated[int | None, arg(metavar="N")] = None
+    """CPU threads of the network; by default the engine decides."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Folder for the results; by default out/ and the name of the source."""
+    no_video: bool = False
+    """Do not write tracked.mp4, which takes a good part of the time."""
+
+    def run(self) -> int:
+        """Track, write, and say how it went."""
+        if (self.box is None) != self.select:
+            raise InputError("give the object's box with --box X,Y,W,H, or draw it with --select (one of the two)")
+        box = None if self.box is None else parse_box(self.box)
+
+        from fartrack import geometry
+        from fartrack.tracker import Tracker
+        from fartrack.tracking import track
+        from fartrack.video.reader import frames_from_source
+
+        with frames_from_source(self.source, self.start) as frames:
+            if box is not None:
+                geometry.check_box(box, frames.width, frames.height)
+            tracker = Tracker(self.model, self.runtime, self.threads)
+            folder = make_folder(self.out or Path("out", _name(self.source)), self.source)
+            if box is None:
+                from fartrack.video.select import select_box
+
+                box = select_box(frames.first.image, host=self.host, port=self.port)
+            results = track(frames, box, tracker=tracker)
+            begun, before = time.perf_counter(), tracker.network_seconds
+            outputs = _Outputs(folder, frames, video=not self.no_video)
+            try:
+                with outputs:
+                    for result in results:
+                        outputs.add(result)
+            finally:  # also when the video breaks off or a person has seen enough
+                seconds = time.perf_counter() - begun
+                outputs.report(seconds, tracker.network_seconds - before)
+        return 0
+
+
+def parse_box(text: str) -> Box:
+    """The four numbers of `X,Y,W,H`."""
+    try:
+        x, y, w, h = (float(part) for part in re.split(r"[,;\s]+", text.strip(" \t()[]")))
+    except ValueError:
+        raise InputError(f"box {text!r} is not four numbers: give X,Y,W,H in pixels, such as 310,120,80,140") from None
+    return x, y, w, h
+
+
+def make_folder(folder: Path, source: str) -> Path:
+    """Make the output folder, unless writing there would destroy the source or is not possible."""
+    place = folder.resolve()
+    origin = Path(source).resolve()
+    if origin == place or origin in (place / TABLE, place / VIDEO, place / STRIP):
+        raise InputError(f"{folder}: the results would mix with the source {source}; choose another folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{TABLE}.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
+    return folder
+
+
+def _name(source: str) -> str:
+    """A folder name for the results of a source."""
+    if source.isdecimal():
+        return f"webcam-{source}"
+    if "://" in source:
+        return "stream"
+    return Path(source).resolve().stem or "video"
+
+
+class _Outputs:
+    """Everything that is written while tracking. As a context manager it finishes the files whatever happens."""
+
+    def __init__(self, folder: Path, frames: VideoSource, *, video: bool) -> None:
+        from fartrack.video.draw import Filmstrip
+
+        self.folder, self.frames, self.video = folder, frames, video
+        self.strip = Filmstrip()
+        self.written: list[Path] = []
+        self.count = self.found = 0
+
+    def __enter__(self) -> _Outputs:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        from fartrack.formats import boxes_csv
+        from fartrack.video.writer import VideoWriter
+
+        source = self.frames
+        with ExitStack() as stack:
+            try:
+                self._table = stack.enter_context((self.folder / TABLE).open("w", encoding="utf-8", newline=""))
+            except OSError as error:
+                raise InputError(f"{self.folder / TABLE}: cannot be written ({error.strerror})") from None
+            self._row(boxes_csv.COLUMNS)
+            stack.callback(self._write_strip)
+            self._writer = None
+            if self.video:
+                self._writer = stack.enter_context(
+                    VideoWriter(
+                        self.folder / VIDEO,
+                        source.width,
+                        source.height,
+                        fps=source.fps,
+                        time_base=source.time_base,
+                        pixel_aspect=source.pixel_aspect,
+                    )
+                )
+            console = Console(stderr=True)
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("frame {task.completed:.0f}"),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            )
+            stack.enter_context(self._progress)
+            total = None if source.count is None else max(1, source.count - source.first.index)
+            self._task = self._progress.add_task(Path(source.name).name, total=total, rate="")
+            self._begun = time.perf_counter()
+            self._stack = stack.pop_all()
+        return self
+
+    def add(self, result: Result) -> None:
+        """Write one frame's row, and its picture where pictures are wanted."""
+        from fartrack.formats import boxes_csv, tracks
+        from fartrack.video.draw import draw_result
+
+        self._row(boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found)))
+        self.count += 1
+        self.found += result.found
+        about = (result.image, result.box, result.score, result.frame, result.found)
+        self.strip.add(*about)
+        if self._writer:
+            self._writer.write(draw_result(*about), result.time)
+        rate = self.count / (time.perf_counter() - self._begun)
+        self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def report(self, seconds: float, network: float) -> None:
+        """Say on standard output what was done. Speeds leave the first frame out, where nothing is searched."""
+        if not self.count:
+            return
+        searched = max(0, self.count - 1)
+        print(f"{self.count} frames, the object found in {self.found}")
+        if searched and seconds > 0 and network > 0:
+            fps, alone = searched / seconds, searched / network
+            print(f"{fps:.1f} frames per second end to end, {alone:.1f} the network alone")
+        for name in (TABLE, VIDEO, STRIP) if self.video else (TABLE, STRIP):
+            print(self.folder / name)
+        sys.stdout.flush()
+
+    def _row(self, cells: tuple[str, ...] | list[str]) -> None:
+        self._table.write(",".join(cells) + "\n")
+        self._table.flush()
+
+    def _write_strip(self) -> None:
+        """Whole or not at all, like the video."""
+        if not self.count:
+            return
+        import cv2
+
+        path = self.folder / STRIP
+        temporary = path.with_name(f".{STRIP}.part")
+        good, png = cv2.imencode(".png", self.strip.image())
+        if good:
+            temporary.write_bytes(png.tobytes())
+            temporary.replace(path)
