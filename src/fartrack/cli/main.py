@@ -101,9 +101,9 @@ def _parse(kind: type, name: str, args: list[str]) -> Any:
 
 def _gist(boxed: str) -> str:
     """One line of the box that tyro draws around a mistake: what it was, and what may have been meant."""
-    lines = [line.strip("│ ") for line in boxed.splitlines() if line.startswith("│")]
+    lines = [line.strip("│").removeprefix(" ").rstrip() for line in boxed.splitlines() if line.startswith("│")]
     end = next((i for i, line in enumerate(lines) if set(line) == {"─"}), len(lines))
-    what = " ".join(lines[:end])
+    what = " ".join(line.strip() for line in lines[:end] if not line.startswith(8 * " "))  # deeper: help texts
     rest = " ".join(lines[end:])
     meant = re.search(r"Perhaps you meant:.*?(--[\w-]+)", rest)
     return f"{what}; did you mean {meant[1]}?" if meant else what

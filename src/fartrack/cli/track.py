@@ -26,9 +26,15 @@ TABLE, VIDEO, STRIP = "boxes.csv", "tracked.mp4", "strip.png"
 class Track:
     """Follow one object through a video.
 
-    Give the object's box in the first frame with --box, or draw it with --select. Three files come out: boxes.csv
-    (frame, x, y, w, h, score, found: one row per frame, written as it goes), tracked.mp4 (the video with the box)
-    and strip.png (some frames at a glance). Ctrl-C stops early and keeps what is there.
+    Give the object's box in the first frame with --box, or draw it with --select.
+
+    Three files come out, and Ctrl-C or a broken video keeps what is there:
+
+    boxes.csv: frame, x, y, w, h, score, found; one row per frame, written as it goes.
+
+    tracked.mp4: the video with box, score and frame number.
+
+    strip.png: some frames of it at a glance.
     """
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]

@@ -1,0 +1,1 @@
+"""The `fartrack` command: one file per subcommand."""
