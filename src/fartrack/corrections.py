@@ -5,48 +5,35 @@ tracked forwards from the earlier one and the second half backwards from the lat
 video is tracked backwards to its start, after the last one forwards to its end. A frame given as "not there" (None)
 says that the target is gone from that frame until the next box.
 
-The video is read once, forwards. Only the frames that wait to be tracked backwards are kept: the newest half of one
-gap, in memory as far as `memory` bytes reach and as JPEG files in a temporary folder beyond that.
+The video is read once, forwards. Only the frames that wait to be tracked backwards are kept: half of one gap, in
+memory as far as `memory` bytes reach and as JPEG files in a temporary folder beyond that.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 
+from fartrack import geometry
 from fartrack.errors import InputError
 from fartrack.formats.tracks import Track
+from fartrack.geometry import Box
+from fartrack.tracking import Result, SingleTracker
+from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource, read_image
 
-if TYPE_CHECKING:
-    from fartrack import Result
-
-XYWH: TypeAlias = tuple[float, float, float, float]
-Keyframes: TypeAlias = Mapping[int, XYWH | None]
+Keyframes = Mapping[int, Box | None]
 MEMORY = 512 << 20
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+NOTHING: Image = np.empty((0, 0, 3), np.uint8)
 
 
-class TrackerLike(Protocol):
-    """The part of `fartrack.Tracker` that is used here."""
-
-    def init(self, frame: np.ndarray, box: XYWH, /) -> None:
-        """Start on a target."""
-
-    def update(self, frame: np.ndarray, /) -> tuple[bool, XYWH]:
-        """Follow it into the next frame."""
-
-    @property
-    def score(self) -> float:
-        """How sure the last `update` was."""
-
-
-def keyframes_of(track: Track, before: Track | None = None, tolerance: float = 1.0) -> dict[int, XYWH | None]:
+def keyframes_of(track: Track, before: Track | None = None, tolerance: float = 1.0) -> dict[int, Box | None]:
     """What a person said in a file of boxes: {frame: box, or None where the target is not there}.
 
     Boxes that the labelling tool filled in are left out. With `before`, the same target as it was before it was
@@ -60,48 +47,71 @@ def keyframes_of(track: Track, before: Track | None = None, tolerance: float = 1
             frame: box
             for frame, box in given.items()
             if frame == first
-            or frame not in old
-            or box.found != old[frame].found
+            or box.found != (frame in old and old[frame].found)  # a frame without a box is one without the target
             or (box.found and max(abs(a - b) for a, b in zip(box.xywh, old[frame].xywh, strict=True)) > tolerance)
         }
     return {frame: (given[frame].xywh if given[frame].found else None) for frame in sorted(given)}
 
 
 def track_between(
-    frames: Iterable[np.ndarray],
+    frames: VideoSource | Iterable[Image],
     keyframes: Keyframes,
-    tracker_factory: Callable[[], TrackerLike],
+    tracker_factory: Callable[[], SingleTracker],
     *,
     start: int = 0,
     memory: int = MEMORY,
 ) -> Iterator[Result]:
-    """Track between given boxes and yield one result per frame, in ascending order.
+    """Track between given boxes: one result per frame, in ascending order.
+
+    The results of given frames are the boxes as given, score 1; where the target is said to be gone they are not
+    found, score 0, at its last box.
 
     Args:
-        frames: the video from its first frame on. A sequence (`frames[i]`, `len`) is read in place and nothing of it
-            is kept.
+        frames: what `frames_from_source` returned, or images from frame 0 on.
         keyframes: {frame: (x, y, w, h)}, or None for a frame without the target.
         tracker_factory: makes the tracker; called once.
-        start: the first frame wanted.
+        start: the first frame wanted; a `VideoSource` knows its own.
         memory: bytes of frames held in memory before the rest goes to a temporary folder.
 
     Raises:
-        InputError: no box among the keyframes, or a keyframe that the video does not have.
+        InputError: before the first result when a box is wrong, when none is given or one lies before `start`; after
+            the last frame when the video ends before a given one.
     """
-    keys = sorted(keyframes)
-    if all(keyframes[key] is None for key in keys):
-        raise InputError("corrections: no frame with a box is given; give at least one")
-    if keys[0] < start:
-        raise InputError(f"corrections: frame {keys[0]} has a box, but tracking starts at frame {start}; start earlier")
-    if isinstance(frames, Sequence) and keys[-1] >= len(frames):
-        raise InputError(_missing(keys[-1], len(frames)))
-    return _Between(frames, dict(keyframes), tracker_factory(), start, memory).run()
+    name = frames.name if isinstance(frames, VideoSource) else "the video"
+    try:
+        if isinstance(frames, VideoSource):
+            start = frames.first.index
+            for key, box in keyframes.items():
+                if box is not None:
+                    _check(key, box, frames.width, frames.height)
+        if all(box is None for box in keyframes.values()):
+            raise InputError("corrections: no frame with a box is given; give at least one")
+        first = min(keyframes)
+        if first < start:
+            raise InputError(
+                f"corrections: frame {first} is given, but tracking starts at frame {start}; start earlier"
+            )
+        if isinstance(frames, Sequence) and max(keyframes) >= len(frames):
+            raise InputError(_missing(max(keyframes), len(frames), name))
+        tracker = tracker_factory()
+    except BaseException:
+        if isinstance(frames, VideoSource):
+            frames.close()
+        raise
+    return _Between(frames, dict(keyframes), tracker, start, memory, name).run()
 
 
-def _missing(key: int, count: int) -> str:
+def _check(frame: int, box: Box, width: int, height: int) -> None:
+    try:
+        geometry.check_box(box, width, height)
+    except InputError as error:
+        raise InputError(f"corrections: frame {frame}: {error}") from None
+
+
+def _missing(key: int, count: int, name: str) -> str:
     return (
-        f"corrections: frame {key} has a box, but the video has {count} frames (0 to {count - 1}); "
-        "use the video that was labelled, or delete that box"
+        f"corrections: frame {key} is given, but {name} has {count} frames (0 to {count - 1}); "
+        "use the video that was labelled, or leave that frame out"
     )
 
 
@@ -109,146 +119,150 @@ class _Between:
     """One run over one video."""
 
     def __init__(
-        self, frames: Iterable[np.ndarray], keyframes: Keyframes, tracker: TrackerLike, start: int, memory: int
+        self,
+        frames: VideoSource | Iterable[Image],
+        keyframes: Keyframes,
+        tracker: SingleTracker,
+        start: int,
+        memory: int,
+        name: str,
     ) -> None:
-        self.stored: Sequence[np.ndarray] | None = frames if isinstance(frames, Sequence) else None
-        self.images = iter(frames)
+        self.video = frames if isinstance(frames, VideoSource) else None
+        self.frames = iter(frames) if isinstance(frames, VideoSource) else _numbered(frames, start)
         self.keyframes = keyframes
         self.tracker = tracker
-        self.start = start
         self.memory = memory
-        self.ahead: np.ndarray | None = None
-        self.position = 0  # the next frame that `pull` reads
-        self.last_box: XYWH = next(box for _, box in sorted(keyframes.items()) if box is not None)
+        self.name = name
+        self.position = start  # the next frame that `pull` reads
+        self.ahead: Frame | None = None
+        self.gone = False  # whether the newest keyframe says that the target is not there
+        self.box: Box = next(box for _, box in sorted(keyframes.items()) if box is not None)
 
     def run(self) -> Iterator[Result]:
         """All results, ascending."""
-        while self.position < self.start:
-            if self.pull() is None:
-                raise InputError(_missing(min(self.keyframes), self.position))
-        tracking = False
-        for key in sorted(self.keyframes):
-            yield from self.gap(key, tracking)
-            image = self.pull()
-            if image is None:
-                raise InputError(_missing(key, self.position))
-            box = self.keyframes[key]
-            tracking = box is not None
-            began = time.perf_counter()
-            if box is not None:
-                self.tracker.init(image, box)
-                self.last_box = box
-            yield self.result(key, image, tracking, float(tracking), began)
-        while (image := self.pull()) is not None:
-            yield self.step(self.position - 1, image, tracking)
+        try:
+            started = False
+            for key in sorted(self.keyframes):
+                yield from self.gap(key, started)
+                frame, box = self.pull(), self.keyframes[key]
+                if frame is None:
+                    raise InputError(_missing(key, self.position, self.name))
+                if box is not None:
+                    self.tracker.init(frame.image, box)
+                    self.box = box
+                started, self.gone = True, box is None
+                yield self.result(frame, float(not self.gone), not self.gone)
+            while (frame := self.pull()) is not None:
+                yield self.forwards(frame)
+        finally:
+            if self.video is not None:
+                self.video.close()
 
-    def gap(self, key: int, tracking: bool) -> Iterator[Result]:
-        """The frames before a keyframe: some forwards from the one before it, some backwards from it."""
-        box, first = self.keyframes[key], self.position
-        backwards = first
-        if box is None or (first > min(self.keyframes) and not tracking):
-            backwards = key
-        elif tracking:
-            backwards = (first - 1 + key) // 2 + 1
-        for frame in range(first, backwards):
-            image = self.pull()
-            if image is None:
-                return
-            yield self.step(frame, image, tracking)
-        if box is None or backwards == key:
-            return
-        with _Kept(self.stored, self.memory) as kept:
-            for frame in range(backwards, key):
-                if (image := self.pull()) is not None:
-                    kept.add(frame, image)
+    def gap(self, key: int, started: bool) -> Iterator[Result]:
+        """The frames before a keyframe: some forwards from the keyframe before it, some backwards from this one."""
+        box = self.keyframes[key]
+        if box is None or self.gone:
+            turn = key
+        elif started:
+            turn = (self.position - 1 + key) // 2 + 1
+        else:
+            turn = self.position
+        self.gone = self.gone or not started  # without a box before it there is nothing to follow forwards
+        while self.position < turn and (frame := self.pull()) is not None:
+            yield self.forwards(frame)
+        if turn < key:
+            yield from self.backwards(key)
+
+    def backwards(self, key: int) -> Iterator[Result]:
+        """The frames from here to a keyframe, tracked from it."""
+        box = self.keyframes[key]
+        assert box is not None
+        with _Kept(self.memory) as kept:
+            while self.position < key and (frame := self.pull()) is not None:
+                kept.add(frame)
             last = self.pull()
             if last is None:  # the keyframe does not exist; what was read on the way is not thrown away
-                for frame in range(backwards, self.position):
-                    yield self.step(frame, kept.get(frame), tracking)
+                for i in range(len(kept)):
+                    yield self.forwards(kept[i])
                 return
-            self.unread(last)
-            self.tracker.init(last, box)
-            tracked: list[tuple[XYWH, float, bool, float]] = []
-            for frame in reversed(range(backwards, key)):
-                began = time.perf_counter()
-                found, where = self.tracker.update(kept.get(frame))
-                tracked.append((where, self.tracker.score, found, time.perf_counter() - began))
-            result = _result_class()
-            for frame, (where, score, found, seconds) in zip(range(backwards, key), reversed(tracked), strict=True):
-                yield result(frame, where, score, found, kept.get(frame), seconds)
+            self.ahead, self.position = last, self.position - 1
+            self.tracker.init(last.image, box)
+            found = []
+            for i in reversed(range(len(kept))):
+                seen, where = self.tracker.update(kept[i].image)
+                found.append((where, self.tracker.score, seen))
+            for i, (where, score, seen) in enumerate(reversed(found)):
+                frame = kept[i]
+                yield Result(frame.index, where, score, seen, frame.image, frame.time)
 
-    def pull(self) -> np.ndarray | None:
+    def pull(self) -> Frame | None:
         """The next frame of the video, None at its end."""
-        image, self.ahead = (next(self.images, None), None) if self.ahead is None else (self.ahead, None)
-        self.position += image is not None
-        return image
+        if self.ahead is None:
+            frame = next(self.frames, None)
+        else:
+            frame, self.ahead = self.ahead, None
+        self.position += frame is not None
+        return frame
 
-    def unread(self, image: np.ndarray) -> None:
-        """Give the newest frame back, to be pulled again."""
-        self.ahead = image
-        self.position -= 1
+    def forwards(self, frame: Frame) -> Result:
+        """The next frame; not found when the target is known to be gone."""
+        if self.gone:
+            return self.result(frame, 0.0, False)
+        found, self.box = self.tracker.update(frame.image)
+        return self.result(frame, self.tracker.score, found)
 
-    def step(self, frame: int, image: np.ndarray, tracking: bool) -> Result:
-        """One frame forwards; not found when the target is known to be gone."""
-        began = time.perf_counter()
-        if not tracking:
-            return self.result(frame, image, False, 0.0, began)
-        found, self.last_box = self.tracker.update(image)
-        return self.result(frame, image, found, self.tracker.score, began)
-
-    def result(self, frame: int, image: np.ndarray, found: bool, score: float, began: float) -> Result:
-        """The result of a frame at the last known box."""
-        return _result_class()(frame, self.last_box, score, found, image, time.perf_counter() - began)
+    def result(self, frame: Frame, score: float, found: bool) -> Result:
+        """A result at the newest box."""
+        return Result(frame.index, self.box, score, found, frame.image, frame.time)
 
 
 class _Kept:
-    """Frames that wait to be tracked backwards."""
+    """Frames that wait to be tracked backwards, in the order in which they were added."""
 
-    def __init__(self, stored: Sequence[np.ndarray] | None, memory: int) -> None:
-        self.stored = stored
+    def __init__(self, memory: int) -> None:
         self.left = memory
-        self.images: dict[int, np.ndarray] = {}
+        self.frames: list[Frame] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> _Kept:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.images.clear()
+        self.frames.clear()
         if self.folder is not None:
             self.folder.cleanup()
 
-    def add(self, frame: int, image: np.ndarray) -> None:
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def add(self, frame: Frame) -> None:
         """Keep one frame."""
-        if self.stored is not None:
-            return
-        if self.left >= image.nbytes:
-            self.left -= image.nbytes
-            self.images[frame] = image
+        if self.left >= frame.image.nbytes:
+            self.left -= frame.image.nbytes
+            self.frames.append(frame)
             return
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="fartrack-")
         path = self._path(frame)
-        if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        if not cv2.imwrite(str(path), frame.image, JPEG):
             raise OSError(f"{path}: could not be written; free some space, or give boxes closer to each other")
+        self.frames.append(replace(frame, image=NOTHING))
 
-    def get(self, frame: int) -> np.ndarray:
-        """One of the frames kept."""
-        if self.stored is not None:
-            return self.stored[frame]
-        if frame in self.images:
-            return self.images[frame]
-        image = cv2.imread(str(self._path(frame)))
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.frames[index]
+        if frame.image is not NOTHING:
+            return frame
+        image = read_image(self._path(frame))
         if image is None:
-            raise OSError(f"{self._path(frame)}: a frame kept for tracking backwards is gone; run the command again")
-        return image
+            raise OSError(f"{self._path(frame)}: a frame kept for tracking backwards is damaged; run it again")
+        return replace(frame, image=image)
 
-    def _path(self, frame: int) -> Path:
+    def _path(self, frame: Frame) -> Path:
         assert self.folder is not None
-        return Path(self.folder.name) / f"{frame}.jpg"
+        return Path(self.folder.name) / f"{frame.index}.jpg"
 
 
-def _result_class() -> type[Result]:
-    from fartrack import Result
-
-    return Result
+def _numbered(images: Iterable[Image], start: int) -> Iterator[Frame]:
+    for index, image in enumerate(images):
+        if index >= start:
+            yield Frame(index, index / FOLDER_FPS, image)

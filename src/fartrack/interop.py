@@ -12,12 +12,12 @@ from fartrack.errors import InputError
 if TYPE_CHECKING:
     from supervision import Detections
 
-    from fartrack import Result
-    from fartrack.corrections import XYWH
+    from fartrack.geometry import Box
+    from fartrack.tracking import Result
 
 
 def to_supervision(
-    result: Result | Mapping[int, tuple[bool, XYWH, float]], *, tracker_id: int = 1, class_id: int = 0
+    result: Result | Mapping[int, tuple[bool, Box, float]], *, tracker_id: int = 1, class_id: int = 0
 ) -> Detections:
     """A result as supervision's `Detections`, with tracker id and confidence, ready for its annotators.
 

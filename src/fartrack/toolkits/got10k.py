@@ -16,7 +16,7 @@ except ImportError as missing:
     raise InputError(f"got10k: {missing.name} is not installed; pip install got10k six") from None
 
 if TYPE_CHECKING:
-    from fartrack.corrections import TrackerLike
+    from fartrack.tracking import SingleTracker
 
 
 class GOT10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no types
@@ -27,14 +27,14 @@ class GOT10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
         model: str = "pico",
         *,
         name: str | None = None,
-        tracker_factory: Callable[[], TrackerLike] | None = None,
+        tracker_factory: Callable[[], SingleTracker] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name=name or f"fartrack-{model}", is_deterministic=True)
         if tracker_factory is None:
             from fartrack import Tracker
 
-            self.tracker: TrackerLike = Tracker(model, **options)
+            self.tracker: SingleTracker = Tracker(model, **options)
         else:
             self.tracker = tracker_factory()
 

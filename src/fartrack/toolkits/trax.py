@@ -15,10 +15,10 @@ import numpy as np
 from fartrack.errors import InputError
 
 if TYPE_CHECKING:
-    from fartrack.corrections import TrackerLike
+    from fartrack.tracking import SingleTracker
 
 
-def serve(tracker_factory: Callable[[], TrackerLike], name: str = "fartrack") -> int:
+def serve(tracker_factory: Callable[[], SingleTracker], name: str = "fartrack") -> int:
     """Answer one client until it says quit; returns how many frames were answered."""
     try:
         import trax
@@ -41,7 +41,7 @@ def serve(tracker_factory: Callable[[], TrackerLike], name: str = "fartrack") ->
     return answered
 
 
-def _converse(server: Any, tracker: TrackerLike) -> int:
+def _converse(server: Any, tracker: SingleTracker) -> int:
     import trax
 
     answered = 0

@@ -1,0 +1,223 @@
+"""Corrections: from a few boxes to all of them, forwards and backwards, in bounded memory."""
+
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.corrections import keyframes_of, track_between
+from fartrack.errors import InputError
+from fartrack.formats import Box, Track
+from fartrack.video.reader import frames_from_source
+from template_tracker import TemplateTracker, moving_square
+
+
+class Recorder(TemplateTracker):
+    """Writes down which frames it was shown; a frame's number is in its first pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = []
+
+    def init(self, frame, box):
+        self.log.append(("init", int(frame[0, 0, 0])))
+        super().init(frame, box)
+
+    def update(self, frame):
+        self.log.append(int(frame[0, 0, 0]))
+        return super().update(frame)
+
+
+@pytest.fixture
+def clip():
+    """Frames numbered in their first pixel, and their true boxes."""
+    frames, boxes = moving_square(13)
+    for i, frame in enumerate(frames):
+        frame[0, 0] = i
+    return frames, boxes
+
+
+def run(frames, keyframes, **options):
+    tracker = Recorder()
+    results = list(track_between(frames, keyframes, lambda: tracker, **options))
+    return results, tracker.log
+
+
+def test_forwards_and_backwards_to_the_middle(clip):
+    frames, boxes = clip
+    results, log = run(frames, {2: boxes[2], 8: boxes[8]})
+    assert log == [
+        *(("init", 2), 1, 0),  # backwards to the start
+        *(("init", 2), 3, 4, 5),  # forwards to the middle
+        *(("init", 8), 7, 6),  # backwards to the middle
+        *(("init", 8), 9, 10, 11, 12),  # forwards to the end
+    ]
+    assert [r.frame for r in results] == list(range(13))
+    assert np.allclose([r.box for r in results], boxes)
+    assert all(r.found and r.score > 0.9 for r in results)
+    assert all((r.image == frame).all() for r, frame in zip(results, frames, strict=True))
+    assert [r.time for r in results[:2]] == [0, 0.04]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ([0], [("init", 0), *range(1, 13)]),
+        ([12], [("init", 12), *range(11, -1, -1)]),
+        (
+            [0, 1, 2, 12],
+            [("init", 0), ("init", 1), ("init", 2), 3, 4, 5, 6, 7, ("init", 12), 11, 10, 9, 8, ("init", 12)],
+        ),
+        (range(13), [("init", i) for i in range(13)]),
+    ],
+    ids=["first", "last", "neighbours", "all"],
+)
+def test_which_frames_are_tracked_from_where(clip, keys, expected):
+    frames, boxes = clip
+    results, log = run(frames, {k: boxes[k] for k in keys})
+    if keys == [12]:
+        expected.append(("init", 12))
+    assert log == expected
+    assert [r.frame for r in results] == list(range(13))
+
+
+def test_given_boxes_come_back_exactly(clip):
+    frames, _ = clip
+    given = {3: (40.25, 41.5, 20.0, 21.0)}
+    results, _ = run(frames, given)
+    assert (results[3].box, results[3].score, results[3].found) == (given[3], 1.0, True)
+
+
+def test_gone_until_the_next_box(clip):
+    frames, boxes = clip
+    results, log = run(frames, {1: boxes[1], 4: None, 9: boxes[9], 11: None})
+    assert [r.found for r in results] == [*[True] * 4, *[False] * 5, True, True, False, False]
+    assert [r.score for r in results if not r.found] == [0.0] * 7
+    assert 4 not in log and 8 not in log  # nothing is tracked where the target is known to be gone
+    assert results[6].box == results[3].box  # its last place
+
+
+def test_gone_from_the_beginning(clip):
+    frames, boxes = clip
+    results, log = run(frames, {0: None, 5: boxes[5]})
+    assert [r.found for r in results[:6]] == [False] * 5 + [True]
+    assert log[0] == ("init", 5) and 4 not in log
+
+
+def test_start(clip):
+    frames, boxes = clip
+    results, _ = run(frames, {6: boxes[6]}, start=4)
+    assert [r.frame for r in results] == list(range(4, 13))
+    assert np.allclose([r.box for r in results], boxes[4:])
+    with pytest.raises(InputError, match="frame 3 is given, but tracking starts at frame 4"):
+        run(frames, {3: boxes[3]}, start=4)
+
+
+def test_frames_beyond_the_memory_go_to_a_folder_that_does_not_stay(clip, monkeypatch, tmp_path):
+    frames, boxes = clip
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    one = frames[0].nbytes
+    results = []
+    most = 0
+    for result in track_between(iter(frames), {12: boxes[12]}, TemplateTracker, memory=3 * one):
+        results.append(result)
+        most = max(most, len(list(tmp_path.rglob("*.jpg"))))
+    assert most == 9  # of 12 that wait, 3 are in memory
+    assert not list(tmp_path.iterdir())
+    assert np.allclose([r.box for r in results], boxes, atol=1)
+    assert all(r.image.shape == frames[0].shape for r in results)
+    # JPEG 95 is close enough to be drawn on.
+    assert np.abs(results[9].image.astype(int) - frames[9]).mean() < 4
+
+
+def test_the_folder_goes_away_when_the_caller_stops(clip, monkeypatch, tmp_path):
+    frames, boxes = clip
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    results = track_between(iter(frames), {12: boxes[12]}, TemplateTracker, memory=0)
+    next(results)
+    assert list(tmp_path.rglob("*.jpg"))
+    results.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_gap_at_a_time_is_kept(clip):
+    """A long video with many corrections: never more than half a gap is held."""
+    frames, boxes = clip
+    alive = 0
+
+    def pictures():
+        yield from frames
+
+    results = track_between(pictures(), {0: boxes[0], 6: boxes[6], 12: boxes[12]}, TemplateTracker, memory=0)
+    for result in results:
+        alive += result.image is frames[result.frame]  # not through the cache
+    assert alive == 3 + 3 + 3  # three keyframes, frames 1-3 and 7-9; the others went through the cache
+
+
+def test_the_video_ends_before_a_keyframe(clip):
+    """Nothing that was tracked is lost: all 13 frames are delivered, then the message comes."""
+    frames, boxes = clip
+    results = []
+    with pytest.raises(InputError, match=r"frame 40 is given, but the video has 13 frames \(0 to 12\)"):
+        for result in track_between(iter(frames), {2: boxes[2], 40: boxes[5]}, TemplateTracker):
+            results.append(result)
+    assert np.allclose([r.box for r in results], boxes)
+    with pytest.raises(InputError, match="frame 40 is given"):  # a list is known before
+        track_between(frames, {2: boxes[2], 40: boxes[5]}, TemplateTracker)
+
+
+def test_nothing_given(clip):
+    for keyframes in ({}, {3: None}):
+        with pytest.raises(InputError, match="no frame with a box"):
+            track_between(clip[0], keyframes, TemplateTracker)
+
+
+def test_video_source(clip, tmp_path):
+    frames, boxes = clip
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    source = frames_from_source(tmp_path, 1)
+    results = list(track_between(source, {5: boxes[5]}, TemplateTracker))
+    assert [r.frame for r in results] == list(range(1, 13))
+    assert np.allclose([r.box for r in results], boxes[1:])
+    with pytest.raises(InputError, match=r"frame 5: box 500,0,20,20 lies outside the 160 x 120 frame"):
+        track_between(frames_from_source(tmp_path), {5: (500, 0, 20, 20)}, TemplateTracker)
+    with pytest.raises(InputError, match=f"frame 20 is given, but {tmp_path} has 13 frames"):
+        list(track_between(frames_from_source(Path(tmp_path)), {20: boxes[5]}, TemplateTracker))
+
+
+# What counts as a correction
+
+
+def track(*boxes):
+    return Track(1, "target", boxes)
+
+
+def test_every_box_of_a_person_counts():
+    given = keyframes_of(track(Box(0, 1, 2, 3, 4), Box(5, 2, 2, 3, 4, keyframe=False), Box(9, 3, 2, 3, 4, found=False)))
+    assert given == {0: (1, 2, 3, 4), 9: None}
+
+
+def test_only_what_was_changed_counts():
+    before = track(*(Box(f, 10 + f, 2, 30, 40, score=0.9) for f in range(6)), Box(6, 16, 2, 30, 40, found=False))
+    after = track(
+        Box(0, 10, 2, 30, 40),  # the first box always counts
+        Box(1, 11.3, 2, 30, 40),  # rounding
+        Box(2, 22, 2, 30, 40),  # moved
+        Box(3, 13, 2, 30, 44),  # resized
+        Box(4, 14, 2, 30, 40, found=False),  # said to be gone
+        Box(5, 25, 2, 30, 40, keyframe=False),  # made up by the tool
+        Box(6, 16, 2, 30, 40),  # said to be there
+        Box(7, 17, 2, 30, 40, found=False),  # closes the track; there was no box either
+        Box(8, 18, 2, 30, 40),  # new
+    )
+    assert keyframes_of(after, before) == {
+        0: (10, 2, 30, 40),
+        2: (22, 2, 30, 40),
+        3: (13, 2, 30, 44),
+        4: None,
+        6: (16, 2, 30, 40),
+        8: (18, 2, 30, 40),
+    }
