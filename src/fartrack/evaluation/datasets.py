@@ -1,0 +1,660 @@
+"""The benchmarks as lists of sequences.
+
+`open_dataset("lasot", root)` lists names only; `dataset.load(name)` reads the annotation of one sequence, and its
+frames are read one by one. So opening is quick, a damaged sequence fails alone, and one sequence is a unit of work
+that can be sent to another process or machine.
+
+How each benchmark counts is in its `Rules` (metrics.py); docs/benchmarks.md says the same in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fartrack.crops import Image
+from fartrack.errors import InputError
+from fartrack.evaluation.annotations import (
+    Boxes,
+    has_box,
+    image_names,
+    read_boxes,
+    read_flags,
+    read_frame,
+    read_mask,
+    read_mask_boxes,
+    read_names,
+    read_nfs,
+    read_regions,
+    read_table,
+    read_text,
+)
+from fartrack.evaluation.metrics import Rules
+from fartrack.geometry import Box
+from fartrack.video.reader import frames_from_source, natural
+
+
+class Frames(Protocol):
+    """The pictures of a sequence; each is read when it is asked for."""
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        ...
+
+    def __iter__(self) -> Iterator[Image]:
+        """Yield the frames in order as H x W x 3 BGR."""
+        ...
+
+    def __getitem__(self, index: int) -> Image:
+        """Read one frame."""
+        ...
+
+    def where(self, index: int) -> str:
+        """Say which file a frame comes from, for messages."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageFrames:
+    """Frames that are picture files in one folder."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Image]:
+        return (self[index] for index in range(len(self.names)))
+
+    def __getitem__(self, index: int) -> Image:
+        return read_frame(self.folder / self.names[index])
+
+    def where(self, index: int) -> str:
+        """Path of one frame."""
+        return str(self.folder / self.names[index])
+
+    @property
+    def paths(self) -> list[Path]:
+        """Paths of all frames."""
+        return [self.folder / name for name in self.names]
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """Frames of a video file; going through them in order decodes each one once."""
+
+    path: Path
+
+    @cached_property
+    def _count(self) -> int:
+        return sum(1 for _ in self)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Image]:
+        with frames_from_source(self.path) as source:
+            for frame in source:
+                yield frame.image
+
+    def __getitem__(self, index: int) -> Image:
+        with frames_from_source(self.path, index) as source:
+            return source.first.image
+
+    def where(self, index: int) -> str:
+        """Path and number of one frame."""
+        return f"{self.path}, frame {index}"
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One video with one target.
+
+    `boxes` has a row of NaN where there is no box. `visible` is False where the annotation says that the target is
+    absent or fully hidden. `cover` is GOT-10k's visible share in eighths (0 hidden .. 8 whole), None elsewhere.
+    """
+
+    name: str
+    frames: Frames
+    boxes: Boxes
+    visible: NDArray[np.bool_]
+    cover: NDArray[np.int64] | None = None
+    size: tuple[int, int] | None = None  # width, height where the annotation gives it
+
+    def __post_init__(self) -> None:
+        """Check that annotation and frames belong together and that there is a box to start from."""
+        if len(self.boxes) != len(self.frames):
+            raise InputError(
+                f"{self.name}: {len(self.frames)} frames but {len(self.boxes)} boxes; "
+                f"the data set is not complete or the annotation belongs to another version"
+            )
+        start = self.boxes[0]
+        if not (np.isfinite(start).all() and (start[2:] > 0).all()):
+            raise InputError(f"{self.name}: the first frame has no box to start from (it says {start.tolist()})")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def start(self) -> Box:
+        """The box given to the tracker in the first frame."""
+        x, y, w, h = (float(value) for value in self.boxes[0])
+        return (x, y, w, h)
+
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height of the frames, from the annotation or the first frame."""
+        if self.size is not None:
+            return self.size
+        height, width = self.frames[0].shape[:2]
+        return (width, height)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A benchmark: names of its sequences, how to load one, and how it counts.
+
+    `hidden` is True when the annotation is not public: results are then packed for the benchmark's server.
+    `missing` lists sequences of the official list that the root does not hold.
+    """
+
+    name: str
+    root: Path
+    names: tuple[str, ...]
+    read: Callable[[Path, str], Sequence] = field(repr=False)
+    rules: Rules = field(default_factory=Rules)
+    hidden: bool = False
+    missing: tuple[str, ...] = ()
+    prefix: str = ""  # pytracking puts it before the sequence's name in result files ("uav_", "nfs_")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, name: str) -> Sequence:
+        """Read the annotation of one sequence and find its frames."""
+        return self.read(self.root, name)
+
+    def only(self, names: list[str]) -> Dataset:
+        """Keep the sequences named."""
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
+        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=())
+
+
+# --- shared pieces ----------------------------------------------------------------------------------------------------
+
+
+def _sequence(name: str, folder: Path, boxes: Boxes, visible: NDArray[np.bool_] | None = None) -> Sequence:
+    """Sequence of all pictures of a folder."""
+    seen = np.ones(len(boxes), bool) if visible is None else visible
+    return Sequence(name, ImageFrames(folder, image_names(folder)), boxes, seen)
+
+
+def _first_only(box: Boxes, count: int) -> Boxes:
+    """Boxes of a hidden annotation: the first row is given, the others are not."""
+    boxes = np.full((count, 4), np.nan)
+    boxes[0] = box[0]
+    return boxes
+
+
+def _folder(root: Path) -> Path:
+    if not root.is_dir():
+        raise InputError(f"--root {root}: no such folder")
+    return root
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted((entry for entry in root.iterdir() if entry.is_dir()), key=lambda entry: natural(entry.name))
+
+
+def _not_one(root: Path, dataset: str, looked_for: str) -> InputError:
+    return InputError(f"--root {root}: not a {dataset} folder; looked for {looked_for}")
+
+
+def _among(root: Path, *parts: str) -> Path:
+    """Return the first of root/part that exists, else the root itself: people give either."""
+    return next((root / part for part in parts if (root / part).is_dir()), root)
+
+
+def _split(official: list[str], found: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Official names that are there, and those that are not."""
+    there = tuple(name for name in official if found(name))
+    return there, tuple(name for name in official if name not in set(there))
+
+
+# --- folder, OTB ------------------------------------------------------------------------------------------------------
+
+# Frames (by number, both included) of OTB sequences whose annotation covers a part of the pictures. Tiger1's first five
+# boxes are there but do not count.
+OTB_SPANS = {
+    "BlurCar1": (247, 988),
+    "BlurCar3": (3, 359),
+    "BlurCar4": (18, 397),
+    "David": (300, 770),
+    "Diving": (1, 215),
+    "Football1": (1, 74),
+    "Freeman3": (1, 460),
+    "Freeman4": (1, 283),
+    "Tiger1": (6, 354),
+}
+_TRUTH_NAMES = ("groundtruth_rect.txt", "groundtruth.txt")
+VIDEO_TYPES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+
+
+def _truth_files(folder: Path) -> dict[str, Path]:
+    """Annotations in a sequence's folder: suffix of the name -> file (Jogging has two: `_1` and `_2`)."""
+    for name in _TRUTH_NAMES:
+        if (folder / name).is_file():
+            return {"": folder / name}
+    several = sorted(folder.glob("groundtruth_rect.*.txt"))
+    return {f"_{path.name.split('.')[1]}": path for path in several if path.read_text().strip()}
+
+
+def _pictures(folder: Path) -> ImageFrames | VideoFrames:
+    """Frames in NAME/img, in NAME itself, or in the one video of NAME."""
+    if (folder / "img").is_dir():
+        return ImageFrames(folder / "img", image_names(folder / "img"))
+    videos = [entry for entry in folder.iterdir() if entry.suffix.lower() in VIDEO_TYPES]
+    if len(videos) == 1:
+        return VideoFrames(videos[0])
+    return ImageFrames(folder, image_names(folder))
+
+
+def _by_folder(root: Path, name: str) -> tuple[Path, Path]:
+    """Folder and annotation of a sequence: NAME, or the part of NAME before `_1`."""
+    for stem, suffix in ((name, ""), (name.rpartition("_")[0], "_" + name.rpartition("_")[2])):
+        folder = root / stem
+        if stem and folder.is_dir() and suffix in (files := _truth_files(folder)):
+            return folder, files[suffix]
+    raise InputError(f"{root / name}: no {_TRUTH_NAMES[0]} there; is the data set complete?")
+
+
+def _read_folder(root: Path, name: str) -> Sequence:
+    folder, truth = _by_folder(root, name)
+    boxes = read_boxes(truth, blank="nan")
+    return Sequence(name, _pictures(folder), boxes, has_box(boxes))
+
+
+def _read_otb(root: Path, name: str) -> Sequence:
+    folder, truth = _by_folder(root, name)
+    boxes, frames = read_boxes(truth), _pictures(folder)
+    if name in OTB_SPANS and isinstance(frames, ImageFrames):
+        first, last = OTB_SPANS[name]
+        inside = tuple(file for file in frames.names if first <= _number(file) <= last)
+        if name == "Tiger1" and len(boxes) == last:
+            boxes = boxes[first - 1 :]
+        if len(boxes) == len(inside):
+            frames = ImageFrames(frames.folder, inside)
+    return Sequence(name, frames, boxes, np.ones(len(boxes), bool))
+
+
+def _number(file: str) -> int:
+    digits = "".join(character for character in Path(file).stem if character.isdigit())
+    return int(digits) if digits else -1
+
+
+def _folder_names(root: Path, dataset: str) -> tuple[str, ...]:
+    names = [f"{folder.name}{suffix}" for folder in _subfolders(_folder(root)) for suffix in _truth_files(folder)]
+    if not names:
+        raise _not_one(root, dataset, "NAME/img/*.jpg with NAME/groundtruth_rect.txt beside them, found none")
+    return tuple(names)
+
+
+def open_folder(root: Path) -> Dataset:
+    """Any folder of NAME/img/*.jpg (or one video) with NAME/groundtruth_rect.txt; NaN lines are frames without box."""
+    return Dataset("folder", root, _folder_names(root, "sequence"), _read_folder, Rules(blank_counts=False))
+
+
+def open_otb(root: Path) -> Dataset:
+    """OTB-2015 (or the part of it that is there): NAME/img, NAME/groundtruth_rect.txt."""
+    return Dataset("otb", root, _folder_names(root, "OTB"), _read_otb, Rules(blank_normalised=True))
+
+
+# --- LaSOT ------------------------------------------------------------------------------------------------------------
+
+# Numbers of the 280 test sequences (protocol II): class: numbers.
+LASOT_TEST = """
+airplane:1,9,13,15 basketball:1,6,7,11 bear:2,4,6,17 bicycle:2,7,9,18 bird:2,3,15,17 boat:3,4,12,17 book:3,10,11,19
+bottle:1,12,14,18 bus:2,5,17,19 car:2,6,9,17 cat:1,3,18,20 cattle:2,7,12,13 chameleon:3,6,11,20 coin:3,6,7,18
+crab:3,6,12,18 crocodile:3,4,10,14 cup:1,4,7,17 deer:4,8,10,14 dog:1,7,15,19 drone:2,7,13,15 electricfan:1,10,18,20
+elephant:1,12,16,18 flag:2,3,5,9 fox:2,3,5,20 frog:3,4,9,20 gametarget:1,2,7,13 gecko:1,5,16,19 giraffe:2,10,13,15
+goldfish:3,7,8,10 gorilla:4,6,9,13 guitar:3,8,10,16 hand:2,3,9,16 hat:1,2,5,18 helmet:5,11,13,19 hippo:1,7,9,20
+horse:1,4,12,15 kangaroo:2,5,11,14 kite:4,6,10,15 leopard:1,7,16,20 licenseplate:6,12,13,15 lion:1,5,12,20
+lizard:1,3,6,13 microphone:2,6,14,16 monkey:3,4,9,17 motorcycle:1,3,9,18 mouse:1,8,9,17 person:1,5,10,12
+pig:2,10,13,18 pool:3,7,12,15 rabbit:10,13,17,19 racing:10,15,16,20 robot:1,5,8,19 rubicCube:1,6,14,19 sepia:6,8,13,16
+shark:2,3,5,6 sheep:3,5,7,9 skateboard:3,8,16,19 spider:14,16,18,20 squirrel:8,11,13,19 surfboard:4,5,8,12
+swing:10,14,17,20 tank:6,9,14,16 tiger:4,6,12,18 train:1,7,11,20 truck:3,6,7,16 turtle:5,8,9,16 umbrella:2,9,17,19
+volleyball:1,13,18,19 yoyo:7,15,17,19 zebra:10,14,16,17
+"""
+LASOT_EXT_CLASSES = """
+atv badminton cosplay dancingshoe footbag frisbee jianzi lantern misc opossum paddle raccoon rhino skatingshoe wingsuit
+"""
+
+
+def lasot_test_names() -> list[str]:
+    """Names of LaSOT's 280 test sequences."""
+    classes = (entry.split(":") for entry in LASOT_TEST.split())
+    return [f"{name}-{number}" for name, numbers in classes for number in numbers.split(",")]
+
+
+def lasot_ext_names() -> list[str]:
+    """Names of LaSOT-ext's 150 sequences: ten of each of fifteen classes."""
+    return [f"{name}-{number}" for name in LASOT_EXT_CLASSES.split() for number in range(1, 11)]
+
+
+def _class_folder(root: Path, name: str) -> Path:
+    """CLASS/CLASS-N, or CLASS-N right under the root."""
+    nested = root / name.rpartition("-")[0] / name
+    return nested if nested.is_dir() else root / name
+
+
+def _read_lasot(root: Path, name: str) -> Sequence:
+    folder = _class_folder(root, name)
+    boxes = read_boxes(folder / "groundtruth.txt")
+    hidden, outside = (read_flags(folder / f"{label}.txt", len(boxes)) for label in ("full_occlusion", "out_of_view"))
+    return _sequence(name, folder / "img", boxes, (hidden == 0) & (outside == 0))
+
+
+def _open_lasot(name: str, title: str, official: list[str], root: Path, rules: Rules) -> Dataset:
+    home = _among(_folder(root), "LaSOTTesting", "LaSOTBenchmark", "LaSOT_extension_subset")
+    there, missing = _split(official, lambda entry: (_class_folder(home, entry) / "groundtruth.txt").is_file())
+    if not there:
+        raise _not_one(root, title, f"{official[0].rpartition('-')[0]}/{official[0]}/groundtruth.txt and the like")
+    return Dataset(name, home, there, _read_lasot, rules, missing=missing)
+
+
+def open_lasot(root: Path) -> Dataset:
+    """LaSOT's test split: CLASS/CLASS-N/{img,groundtruth.txt,full_occlusion.txt,out_of_view.txt}."""
+    rules = Rules(blank_normalised=True, unseen_misses=True)
+    return _open_lasot("lasot", "LaSOT", lasot_test_names(), root, rules)
+
+
+def open_lasot_ext(root: Path) -> Dataset:
+    """LaSOT-ext, 150 sequences, laid out as LaSOT."""
+    return _open_lasot("lasot-ext", "LaSOT-ext", lasot_ext_names(), root, Rules(blank_normalised=True))
+
+
+# --- GOT-10k ----------------------------------------------------------------------------------------------------------
+
+
+def _read_got10k_val(root: Path, name: str) -> Sequence:
+    folder = root / name
+    boxes = read_boxes(folder / "groundtruth.txt")
+    cover = read_flags(folder / "cover.label", len(boxes))
+    absent = read_flags(folder / "absence.label", len(boxes))
+    sequence = _sequence(name, folder, boxes, absent == 0)
+    return replace(sequence, cover=cover, size=read_got10k_size(folder / "meta_info.ini"))
+
+
+def read_got10k_size(path: Path) -> tuple[int, int] | None:
+    """Frame size in GOT-10k's meta_info.ini (`resolution: (1920, 1080)`); None when there is no such line."""
+    if not path.is_file():
+        return None
+    for line in read_text(path).splitlines():
+        if line.startswith("resolution"):
+            digits = "".join(character if character.isdigit() else " " for character in line).split()
+            if len(digits) == 2:
+                return int(digits[0]), int(digits[1])
+    return None
+
+
+def _read_got10k_test(root: Path, name: str) -> Sequence:
+    frames = ImageFrames(root / name, image_names(root / name))
+    boxes = _first_only(read_table(root / name / "groundtruth.txt"), len(frames))
+    return Sequence(name, frames, boxes, np.ones(len(boxes), bool))
+
+
+def _open_got10k(root: Path, part: str) -> Dataset:
+    home = _among(_folder(root), part, f"full_data/{part}")
+    if (home / "list.txt").is_file():
+        names, missing = _split(list(read_names(home / "list.txt")), lambda name: (home / name).is_dir())
+    else:
+        names, missing = tuple(entry.name for entry in _subfolders(home) if (entry / "groundtruth.txt").is_file()), ()
+    if not names:
+        raise _not_one(root, "GOT-10k", f"{part}/list.txt and {part}/GOT-10k_{part.title()}_000001/groundtruth.txt")
+    read = _read_got10k_val if part == "val" else _read_got10k_test
+    rules = Rules(pooled=True, blank_counts=False)
+    return Dataset(f"got10k-{part}", home, names, read, rules, hidden=part == "test", missing=missing)
+
+
+def open_got10k_val(root: Path) -> Dataset:
+    """GOT-10k's validation split: val/list.txt, val/NAME/{*.jpg,groundtruth.txt,cover.label,absence.label}."""
+    return _open_got10k(root, "val")
+
+
+def open_got10k_test(root: Path) -> Dataset:
+    """GOT-10k's test split: one box each, results go to the server."""
+    return _open_got10k(root, "test")
+
+
+# --- TrackingNet, UAV123, NfS -----------------------------------------------------------------------------------------
+
+
+def _read_trackingnet(root: Path, name: str) -> Sequence:
+    folder = root / "frames" / name
+    frames = ImageFrames(folder, image_names(folder))
+    boxes = _first_only(read_table(root / "anno" / f"{name}.txt"), len(frames))
+    return Sequence(name, frames, boxes, np.ones(len(boxes), bool))
+
+
+def open_trackingnet(root: Path) -> Dataset:
+    """TrackingNet's test split: TEST/frames/NAME/0.jpg, TEST/anno/NAME.txt with one box; results go to the server."""
+    home = _among(_folder(root), "TEST")
+    names = tuple(path.stem for path in sorted((home / "anno").glob("*.txt")))
+    if not names or not (home / "frames").is_dir():
+        raise _not_one(root, "TrackingNet", "TEST/anno/*.txt and TEST/frames/NAME/*.jpg")
+    return Dataset("trackingnet", home, names, _read_trackingnet, hidden=True)
+
+
+# First frames of the UAV123 sequences that are parts of one video: video: first frame of part 1, 2, ...
+UAV123_PARTS = {
+    "bird1": (1, 775, 1573),
+    "car1": (1, 751, 1627),
+    "car6": (1, 487, 1807, 2953, 3925),
+    "car8": (1, 1357),
+    "car16": (1, 415),
+    "group1": (1, 1333, 2515, 3925),
+    "group2": (1, 907, 1771),
+    "group3": (1, 1567, 2827, 4369),
+    "person2": (1, 1189),
+    "person4": (1, 1501),
+    "person5": (1, 877),
+    "person7": (1, 1249),
+    "person8": (1, 1075),
+    "person12": (1, 601),
+    "person14": (1, 847, 1813),
+    "person17": (1, 1501),
+    "person19": (1, 1243, 2791),
+    "truck4": (1, 577),
+    "uav1": (1, 1555, 2473),
+}
+
+
+def _read_uav123(root: Path, name: str) -> Sequence:
+    boxes = read_boxes(root / "anno" / "UAV123" / f"{name}.txt", blank="nan")
+    video, _, part = name.rpartition("_")
+    visible = has_box(boxes)
+    if video not in UAV123_PARTS:
+        return _sequence(name, root / "data_seq" / "UAV123" / name, boxes, visible)
+    folder = root / "data_seq" / "UAV123" / video
+    first = UAV123_PARTS[video][int(part) - 1]
+    inside = tuple(file for file in image_names(folder) if first <= _number(file) < first + len(boxes))
+    return Sequence(name, ImageFrames(folder, inside), boxes, visible)
+
+
+def open_uav123(root: Path) -> Dataset:
+    """UAV123: data_seq/UAV123/VIDEO/*.jpg, anno/UAV123/NAME.txt; NaN lines are frames without target."""
+    home = _among(_folder(root), "UAV123/data_seq")
+    home = home.parent if home.name == "data_seq" else home
+    names = tuple(path.stem for path in sorted((home / "anno" / "UAV123").glob("*.txt"), key=lambda p: natural(p.stem)))
+    if not names or not (home / "data_seq" / "UAV123").is_dir():
+        raise _not_one(root, "UAV123", "anno/UAV123/*.txt and data_seq/UAV123/VIDEO/*.jpg")
+    rules = Rules(blank_distance=True, blank_normalised=True)
+    return Dataset("uav123", home, names, _read_uav123, rules, prefix="uav_")
+
+
+def _read_nfs(root: Path, name: str) -> Sequence:
+    own = root / name / "30"
+    if own.is_dir():
+        boxes, folder = read_nfs(own / f"{name}.txt"), own / name
+    else:
+        plain, prefixed = root / "anno" / f"{name}.txt", root / "anno" / f"nfs_{name}.txt"
+        boxes = read_boxes(prefixed if prefixed.is_file() else plain)
+        folder = root / "sequences" / name
+    names = image_names(folder)
+    if len(boxes) > 2 * len(names):
+        boxes = boxes[::8]  # some 30 fps folders carry the annotation of all 240 frames a second
+    if abs(len(boxes) - len(names)) == 1:  # the last frame of some has no box, or the other way round
+        count = min(len(boxes), len(names))
+        boxes, names = boxes[:count], names[:count]
+    return Sequence(name, ImageFrames(folder, names), boxes, has_box(boxes))
+
+
+def open_nfs(root: Path) -> Dataset:
+    """NfS at 30 fps: NAME/30/NAME/*.jpg with NAME/30/NAME.txt, or sequences/NAME with anno/NAME.txt (tab, x y w h)."""
+    own = [folder.name for folder in _subfolders(_folder(root)) if (folder / "30" / f"{folder.name}.txt").is_file()]
+    converted = [path.stem.removeprefix("nfs_") for path in sorted((root / "anno").glob("*.txt"))]
+    names = tuple(own or converted)
+    if not names:
+        raise _not_one(root, "NfS", "NAME/30/NAME.txt and NAME/30/NAME/*.jpg, or anno/NAME.txt and sequences/NAME")
+    return Dataset("nfs", root, names, _read_nfs, Rules(blank_normalised=True), prefix="nfs_")
+
+
+# --- VastTrack, DAVIS, VOT --------------------------------------------------------------------------------------------
+
+
+def _vasttrack_truth(folder: Path) -> Path | None:
+    return next((folder / name for name in ("Groundtruth.txt", "groundtruth.txt") if (folder / name).is_file()), None)
+
+
+def _read_vasttrack(root: Path, name: str) -> Sequence:
+    folder = _class_folder(root, name)
+    truth = _vasttrack_truth(folder)
+    if truth is None:
+        raise InputError(f"{folder}: no Groundtruth.txt in it; is the data set complete?")
+    boxes = read_boxes(truth)
+    return _sequence(name, _among(folder, "img", "imgs"), boxes, np.asarray((boxes != 0).any(1)))
+
+
+def open_vasttrack(root: Path) -> Dataset:
+    """VastTrack's test split: CLASS/CLASS-N/{img or imgs,Groundtruth.txt}; a *test*list*.txt in the root counts."""
+    home = _among(_folder(root), "test", "Test")
+    lists = sorted(home.glob("*test*list*.txt")) + sorted(root.glob("*test*list*.txt"))
+    if lists:
+        official = list(read_names(lists[0]))
+        names, missing = _split(official, lambda name: _vasttrack_truth(_class_folder(home, name)) is not None)
+    else:
+        below = [entry for folder in _subfolders(home) for entry in (folder, *_subfolders(folder))]
+        names, missing = tuple(entry.name for entry in below if _vasttrack_truth(entry)), ()
+    if not names:
+        raise _not_one(root, "VastTrack", "CLASS/CLASS-N/Groundtruth.txt with CLASS/CLASS-N/img/*.jpg")
+    rules = Rules(blank_normalised=True, unseen_misses=True)
+    return Dataset("vasttrack", home, names, _read_vasttrack, rules, missing=missing)
+
+
+def _davis_folders(root: Path) -> tuple[Path, Path]:
+    """Folders of pictures and masks, at 480p where both sizes are there."""
+    for size in ("480p", "Full-Resolution", "1080p", ""):
+        pictures, masks = root / "JPEGImages" / size, root / "Annotations" / size
+        if pictures.is_dir() and masks.is_dir():
+            return pictures, masks
+    raise _not_one(root, "DAVIS", "JPEGImages/480p/NAME/*.jpg and Annotations/480p/NAME/*.png")
+
+
+def _davis_masks(masks: Path, video: str) -> list[Path]:
+    return [masks / video / name for name in image_names(masks / video)]
+
+
+def _read_davis(root: Path, name: str) -> Sequence:
+    pictures, masks = _davis_folders(root)
+    video, number = name, ""
+    if not (masks / video).is_dir():
+        video, _, number = name.rpartition("_")
+    objects = read_mask_boxes(_davis_masks(masks, video))
+    key = int(number) if number.isdigit() else next(iter(objects), -1)
+    if key not in objects:
+        raise InputError(f"{masks / video}: no object {number or 1} in these masks")
+    boxes = objects[key]
+    return _sequence(name, pictures / video, boxes, has_box(boxes))
+
+
+def open_davis(root: Path) -> Dataset:
+    """DAVIS: one sequence for each object of the first mask, boxes around its pixels; the 2017 validation list."""
+    _, masks = _davis_folders(_folder(root))
+    lists = [root / "ImageSets" / year / "val.txt" for year in ("2017", "2016")]
+    listed = next((path for path in lists if path.is_file()), None)
+    videos = list(read_names(listed)) if listed else [folder.name for folder in _subfolders(masks)]
+    there, missing = _split(videos, lambda video: (masks / video).is_dir())
+    names: list[str] = []
+    for video in there:
+        objects = [int(number) for number in np.unique(read_mask(_davis_masks(masks, video)[0])) if number > 0]
+        names += [video] if len(objects) <= 1 else [f"{video}_{number}" for number in objects]
+    if not names:
+        raise _not_one(root, "DAVIS", "Annotations/480p/NAME/*.png of the names in ImageSets/2017/val.txt")
+    return Dataset("davis", root, tuple(names), _read_davis, Rules(blank_counts=False), missing=missing)
+
+
+def _vot_truth(folder: Path) -> dict[str, Path]:
+    """Ground truths in a folder: one target (""), or one file for each object (VOTS)."""
+    if (folder / "groundtruth.txt").is_file():
+        return {"": folder / "groundtruth.txt"}
+    return {f"_{path.stem.partition('_')[2]}": path for path in sorted(folder.glob("groundtruth_*.txt"))}
+
+
+def _read_vot(root: Path, name: str) -> Sequence:
+    for stem, suffix in ((name, ""), *((name[:at], name[at:]) for at, mark in enumerate(name) if mark == "_")):
+        truth = _vot_truth(root / stem).get(suffix)
+        if truth is not None:
+            folder = _among(root / stem, "color", "img")
+            boxes = read_regions(truth)
+            visible = has_box(boxes)
+            for label in ("full_occlusion.label", "full_occlusion.tag"):
+                if (root / stem / label).is_file():
+                    visible &= read_flags(root / stem / label, len(boxes)) == 0
+            return _sequence(name, folder, boxes, visible)
+    raise InputError(f"{root / name}: no groundtruth.txt there; is the data set complete?")
+
+
+def open_vot(root: Path) -> Dataset:
+    """VOT-style folders: list.txt, NAME/groundtruth.txt (boxes, polygons or masks), NAME/color/*.jpg or NAME/*.jpg.
+
+    One pass from the first region's upright box; this is not VOT's own experiment (for that there is TraX).
+    """
+    home = _among(_folder(root), "sequences")
+    listed = list(read_names(home / "list.txt")) if (home / "list.txt").is_file() else None
+    folders, missing = _split(listed or [f.name for f in _subfolders(home)], lambda name: bool(_vot_truth(home / name)))
+    names = tuple(f"{folder}{suffix}" for folder in folders for suffix in _vot_truth(home / folder))
+    if not names:
+        raise _not_one(root, "VOT", "list.txt and NAME/groundtruth.txt with NAME/color/*.jpg or NAME/*.jpg")
+    missing = missing if listed else ()
+    return Dataset("vot", home, names, _read_vot, Rules(blank_counts=False), missing=missing)
+
+
+DATASETS: dict[str, Callable[[Path], Dataset]] = {
+    "folder": open_folder,
+    "otb": open_otb,
+    "lasot": open_lasot,
+    "lasot-ext": open_lasot_ext,
+    "got10k-val": open_got10k_val,
+    "got10k-test": open_got10k_test,
+    "trackingnet": open_trackingnet,
+    "uav123": open_uav123,
+    "nfs": open_nfs,
+    "vasttrack": open_vasttrack,
+    "davis": open_davis,
+    "vot": open_vot,
+}
+
+
+def open_dataset(name: str, root: str | Path) -> Dataset:
+    """List the sequences of a benchmark in a folder."""
+    if name not in DATASETS:
+        raise InputError(f"data set {name!r} is not known; there are {', '.join(DATASETS)}")
+    return DATASETS[name](Path(root))

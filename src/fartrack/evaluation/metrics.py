@@ -1,0 +1,291 @@
+"""The measures of the field as plain NumPy functions, and how each benchmark counts.
+
+Boxes are N x 4 arrays of `x, y, w, h`. The numbers agree with the public toolkits to the last digit they print:
+got10k's pooled AO and SR; pytracking's success AUC, precision and normalised precision. docs/benchmarks.md states the
+rules in words; tests/evaluation/test_metrics.py works each of them by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fartrack.geometry import iou
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+OVERLAP_THRESHOLDS: Array = np.linspace(0, 1, 21)
+PIXEL_THRESHOLDS: Array = np.arange(51.0)
+NORMALISED_THRESHOLDS: Array = np.arange(51) / 100
+PRECISION_AT = 20  # index into both: 20 pixels, 0.20 of the target's size
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a benchmark counts. A blank frame is one without a usable box: no numbers, no area, or target not visible.
+
+    A blank frame never counts as overlapping. The other fields say whether it is in the denominator and whether it
+    passes the two precision tests; odd as they are, published numbers were made so.
+    """
+
+    pooled: bool = False
+    """GOT-10k: all frames of all sequences in one pot, boxes clipped to the frame, frames with cover 0 left out."""
+    blank_counts: bool = True
+    """Blank frames are in the denominator."""
+    blank_distance: bool = False
+    """Blank frames pass the precision test (UAV123)."""
+    blank_normalised: bool = False
+    """Blank frames pass the normalised precision test (pytracking, all but the next)."""
+    unseen_misses: bool = False
+    """Where the target is known to be absent, blank frames fail both tests (LaSOT, VastTrack)."""
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------------
+
+
+def clip_boxes(boxes: ArrayLike, size: tuple[int, int]) -> Array:
+    """Cut boxes to a frame of `size` (width, height)."""
+    array, limit = np.asarray(boxes, np.float64), np.asarray(size, np.float64)
+    low = np.clip(array[..., :2], 0, limit)
+    # The corner is moved before the side is cut, so a box that begins outside keeps its length: GOT-10k's rule.
+    return np.concatenate([low, np.clip(array[..., 2:], 0, limit - low)], -1)
+
+
+def centre_distances(boxes: ArrayLike, truth: ArrayLike) -> Array:
+    """Pixels between the centres."""
+    return np.sqrt((_centre_offsets(boxes, truth) ** 2).sum(-1))
+
+
+def normalised_distances(boxes: ArrayLike, truth: ArrayLike) -> Array:
+    """Distance of the centres with x in widths and y in heights of the true box."""
+    size = np.asarray(truth, np.float64)[..., 2:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(((_centre_offsets(boxes, truth) / size) ** 2).sum(-1))
+
+
+def _centre_offsets(boxes: ArrayLike, truth: ArrayLike) -> Array:
+    a, b = np.asarray(boxes, np.float64), np.asarray(truth, np.float64)
+    return (a[..., :2] + a[..., 2:] / 2) - (b[..., :2] + b[..., 2:] / 2)
+
+
+def fill_empty(boxes: ArrayLike) -> Array:
+    """Replace boxes without area by the one before, as the toolkits do with a tracker that gave up."""
+    filled = np.array(boxes, np.float64)
+    for index in range(1, len(filled)):
+        if (filled[index, 2:] <= 0).any():
+            filled[index] = filled[index - 1]
+    return filled
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Array:
+    """Share of frames whose overlap is strictly above each threshold."""
+    return (np.asarray(overlaps)[:, None] > np.asarray(thresholds)).mean(0)
+
+
+def precision_curve(distances: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Array:
+    """Share of frames whose distance is at most each threshold."""
+    return (np.asarray(distances)[:, None] <= np.asarray(thresholds)).mean(0)
+
+
+def auroc(scores: ArrayLike, right: ArrayLike) -> float:
+    """Chance that a right frame scores higher than a wrong one (ties count half); NaN when one kind is missing."""
+    values, labels = np.asarray(scores, np.float64), np.asarray(right, bool)
+    positive, negative = int(labels.sum()), int((~labels).sum())
+    if not positive or not negative:
+        return float("nan")
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # mean rank of equal values, from 1
+    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What a score is worth, in equal bins of it: NaN where a bin is empty."""
+
+    edges: Array
+    score: Array
+    right: Array
+    count: NDArray[np.int64]
+
+
+def reliability(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> Reliability:
+    """Mean score and share of right frames in each of `bins` equal bins of 0..1 (1 belongs to the last)."""
+    values, labels = np.asarray(scores, np.float64), np.asarray(right, np.float64)
+    index = np.clip((values * bins).astype(int), 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(index, values, bins) / count
+        share = np.bincount(index, labels, bins) / count
+    return Reliability(np.linspace(0, 1, bins + 1), mean, share, count)
+
+
+def expected_calibration_error(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
+    """Mean distance between score and share of right frames over the bins, weighted by frames; NaN without frames."""
+    table = reliability(scores, right, bins)
+    used = table.count > 0
+    if not used.any():
+        return float("nan")
+    return float(np.average(np.abs(table.score - table.right)[used], weights=table.count[used]))
+
+
+# --- one sequence, one data set ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """One tracker on one sequence. Curves and means follow the benchmark's rules; the arrays are per frame."""
+
+    name: str
+    frames: int
+    blank: int  # frames without a usable box
+    overlaps: Array  # NaN in blank frames
+    pool: Array  # overlaps that AO and SR are made of
+    success: Array  # 21 values
+    precision: Array  # 51 values
+    normalised: Array  # 51 values
+    scores: Array  # the tracker's own score of the judged frames; empty when it has none
+    right: Flags  # of the same frames: overlap above 0.5
+    seconds: float  # of all updates; NaN when not timed
+    updates: int
+
+    @property
+    def ao(self) -> float:
+        """Mean overlap without the first frame."""
+        return float(self.pool.mean()) if len(self.pool) else float("nan")
+
+    @property
+    def auc(self) -> float:
+        """Mean of the success curve."""
+        return float(self.success.mean())
+
+
+def score_sequence(
+    name: str,
+    boxes: ArrayLike,
+    truth: ArrayLike,
+    rules: Rules,
+    *,
+    visible: ArrayLike | None = None,
+    cover: ArrayLike | None = None,
+    size: tuple[int, int] | None = None,
+    scores: ArrayLike | None = None,
+    times: ArrayLike | None = None,
+) -> SequenceScore:
+    """Score a tracker's boxes against the true ones, N x 4 each.
+
+    `visible` and `cover` are the annotation's flags; `size` (width, height) is needed where rules are pooled.
+    `scores` and `times` (seconds) are the tracker's own, one a frame.
+    """
+    true = np.asarray(truth, np.float64)
+    seen = np.ones(len(true), bool) if visible is None else np.asarray(visible, bool)
+    covered = np.ones(len(true), bool) if cover is None else np.asarray(cover) > 0
+    predicted = fill_empty(boxes)
+    if predicted.shape != true.shape:
+        raise ValueError(f"{name}: {len(predicted)} boxes for {len(true)} frames")
+    predicted[0] = true[0]  # the first box was given
+    with np.errstate(invalid="ignore"):
+        usable = np.isfinite(true).all(1) & (true[:, 2:] > 0).all(1) & seen & covered
+    overlap = np.where(usable, iou(predicted, true), np.nan)
+
+    distance = np.where(usable, centre_distances(predicted, true), -1.0 if rules.blank_distance else np.inf)
+    normalised = np.where(usable, normalised_distances(predicted, true), -1.0 if rules.blank_normalised else np.inf)
+    if rules.unseen_misses:
+        distance[~seen] = normalised[~seen] = np.inf
+    counted = np.ones(len(true), bool) if rules.blank_counts else usable
+
+    if rules.pooled:
+        if size is None:
+            raise ValueError(f"{name}: the frame size is needed to clip boxes")
+        # GOT-10k looks at cover alone and at the boxes as they are, also at a true box without area.
+        judged = covered[1:] & np.isfinite(true[1:]).all(1)
+        pool = iou(clip_boxes(np.asarray(boxes, np.float64)[1:], size), clip_boxes(true[1:], size))[judged]
+    else:
+        pool = overlap[1:][usable[1:]]
+
+    # The score is judged wherever it can be right or wrong: frames with a box, and frames known to be without target,
+    # where no box is right. Frames that nobody labelled say nothing.
+    rated = (usable | ~seen | ~covered)[1:]
+    own = np.empty(0) if scores is None else np.asarray(scores, np.float64)[1:][rated]
+    spent = np.full(1, np.nan) if times is None else np.asarray(times, np.float64)[1:]
+    return SequenceScore(
+        name=name,
+        frames=len(true),
+        blank=int((~usable).sum()),
+        overlaps=overlap,
+        pool=pool,
+        success=success_curve(np.nan_to_num(overlap, nan=-1.0)[counted]),
+        precision=precision_curve(distance[counted]),
+        normalised=precision_curve(normalised[counted], NORMALISED_THRESHOLDS),
+        scores=own,
+        right=(np.nan_to_num(overlap, nan=-1.0) > 0.5)[1:][rated] if scores is not None else np.empty(0, bool),
+        seconds=float(spent.sum()),
+        updates=len(true) - 1,
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One tracker on one data set: shares 0..1, NaN where there is nothing to count."""
+
+    sequences: int
+    frames: int
+    blank: int
+    ao: float
+    sr50: float
+    sr75: float
+    auc: float
+    precision: float
+    normalised: float
+    normalised_auc: float  # mean over the 51 thresholds, the number TrackingNet's server gives
+    auroc: float
+    calibration_error: float
+    fps: float
+    success_curve: Array
+    precision_curve: Array
+    normalised_curve: Array
+
+
+def summarise(results: Sequence[SequenceScore], rules: Rules) -> Summary:
+    """Average over sequences, or over all frames in one pot where the benchmark does so."""
+    if not results:
+        raise ValueError("no sequence to summarise")
+    success, precision, normalised = (
+        np.mean([getattr(result, curve) for result in results], 0) for curve in ("success", "precision", "normalised")
+    )
+    pools = [result.pool for result in results if len(result.pool)]
+    if rules.pooled:
+        pools = [np.concatenate(pools)] if pools else []
+    rated = [result for result in results if len(result.scores)]
+    scores = np.concatenate([result.scores for result in rated]) if rated else np.empty(0)
+    right = np.concatenate([result.right for result in rated]) if rated else np.empty(0, bool)
+    timed = [result for result in results if np.isfinite(result.seconds) and result.seconds > 0]
+    seconds = sum(result.seconds for result in timed)
+
+    def over_pools(measure: Array | list[float]) -> float:
+        return float(np.mean(measure)) if len(measure) else float("nan")
+
+    return Summary(
+        sequences=len(results),
+        frames=sum(result.frames for result in results),
+        blank=sum(result.blank for result in results),
+        ao=over_pools([float(pool.mean()) for pool in pools]),
+        sr50=over_pools([float((pool > 0.5).mean()) for pool in pools]),
+        sr75=over_pools([float((pool > 0.75).mean()) for pool in pools]),
+        auc=float(success.mean()),
+        precision=float(precision[PRECISION_AT]),
+        normalised=float(normalised[PRECISION_AT]),
+        normalised_auc=float(normalised.mean()),
+        auroc=auroc(scores, right) if len(scores) else float("nan"),
+        calibration_error=expected_calibration_error(scores, right),
+        fps=sum(result.updates for result in timed) / seconds if seconds else float("nan"),
+        success_curve=success,
+        precision_curve=precision,
+        normalised_curve=normalised,
+    )

@@ -1,0 +1,381 @@
+"""Other trackers behind the same two calls, and opening any tracker by its name.
+
+    csrt, kcf, mil                 OpenCV's own (csrt and kcf come with the contrib wheel)
+    nanotrackv2:DIR, nanotrackv3:DIR   NanoTrack through ONNX Runtime from the two ONNX files in DIR
+    nanotrackv2-opencv:DIR         NanoTrack V2 through cv2.TrackerNano
+    my.module:make                 whatever `make(threads=N)` or `make()` returns, with init(frame, box), update(frame)
+    pico, nano, tiny, FILE.onnx    fartrack itself
+
+A tracker needs `init(frame, box)` and `update(frame) -> (found, box)`; a `score` attribute or `getTrackingScore()` is
+recorded where there is one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fartrack.crops import Image
+from fartrack.errors import InputError
+from fartrack.geometry import Box
+
+
+class TrackerLike(Protocol):
+    """What the evaluation asks of a tracker."""
+
+    def init(self, frame: Image, box: Box) -> Any:
+        """Start on a frame with the target's box."""
+        ...
+
+    def update(self, frame: Image) -> tuple[bool, Box]:
+        """Find the target in the next frame."""
+        ...
+
+
+def score_of(tracker: TrackerLike) -> float | None:
+    """The tracker's own score of its last box, None when it has none."""
+    if hasattr(tracker, "score"):
+        score = tracker.score
+        return None if score is None else float(score)
+    if hasattr(tracker, "getTrackingScore"):
+        return float(tracker.getTrackingScore())
+    return None
+
+
+# --- OpenCV -----------------------------------------------------------------------------------------------------------
+
+
+class OpenCVTracker:
+    """A cv2 tracker: made anew for each video; it keeps the last box when it finds none."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._tracker: Any = None
+        self._last: Box = (0.0, 0.0, 0.0, 0.0)
+
+    def init(self, frame: Image, box: Box) -> None:
+        """Start on a frame; OpenCV takes whole pixels."""
+        self._tracker = self._make()
+        x, y, w, h = (round(value) for value in box)
+        self._last = box
+        self._tracker.init(frame, (x, y, max(w, 1), max(h, 1)))
+
+    def update(self, frame: Image) -> tuple[bool, Box]:
+        """Follow the target to the next frame."""
+        found, box = self._tracker.update(frame)
+        if found and box[2] > 0 and box[3] > 0:
+            self._last = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+        return bool(found), self._last
+
+    @property
+    def score(self) -> float | None:
+        """The score of trackers that have one."""
+        return float(self._tracker.getTrackingScore()) if hasattr(self._tracker, "getTrackingScore") else None
+
+
+def _opencv(name: str, threads: int | None) -> OpenCVTracker:
+    make = getattr(cv2, f"Tracker{name}", None)
+    if make is None or not hasattr(make, "create"):
+        raise InputError(
+            f"--model {name.lower()}: OpenCV {cv2.__version__} here has no {name}; in an environment of its own run "
+            f'pip uninstall opencv-python-headless, then pip install "opencv-contrib-python-headless<5"'
+        )
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    return OpenCVTracker(make.create)
+
+
+def _nano_opencv(folder: Path, threads: int | None) -> OpenCVTracker:
+    backbone, head = _nano_files(folder)
+
+    def make() -> Any:
+        parameters = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
+        parameters.backbone, parameters.neckhead = str(backbone), str(head)
+        return cv2.TrackerNano.create(parameters)
+
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    try:
+        make()
+    except cv2.error as error:
+        raise InputError(f"--model nanotrackv2-opencv:{folder}: OpenCV cannot open these files ({error.err})") from None
+    return OpenCVTracker(make)
+
+
+# --- NanoTrack --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NanoSettings:
+    """The three numbers NanoTrack decodes with."""
+
+    window: float
+    penalty: float
+    rate: float
+
+
+NANO_SETTINGS = {2: NanoSettings(0.490, 0.150, 0.385), 3: NanoSettings(0.455, 0.138, 0.348)}
+TEMPLATE, SEARCH, STRIDE = 127, 255, 16
+
+
+class NanoTrack:
+    """NanoTrack (HonglinChu/SiamTrackers) through ONNX Runtime."""
+
+    def __init__(self, folder: Path, settings: NanoSettings, threads: int | None = None) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        backbone, head = _nano_files(folder)
+        try:
+            self._backbone = ort.InferenceSession(str(backbone), options, providers=["CPUExecutionProvider"])
+            small = _for_template(backbone.read_bytes())
+            self._backbone_small = ort.InferenceSession(small, options, providers=["CPUExecutionProvider"])
+            self._head = ort.InferenceSession(str(head), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise InputError(f"{folder}: ONNX Runtime cannot open NanoTrack's files ({error})") from None
+        side = self._head.get_outputs()[0].shape[-1]
+        hann = np.hanning(side)
+        self._settings = settings
+        self._window = np.outer(hann, hann)
+        self._grid = (np.arange(side) - side // 2) * float(STRIDE)
+        self._template: NDArray[np.float32] = np.empty(0, np.float32)
+        self._fill: NDArray[np.float64] = np.zeros(3)
+        self._centre, self._size = np.zeros(2), np.zeros(2)
+        self.score = 0.0
+
+    def init(self, frame: Image, box: Box) -> None:
+        """Remember the target's look."""
+        x, y, w, h = box
+        self._centre = np.array([x + w / 2, y + h / 2])
+        self._size = np.array([w, h], float)
+        self._fill = frame.mean((0, 1))
+        crop = self._crop(frame, self._context(), TEMPLATE)
+        self._template = self._backbone_small.run(None, {"input": crop})[0]
+        self.score = 1.0
+
+    def update(self, frame: Image) -> tuple[bool, Box]:
+        """Follow the target to the next frame."""
+        settings, context = self._settings, self._context()
+        scale = TEMPLATE / context
+        crop = self._crop(frame, context * SEARCH / TEMPLATE, SEARCH)
+        features = self._backbone.run(None, {"input": crop})[0]
+        classes, sides = self._head.run(None, {"input1": self._template, "input2": features})
+        score = 1 / (1 + np.exp(classes[0, 0].astype(float) - classes[0, 1]))
+        left, top, right, bottom = sides[0].astype(float)
+        across, down = self._grid[None, :], self._grid[:, None]
+        w, h = left + right, top + bottom
+        x, y = across + (right - left) / 2, down + (bottom - top) / 2
+
+        change = _larger(_padded(w, h) / _padded(*(self._size * scale)))
+        ratio = _larger((self._size[0] / self._size[1]) / (w / h))
+        penalty = np.exp(-(change * ratio - 1) * settings.penalty)
+        ranked = penalty * score * (1 - settings.window) + self._window * settings.window
+        best = np.unravel_index(int(ranked.argmax()), ranked.shape)
+
+        rate = float(penalty[best] * score[best] * settings.rate)
+        self._centre = self._centre + np.array([x[best], y[best]]) / scale
+        self._size = self._size * (1 - rate) + np.array([w[best], h[best]]) / scale * rate
+        height, width = frame.shape[:2]
+        self._centre = np.clip(self._centre, 0, (width, height))
+        self._size = np.clip(self._size, 10, (width, height))
+        self.score = float(score[best])
+        corner = self._centre - self._size / 2
+        return True, (float(corner[0]), float(corner[1]), float(self._size[0]), float(self._size[1]))
+
+    def _context(self) -> float:
+        """Side of the template crop in the frame."""
+        return float(_padded(*self._size))
+
+    def _crop(self, frame: Image, extent: float, size: int) -> NDArray[np.float32]:
+        """Square of `extent` pixels around the target, resized to `size`; outside the frame its mean colour.
+
+        Corner and side are cut to whole pixels, each on its own: half a pixel more or less moves AO by three points.
+        """
+        height, width = frame.shape[:2]
+        left, top = (math.floor(value - extent / 2) for value in self._centre)
+        side = max(1, int(extent))
+        window = np.empty((side, side, 3), np.uint8)
+        window[:] = self._fill
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+        if x1 > x0 and y1 > y0:
+            window[y0 - top : y1 - top, x0 - left : x1 - left] = frame[y0:y1, x0:x1]
+        return np.ascontiguousarray(cv2.resize(window, (size, size)).transpose(2, 0, 1)[None], np.float32)
+
+
+def _padded(w: Any, h: Any) -> Any:
+    padding = (w + h) / 2
+    return np.sqrt((w + padding) * (h + padding))
+
+
+def _larger(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.maximum(ratio, 1 / ratio)
+
+
+def _for_template(model: bytes) -> bytes:
+    """The same backbone for 127 px crops: the files fix the input to 255 px though the layers take any size.
+
+    A few bytes of the file are changed, so that no ONNX library is needed: the written-down shapes between the layers
+    are dropped, and the input's shape, four length-prefixed numbers, gets 127 written in two bytes as 255 was.
+    """
+    batch, side, small = b"\x0a\x02\x08\x01", b"\x0a\x03\x08\xff\x01", b"\x0a\x03\x08\xff\x00"
+    shape = batch + b"\x0a\x02\x08\x03" + side * 2
+    if model.count(shape) != 1:
+        raise InputError("NanoTrack's backbone was expected to take 1 x 3 x 255 x 255; these are other files")
+    model = model.replace(shape, batch + b"\x0a\x02\x08\x03" + small * 2)
+    changed = b""
+    for number, whole, payload in _protobuf_fields(model):
+        if number == 7:  # the graph; its fields 12 and 13 are the outputs and the shapes between the layers
+            graph = b""
+            for inner, field, _ in _protobuf_fields(payload):
+                graph += field.replace(b"\x0a\x02\x08\x10" * 2, b"\x0a\x02\x08\x08" * 2) if inner == 12 else b""
+                graph += field if inner not in (12, 13) else b""
+            whole = b"\x3a" + _varint(len(graph)) + graph
+        changed += whole
+    return changed
+
+
+def _protobuf_fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Fields of a protobuf message: number, the field as it is, and its payload where it has a length."""
+    at = 0
+    while at < len(data):
+        start = at
+        tag, at = _read_varint(data, at)
+        payload = b""
+        if tag & 7 == 2:
+            length, at = _read_varint(data, at)
+            payload, at = data[at : at + length], at + length
+        elif tag & 7 == 0:
+            _, at = _read_varint(data, at)
+        else:
+            at += 8 if tag & 7 == 1 else 4
+        yield tag >> 3, data[start:at], payload
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if byte < 0x80:
+            return value, at
+
+
+def _varint(value: int) -> bytes:
+    encoded = b""
+    while value >= 0x80:
+        encoded, value = encoded + bytes([value & 0x7F | 0x80]), value >> 7
+    return encoded + bytes([value])
+
+
+def _nano_files(folder: Path) -> tuple[Path, Path]:
+    """Backbone and head in a folder."""
+    found = []
+    for part in ("backbone", "head"):
+        files = sorted(folder.glob(f"*{part}*.onnx"))
+        if len(files) != 1:
+            raise InputError(f"{folder}: looked for one *{part}*.onnx of NanoTrack, found {len(files)}")
+        found.append(files[0])
+    return found[0], found[1]
+
+
+# --- by name ----------------------------------------------------------------------------------------------------------
+
+OPENCV_NAMES = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A tracker as it was named on the command line, with what is needed to open it in another process.
+
+    Calling it opens the tracker; it can be pickled.
+    """
+
+    spec: str
+    label: str
+    runtime: str = "onnxruntime"
+    threads: int | None = 1
+
+    def __call__(self) -> TrackerLike:
+        """Open the tracker."""
+        name, _, rest = self.spec.partition(":")
+        if self.spec in OPENCV_NAMES:
+            return _opencv(OPENCV_NAMES[self.spec], self.threads)
+        if name in ("nanotrackv2", "nanotrackv3"):
+            return NanoTrack(_given(self.spec), NANO_SETTINGS[int(name[-1])], self.threads)
+        if name == "nanotrackv2-opencv":
+            return _nano_opencv(_given(self.spec), self.threads)
+        if rest and name.replace(".", "").isidentifier() and not Path(self.spec).exists():
+            return _imported(name, rest, self.threads)
+        from fartrack.tracker import Tracker
+
+        return Tracker(self.spec, self.runtime, self.threads)
+
+    def fingerprint(self) -> dict[str, str]:
+        """What tells results of this tracker from others': its name, its engine and the bytes of its files."""
+        name, _, rest = self.spec.partition(":")
+        if self.spec in OPENCV_NAMES:
+            return {"model": self.spec, "opencv": cv2.__version__}
+        if name.startswith("nanotrack"):
+            return {"model": name, "files": _digest(_nano_files(_given(self.spec)))}
+        if rest and not Path(self.spec).exists():
+            return {"model": self.spec}
+        from fartrack import models
+
+        return {"model": self.label, "runtime": self.runtime, "files": _digest((models.find(self.spec),))}
+
+
+def parse_model(text: str, runtime: str = "onnxruntime", threads: int | None = 1) -> Model:
+    """Understand `SPEC` or `LABEL=SPEC`; the label names the results' folder and the row of the table."""
+    label, equals, spec = text.partition("=")
+    if not equals:
+        label, spec = "", text
+    if not spec:
+        raise InputError(f"--model {text!r}: no tracker named; give pico, a model file or a peer such as csrt")
+    if not label:
+        name, _, rest = spec.partition(":")
+        label = name if name.startswith("nanotrack") else rest if rest and not Path(spec).exists() else Path(spec).stem
+        if runtime != "onnxruntime" and not rest and spec not in OPENCV_NAMES:
+            label += f"-{runtime}"
+    if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
+        raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")
+    return Model(spec, label, runtime, threads)
+
+
+def _given(spec: str) -> Path:
+    """The folder in NAME:DIR."""
+    folder = Path(spec.partition(":")[2])
+    if not folder.is_dir() or folder == Path():
+        raise InputError(f"--model {spec}: give NanoTrack's two ONNX files as {spec.partition(':')[0]}:DIR")
+    return folder
+
+
+def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
+    """What `module:name` makes."""
+    sys.path.insert(0, "")  # a module in the folder one works in, as with `python -m`
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--model {module}:{name}: {error}") from None
+    finally:
+        sys.path.remove("")
+    parameters = inspect.signature(make).parameters
+    tracker = make(threads=threads) if "threads" in parameters else make()
+    if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
+        raise InputError(f"--model {module}:{name}: it makes no tracker; init(frame, box) and update(frame) are needed")
+    return tracker  # type: ignore[no-any-return]
+
+
+def _digest(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
