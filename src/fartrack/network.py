@@ -31,6 +31,8 @@ class Output(NamedTuple):
     """(B, template tokens): attention that the newest template's tokens received, summed over layers."""
     hidden: list[Tensor]
     """All tokens after each layer asked for by `hidden_at` (training's auxiliary losses read them)."""
+    looks: list[Tensor]
+    """(B, 4, search tokens) attention that the commands pay to the search crop, per layer of `looks_at`."""
 
 
 class Attention(nn.Module):
@@ -61,7 +63,7 @@ class Attention(nn.Module):
             weights = (q[:, :, rows].float() @ k.float().transpose(-1, -2)) / math.sqrt(d // self.heads)
             if mask is not None:
                 weights = weights.masked_fill(~mask, -math.inf)
-            received = weights.softmax(-1)[..., columns].mean(1).sum(1)
+            received = weights.softmax(-1)[..., columns].mean(1)
         return self.proj(y.transpose(1, 2).reshape(b, n, d)), received
 
 
@@ -91,7 +93,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, groups: Sequence[int], rows: Tensor | None, columns: slice
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D) -> the same shape, and the attention received by `columns` when `rows` are given."""
+        """(B, N, D) -> the same shape, and the attention of `rows` to `columns` (B, R, C), mean of heads."""
         y, received = self.attn(self.norm1(x), mask, groups, rows, columns)
         x = x + y
         return x + self.mlp(self.norm2(x)), received
@@ -154,6 +156,7 @@ class FARTrack(nn.Module):
         exits: Sequence[int] = (),
         want_saliency: bool = False,
         hidden_at: Sequence[int] = (),
+        looks_at: Sequence[int] = (),
     ) -> Output:
         """Read everything at once.
 
@@ -165,6 +168,7 @@ class FARTrack(nn.Module):
             exits: layers (1-based) to read; none means the last.
             want_saliency: also return the newest template's saliency.
             hidden_at: layers (1-based) whose tokens to return.
+            looks_at: layers (1-based) whose attention from commands to search tokens to return (not with saliency).
         """
         b = search.shape[0]
         m = sum(t.shape[1] for t in templates)
@@ -183,16 +187,21 @@ class FARTrack(nn.Module):
         rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
 
         wanted = tuple(exits) or (self.config.depth,)
-        logits, hidden, saliency = [], [], None
+        commands, seen = torch.arange(x.shape[1] - 4, x.shape[1], device=x.device), slice(m, m + self.config.search_tokens)
+        logits, hidden, looks, saliency = [], [], [], None
         for layer, block in enumerate(self.blocks[: max([*wanted, *hidden_at])], start=1):
-            x, received = block(x, mask, groups, rows, columns)
-            if received is not None:
-                saliency = received if saliency is None else saliency + received
+            if layer in looks_at:
+                x, look = block(x, mask, groups, commands, seen)
+                looks.append(look)
+            else:
+                x, received = block(x, mask, groups, rows, columns)
+                if received is not None:
+                    saliency = received.sum(1) if saliency is None else saliency + received.sum(1)
             if layer in wanted:
                 logits.append(self.read(x[:, -4:]))
             if layer in hidden_at:
                 hidden.append(x)
-        return Output(torch.stack(logits), x[:, m : m + self.config.search_tokens], saliency, hidden)
+        return Output(torch.stack(logits), x[:, seen], saliency, hidden, looks)
 
     def read(self, commands: Tensor) -> Tensor:
         """(B, 4, D) command features -> (B, 4, words) logits through the shared norm and vocabulary."""

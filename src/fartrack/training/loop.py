@@ -53,6 +53,8 @@ class TrainConfig:
     kl_weight: float = 0.01
     dense_weight: float = 1.0
     """Auxiliary losses on the search tokens, dropped after training; 0 switches them off."""
+    look_weight: float = 0.3
+    """Auxiliary: the commands' attention in the last third of the layers should lie on the target."""
     feature_weight: float = 1.0
     feature_layer: int = 4
     """Where the teacher's features are distilled, when there are any."""
@@ -86,6 +88,7 @@ class Trainer:
         self.device = torch.device(device)
         self.exits = train.exits or (model.depth,)
         self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), model.depth}))
+        self.look_layers = tuple(range(max(1, model.depth * 3 // 4), model.depth + 1))
         self.net = FARTrack(model).to(self.device)
         self.aux = Auxiliary(model, self.dense_layers, features.channels if features else 0).to(self.device)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
@@ -129,14 +132,15 @@ class Trainer:
             self.pack, sampler, self.config, easier(self.train.synth, amount), batch, self.train.templates, rng
         )
 
-    def forward(self, s: Samples, slots: list[int], exits: tuple[int, ...], hidden: tuple[int, ...]) -> Any:
+    def forward(self, s: Samples, slots: list[int], exits: tuple[int, ...], hidden: tuple[int, ...], looks: tuple[int, ...] = ()) -> Any:
         """Run the network on samples whose templates stand in `slots`."""
         net = self.net
         b, t = s.templates.shape[:2]
         past = net.embed_template(net.normalise(s.templates.flatten(0, 1)))
         past = past.unflatten(0, (b, t))
         templates = [past[:, i] + net.slot_identity(slot) for i, slot in enumerate(slots)]
-        return net(templates, net.embed_search(net.normalise(s.search)), exits=exits, hidden_at=hidden)
+        search = net.embed_search(net.normalise(s.search))
+        return net(templates, search, exits=exits, hidden_at=hidden, looks_at=looks)
 
     def slots(self, rng: np.random.Generator) -> list[int]:
         """Which of the network's slots this step's templates stand in: the first always, the newest mostly."""
@@ -154,7 +158,7 @@ class Trainer:
         hidden = self.dense_layers + ((t.feature_layer,) if self.features else ())
         hidden = tuple(sorted(set(hidden)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-            out = self.forward(s, slots, self.exits, hidden)
+            out = self.forward(s, slots, self.exits, hidden, self.look_layers if t.look_weight else ())
         tokens = dict(zip(hidden, out.hidden, strict=True))
         box = expectation(out.logits, config)
         ce = losses.word_cross_entropy(out.logits, s.box.expand_as(box), config, t.word_sigma).mean()
@@ -171,6 +175,10 @@ class Trainer:
                 bce, offset = losses.dense(head(search), s.box, config.search_grid)
                 parts[f"bce{layer}"], parts[f"box{layer}"] = bce, offset
                 total = total + t.dense_weight * (bce + offset) / len(self.dense_layers)
+        if out.looks:
+            truth = losses.inside_box(s.box, config.search_grid)
+            parts["look"] = torch.stack([losses.attention_on_target(look, truth) for look in out.looks]).mean()
+            total = total + t.look_weight * parts["look"]
         if self.features and t.feature_weight:
             pictures = self.pack.objects.picture[s.objects]
             x = tokens[t.feature_layer].float()

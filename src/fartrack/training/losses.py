@@ -97,6 +97,11 @@ def dense(prediction: Tensor, box: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     return bce, (error * truth / positive).sum(1).mean()
 
 
+def attention_on_target(look: Tensor, inside: Tensor) -> Tensor:
+    """``-log`` of the attention mass that falls on the target: (B, 4, tokens), (B, tokens) -> scalar."""
+    return -((look.float() * inside.unsqueeze(1)).sum(-1) + 1e-3).log().mean()
+
+
 def feature_distance(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
     """Mean ``1 - cosine`` of mean-free features where weight says that they show the same thing: (N, C), (N, C), (N)."""
     return ((1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)) * weight).sum() / weight.sum().clamp(min=1)
