@@ -12,7 +12,7 @@ memory as far as `memory` bytes reach and as JPEG files in a temporary folder be
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -60,7 +60,7 @@ def track_between(
     *,
     start: int = 0,
     memory: int = MEMORY,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Track between given boxes: one result per frame, in ascending order.
 
     The results of given frames are the boxes as given, score 1; where the target is said to be gone they are not
@@ -138,7 +138,7 @@ class _Between:
         self.gone = False  # whether the newest keyframe says that the target is not there
         self.box: Box = next(box for _, box in sorted(keyframes.items()) if box is not None)
 
-    def run(self) -> Iterator[Result]:
+    def run(self) -> Generator[Result]:
         """All results, ascending."""
         try:
             started = False

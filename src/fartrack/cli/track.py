@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fartrack.cli.labels import Labels
     from fartrack.geometry import Box
     from fartrack.tracking import Result
     from fartrack.video.reader import VideoSource
@@ -26,7 +29,8 @@ TABLE, VIDEO, STRIP = "boxes.csv", "tracked.mp4", "strip.png"
 class Track:
     """Follow one object through a video.
 
-    Give the object's box in the first frame with --box, or draw it with --select.
+    Give the object's box in the first frame with --box, or draw it with --select; or correct earlier results with
+    --boxes.
 
     Three files come out, and Ctrl-C or a broken video keeps what is there:
 
@@ -49,6 +53,14 @@ class Track:
     """With --select: address to listen on; 0.0.0.0 lets you draw from another machine."""
     port: Annotated[int, arg(metavar="PORT")] = 0
     """With --select: port to listen on; 0 takes a free one."""
+    boxes: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Corrections: boxes in some frames (csv, MOT, COCO, CVAT, YOLO); tracks both ways to the middle between them."""
+    before: Annotated[Path | None, arg(metavar="FILE")] = None
+    """With --boxes: the file as it was before it was corrected; then only what was changed counts."""
+    format: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """Write labels as mot, coco, cvat or yolo too; several with commas (boxes.csv is always there)."""
+    label: Annotated[str, arg(metavar="TEXT")] = "target"
+    """What the object is called in the labels."""
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
@@ -62,34 +74,56 @@ class Track:
 
     def run(self) -> int:
         """Track, write, and say how it went."""
-        if (self.box is None) != self.select:
-            raise InputError("give the object's box with --box X,Y,W,H, or draw it with --select (one of the two)")
+        if (self.box is not None) + self.select + (self.boxes is not None) != 1:
+            raise InputError(
+                "give the object's box with --box X,Y,W,H, draw it with --select, or correct results with --boxes FILE "
+                "(one of the three)"
+            )
+        if self.before is not None and self.boxes is None:
+            raise InputError("--before: it says what --boxes changed; give --boxes too")
         box = None if self.box is None else parse_box(self.box)
 
         from fartrack import geometry
+        from fartrack.cli.labels import Corrections, Labels, parse_formats
         from fartrack.tracker import Tracker
         from fartrack.tracking import track
         from fartrack.video.reader import frames_from_source
 
+        formats = parse_formats(self.format)
         with frames_from_source(self.source, self.start) as frames:
             if box is not None:
                 geometry.check_box(box, frames.width, frames.height)
-            tracker = Tracker(self.model, self.runtime, self.threads)
-            folder = make_folder(self.out or Path("out", _name(self.source)), self.source)
-            if box is None:
-                from fartrack.video.select import select_box
+            given = None
+            if self.boxes is not None:
+                given = Corrections(self.boxes, self.before, self.source, frames, self.label)
+            trackers = [
+                Tracker(self.model, self.runtime, self.threads) for _ in range(len(given.tracks) if given else 1)
+            ]
+            default = Path("out", _name(self.source) + ("-corrected" if given else ""))
+            folder = make_folder(self.out or default, self.source, self.boxes, self.before)
+            results: Iterable[tuple[Result, ...]]
+            if given:
+                targets = [(one.id, one.label) for one in given.tracks]
+                waiting = iter(trackers)
+                results = given.track(frames, lambda: next(waiting))
+            else:
+                if box is None:
+                    from fartrack.video.select import select_box
 
-                box = select_box(frames.first.image, host=self.host, port=self.port)
-            results = track(frames, box, tracker=tracker)
-            begun, before = time.perf_counter(), tracker.network_seconds
-            outputs = _Outputs(folder, frames, video=not self.no_video)
+                    box = select_box(frames.first.image, host=self.host, port=self.port)
+                targets = [(1, self.label)]
+                results = ((result,) for result in track(frames, box, tracker=trackers[0]))
+            begun, before = time.perf_counter(), sum(t.network_seconds for t in trackers)
+            labels = Labels(folder, formats, targets, frames)
+            outputs = _Outputs(folder, frames, labels, video=not self.no_video)
             try:
                 with outputs:
-                    for result in results:
-                        outputs.add(result)
+                    for some in results:
+                        outputs.add(some)
+                    outputs.finished = True
             finally:  # also when the video breaks off or a person has seen enough
                 seconds = time.perf_counter() - begun
-                outputs.report(seconds, tracker.network_seconds - before)
+                outputs.report(seconds, sum(t.network_seconds for t in trackers) - before)
         return 0
 
 
@@ -102,12 +136,15 @@ def parse_box(text: str) -> Box:
     return x, y, w, h
 
 
-def make_folder(folder: Path, source: str) -> Path:
-    """Make the output folder, unless writing there would destroy the source or is not possible."""
+def make_folder(folder: Path, source: str, *others: Path | None) -> Path:
+    """Make the output folder, unless writing there would destroy the source or other input, or is not possible."""
     place = folder.resolve()
     origin = Path(source).resolve()
     if origin == place or origin in (place / TABLE, place / VIDEO, place / STRIP):
         raise InputError(f"{folder}: the results would mix with the source {source}; choose another folder with --out")
+    for other in others:
+        if other is not None and place in (other.resolve(), *other.resolve().parents):
+            raise InputError(f"{folder}: the results could overwrite {other}; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{TABLE}.part"
@@ -130,10 +167,11 @@ def _name(source: str) -> str:
 class _Outputs:
     """Everything that is written while tracking. As a context manager it finishes the files whatever happens."""
 
-    def __init__(self, folder: Path, frames: VideoSource, *, video: bool) -> None:
+    def __init__(self, folder: Path, frames: VideoSource, labels: Labels, *, video: bool) -> None:
         from fartrack.video.draw import Filmstrip
 
-        self.folder, self.frames, self.video = folder, frames, video
+        self.folder, self.frames, self.labels, self.video = folder, frames, labels, video
+        self.finished = False  # whether the video came to its end
         self.strip = Filmstrip()
         self.written: list[Path] = []
         self.count = self.found = 0
@@ -151,7 +189,8 @@ class _Outputs:
                 self._table = stack.enter_context((self.folder / TABLE).open("w", encoding="utf-8", newline=""))
             except OSError as error:
                 raise InputError(f"{self.folder / TABLE}: cannot be written ({error.strerror})") from None
-            self._row(boxes_csv.COLUMNS)
+            self._row([*boxes_csv.COLUMNS, "id"] if len(self.labels.targets) > 1 else boxes_csv.COLUMNS)
+            stack.callback(self._write_labels)
             stack.callback(self._write_strip)
             self._writer = None
             if self.video:
@@ -184,18 +223,24 @@ class _Outputs:
             self._stack = stack.pop_all()
         return self
 
-    def add(self, result: Result) -> None:
-        """Write one frame's row, and its picture where pictures are wanted."""
+    def add(self, results: Sequence[Result]) -> None:
+        """Write one frame's rows, one for each target, and its picture where pictures are wanted."""
         from fartrack.formats import boxes_csv, tracks
         from fartrack.video.draw import draw_result
 
-        self._row(boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found)))
+        first = results[0]
+        canvas = first.image
+        for result, (id, _) in zip(results, self.labels.targets, strict=True):
+            cells = boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found))
+            self._row([*cells, str(id)] if len(results) > 1 else cells)
+            if self._writer:
+                canvas = draw_result(canvas, result.box, result.score, result.frame, result.found)
         self.count += 1
-        self.found += result.found
-        about = (result.image, result.box, result.score, result.frame, result.found)
-        self.strip.add(*about)
+        self.found += any(result.found for result in results)
+        self.strip.add(first.image, first.box, first.score, first.frame, first.found)
+        self.labels.add(results)
         if self._writer:
-            self._writer.write(draw_result(*about), result.time)
+            self._writer.write(canvas, first.time)
         rate = self.count / (time.perf_counter() - self._begun)
         self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
 
@@ -213,11 +258,16 @@ class _Outputs:
             print(f"{fps:.1f} frames per second end to end, {alone:.1f} the network alone")
         for name in (TABLE, VIDEO, STRIP) if self.video else (TABLE, STRIP):
             print(self.folder / name)
+        for path in self.written:
+            print(path)
         sys.stdout.flush()
 
     def _row(self, cells: tuple[str, ...] | list[str]) -> None:
         self._table.write(",".join(cells) + "\n")
         self._table.flush()
+
+    def _write_labels(self) -> None:
+        self.written = self.labels.write(self.finished)
 
     def _write_strip(self) -> None:
         """Whole or not at all, like the video."""

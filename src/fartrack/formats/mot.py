@@ -47,13 +47,15 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
 
 def _write_text(path: Path, tracks: Sequence[Track]) -> None:
     classes = {label: 1 + i for i, label in enumerate(labels_of(tracks))}
+    shift = max(0, 1 - min((track.id for track in tracks), default=1))  # ids count from 1, CVAT's from 0
     with whole_file(path) as file:
         for frame, boxes in boxes_by_frame(tracks).items():
             for track, box in boxes:
                 confidence = max(box.score, LEAST) if box.found else 0.0
                 corner = f"{number(box.x + 1)},{number(box.y + 1)},{number(box.w)},{number(box.h)}"
                 file.write(
-                    f"{frame + 1},{track.id},{corner},{number(confidence, 4)},{classes[track.label]},{int(box.found)}\n"
+                    f"{frame + 1},{track.id + shift},{corner},{number(confidence, 4)},"
+                    f"{classes[track.label]},{int(box.found)}\n"
                 )
 
 

@@ -1,0 +1,107 @@
+"""What `fartrack track` needs for labelling: corrections to start from, and formats to write at the end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from fartrack import corrections
+from fartrack.errors import InputError
+from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes, yolo
+from fartrack.formats.tracks import check_tracks
+from fartrack.tracking import Result, SingleTracker
+from fartrack.video.reader import VideoSource, frames_from_source
+
+
+def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
+    """The formats of `--format cvat,coco --format mot`, each once."""
+    names = [name for text in texts for name in re.split(r"[,;|\s]+", text.strip().lower()) if name]
+    for name in names:
+        if name not in FORMATS:
+            raise InputError(f"--format {name}: not known; choose from {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(names))
+
+
+class Corrections:
+    """The boxes of a person for one or several targets of a video."""
+
+    def __init__(self, path: Path, before: Path | None, source: str, frames: VideoSource, label: str) -> None:
+        """Read and check them, and leave out what was the same in `before`; `label` is for those that have none.
+
+        `frames` is `source` opened.
+        """
+        self.source = source
+        if frames.live:
+            raise InputError(f"--boxes {path}: corrections need a recorded video, {frames.name} is live")
+        video = Video(frames.name, frames.width, frames.height, float(frames.fps), 0)
+        tracks = read_boxes(path, video)
+        last = max(box.frame for track in tracks for box in track.boxes)
+        if frames.count is not None and last >= frames.count:
+            # Some containers only guess how many frames there are, so they are counted before anyone is blamed.
+            with frames_from_source(source) as again:
+                check_tracks(tracks, replace(video, frames=sum(1 for _ in again)), str(path))
+        old = dict.fromkeys(track.id for track in tracks)
+        if before is not None:
+            old |= _paired(tracks, read_boxes(before, video), f"{path} and {before}")
+        self.tracks = [replace(t, label=label) if t.label == "target" else t for t in tracks]
+        self.keyframes = {t.id: corrections.keyframes_of(t, old[t.id]) for t in tracks}
+        for id, keyframes in self.keyframes.items():
+            if all(box is None for box in keyframes.values()):
+                raise InputError(f"{path}: target {id} has no box to track from; draw one, or delete the target")
+
+    def track(self, frames: VideoSource, tracker_factory: Callable[[], SingleTracker]) -> Generator[tuple[Result, ...]]:
+        """The results of all targets, frame by frame. With several targets the video is opened once for each."""
+        sources = [frames, *(frames_from_source(self.source, frames.first.index) for _ in self.tracks[1:])]
+        with ExitStack() as stack:
+            runs = []
+            for source, track in zip(sources, self.tracks, strict=True):
+                run = corrections.track_between(source, self.keyframes[track.id], tracker_factory)
+                runs.append(stack.enter_context(closing(run)))
+            yield from zip(*runs, strict=True)
+
+
+def _paired(tracks: Sequence[Track], before: Sequence[Track], where: str) -> dict[int, Track | None]:
+    """Each target as it was: by id, or by order where a tool gave new ids (CVAT counts from 0)."""
+    if {t.id for t in tracks} <= {t.id for t in before} and (len(tracks) > 1 or len(before) > 1):
+        return {track.id: next(old for old in before if old.id == track.id) for track in tracks}
+    if len(tracks) != len(before):
+        raise InputError(
+            f"{where}: {len(tracks)} and {len(before)} targets with different ids; give files of the same targets"
+        )
+    ordered = (sorted(some, key=lambda track: track.id) for some in (tracks, before))
+    return {track.id: old for track, old in zip(*ordered, strict=True)}
+
+
+class Labels:
+    """Collects the results of all targets and writes them in the formats asked for."""
+
+    def __init__(
+        self, folder: Path, formats: Sequence[str], targets: Sequence[tuple[int, str]], frames: VideoSource
+    ) -> None:
+        """`targets` are (id, label), in the order of the results that `add` gets."""
+        self.folder, self.frames, self.targets = folder, frames, targets
+        self.formats = [name for name in formats if name != "csv"]  # that one is written row by row
+        self.boxes: list[list[Box]] = [[] for _ in targets]
+        self.last = -1
+
+    def add(self, results: Sequence[Result]) -> None:
+        """Take in one frame."""
+        if not self.formats:
+            return
+        self.last = results[0].frame
+        for boxes, result in zip(self.boxes, results, strict=True):
+            boxes.append(Box(result.frame, *result.box, result.score, result.found))
+        if "yolo" in self.formats:
+            yolo.write_image(self.folder / FORMATS["yolo"].target, self.last, results[0].image)
+
+    def write(self, finished: bool) -> list[Path]:
+        """Write what was collected; `finished` says whether the video came to its end."""
+        if self.last < 0:
+            return []
+        count = self.last + 1 if finished else max(self.last + 1, self.frames.count or 0)
+        video = Video(Path(self.frames.name).name, self.frames.width, self.frames.height, float(self.frames.fps), count)
+        tracks = [Track(id, label, tuple(boxes)) for (id, label), boxes in zip(self.targets, self.boxes, strict=True)]
+        return [write_boxes(name, self.folder / FORMATS[name].target, tracks, video) for name in self.formats]

@@ -1,0 +1,147 @@
+"""`fartrack track` writes labelling formats, and takes corrections back."""
+
+import cv2
+import numpy as np
+import pytest
+
+import fartrack.tracker
+from fartrack.cli.main import main
+from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes
+from template_tracker import TemplateTracker, moving_square
+
+
+class CommandTracker(TemplateTracker):
+    """The small tracker, opened as the command does it."""
+
+    def __init__(self, model="pico", runtime="onnxruntime", threads=None):
+        super().__init__()
+        self.network_seconds = 0.0
+
+
+COUNT = 12
+VIDEO = Video("clip", 160, 120, 25.0, COUNT)
+
+
+@pytest.fixture
+def clip(monkeypatch, tmp_path):
+    """A folder of images to track in, the target hidden in frames 8 and 9; the true boxes."""
+    monkeypatch.setattr(fartrack.tracker, "Tracker", CommandTracker)
+    monkeypatch.chdir(tmp_path)
+    frames, boxes = moving_square(COUNT, hidden=(8, 9))
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{i:04d}.png"), frame)
+    return boxes
+
+
+def boxes_of(track):
+    return {box.frame: box.xywh for box in track.boxes if box.found}
+
+
+def test_all_formats_at_once(clip, tmp_path, capsys):
+    arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--label", "dog", "--out", "results"]
+    assert main([*arguments, "--format", "cvat,coco", "--format", "mot", "--format", "yolo"]) == 0
+    said = capsys.readouterr().out
+    for name, format in FORMATS.items():
+        path = tmp_path / "results" / format.target
+        assert f"results/{format.target}" in said
+        (track,) = read_boxes(path, VIDEO)
+        assert track.label == ("target" if name == "csv" else "dog")
+        found = boxes_of(track)
+        assert sorted(found) == [*range(8), 10, 11]
+        assert np.allclose([found[f] for f in sorted(found)], [clip[f] for f in sorted(found)], atol=0.01)
+    assert len(list((tmp_path / "results" / "yolo" / "images").rglob("*.jpg"))) == COUNT
+
+
+def test_unknown_format(clip, tmp_path, capsys):
+    assert main(["track", "clip", "--box", "10,40,20,20", "--format", "voc"]) == 2
+    assert "--format voc: not known; choose from csv, mot, coco, cvat, yolo" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stopped_halfway(clip, tmp_path, monkeypatch):
+    """Ctrl-C: the labels of what was tracked are there, and the CVAT track is closed behind them."""
+
+    def update(self, frame, seen=[]):  # noqa: B006
+        seen.append(1)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return TemplateTracker.update(self, frame)
+
+    monkeypatch.setattr(CommandTracker, "update", update)
+    assert main(["track", "clip", "--box", "10,40,20,20", "--no-video", "--format", "cvat,yolo"]) == 130
+    (track,) = read_boxes(tmp_path / "out" / "clip" / "cvat.xml", VIDEO)
+    assert [(box.frame, box.found) for box in track.boxes] == [*((i, True) for i in range(4)), (4, False)]
+    (track,) = read_boxes(tmp_path / "out" / "clip" / "yolo", VIDEO)
+    assert len(track.boxes) == 4
+
+
+def test_corrections(clip, tmp_path):
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h\n3,19,40,20,20\n11,43,40,20,20\n")
+    assert main(["track", "clip", "--boxes", "fix.csv", "--no-video", "--format", "coco"]) == 0
+    (track,) = read_boxes(tmp_path / "out" / "clip-corrected" / "coco.json", VIDEO)
+    found = boxes_of(track)
+    assert sorted(found) == [*range(8), 10, 11]
+    assert np.allclose([found[f] for f in sorted(found)], [clip[f] for f in sorted(found)], atol=0.01)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_only_changes_count(clip, tmp_path, name):
+    """An annotator takes all boxes home, moves one, and brings all of them back."""
+    main(["track", "clip", "--box", "10,40,20,20", "--no-video", "--format", name, "--out", "first"])
+    before = tmp_path / "first" / FORMATS[name].target
+    (track,) = read_boxes(before, VIDEO)
+    moved = tuple(Box(b.frame, 30, 60, 24, 24) if b.frame == 6 else b for b in track.boxes)
+    after = write_boxes(name, tmp_path / "after" / FORMATS[name].target, [Track(0, track.label, moved)], VIDEO)
+    assert main(["track", "clip", "--boxes", str(after), "--before", str(before), "--no-video"]) == 0
+    (track,) = read_boxes(tmp_path / "out" / "clip-corrected" / "boxes.csv", VIDEO)
+    result = {box.frame: box for box in track.boxes}
+    assert len(result) == COUNT
+    assert result[6].xywh == pytest.approx((30, 60, 24, 24), abs=0.01)
+    assert result[6].score == 1
+    assert result[2].xywh == pytest.approx(clip[2], abs=0.01)  # from the first box, which did not change
+    assert result[11].xywh != pytest.approx(clip[11], abs=5)  # from the moved one, which is on the background
+
+
+def test_two_targets(clip, tmp_path):
+    first = Track(4, "dog", (Box(0, *clip[0]),))
+    second = Track(9, "wall", (Box(2, 100, 80, 30, 30), Box(6, 100, 80, 30, 30)))
+    write_boxes("cvat", tmp_path / "fix.xml", [first, second], Video("clip", 160, 120, 25.0, 1))
+    assert main(["track", "clip", "--boxes", "fix.xml", "--format", "cvat"]) == 0
+    folder = tmp_path / "out" / "clip-corrected"
+    for path in (folder / "boxes.csv", folder / "cvat.xml"):
+        one, two = sorted(read_boxes(path, VIDEO), key=lambda track: track.id)
+        assert (one.id, two.id) == (4, 9)
+        assert boxes_of(one)[7] == pytest.approx(clip[7], abs=0.01)
+        assert boxes_of(two)[1] == pytest.approx((100, 80, 30, 30), abs=0.01)
+    assert (folder / "boxes.csv").read_text().startswith("frame,x,y,w,h,score,found,id\n0,10,40,20,20,1,1,4\n")
+    assert (folder / "tracked.mp4").exists()
+
+
+BAD = [
+    (["--boxes", "fix.csv", "--box", "1,2,3,4"], "one of the three"),
+    (["--before", "fix.csv", "--box", "1,2,3,4"], "give --boxes too"),
+    (["--boxes", "gone.csv"], "gone.csv: no such file"),
+    (["--boxes", "late.csv"], "late.csv: frame 12 has a box, but clip has 12 frames (0 to 11)"),
+    (["--boxes", "outside.csv"], "outside.csv: the box in frame 1 lies outside the 160 x 120 frame"),
+    (["--boxes", "fix.csv", "--out", "."], "could overwrite fix.csv; choose another folder"),
+    (["--boxes", "fix.csv", "--before", "two.csv"], "1 and 2 targets with different ids"),
+    (["--boxes", "fix.csv", "--start", "5"], "frame 3 is given, but tracking starts at frame 5"),
+    (["--boxes", "lost.csv"], "target 1 has no box to track from"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) for options, _ in BAD])
+def test_bad_input(clip, tmp_path, capsys, options, message):
+    head = "frame,x,y,w,h,found,id\n"
+    (tmp_path / "fix.csv").write_text(head + "3,19,40,20,20,1,7\n")
+    (tmp_path / "two.csv").write_text(head + "3,19,40,20,20,1,5\n3,19,40,20,20,1,6\n")
+    (tmp_path / "late.csv").write_text(head + "12,19,40,20,20,1,1\n")
+    (tmp_path / "outside.csv").write_text(head + "1,190,40,20,20,1,1\n")
+    (tmp_path / "lost.csv").write_text(head + "1,19,40,20,20,0,1\n")
+    assert main(["track", "clip", *options]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "fix.csv").read_text() == head + "3,19,40,20,20,1,7\n"
