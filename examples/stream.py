@@ -1,0 +1,33 @@
+"""Follow a target on a camera; connect again when it breaks.  python examples/stream.py rtsp://... 310,120,80,140"""
+
+import itertools
+import sys
+import time
+
+from fartrack import InputError, Tracker
+from fartrack.video.reader import frames_from_source
+
+
+def main(address: str, box: str, attempts: int | None = None, wait: float = 2.0) -> None:
+    tracker = Tracker("pico")
+    size = None  # of the frames the tracker was started on
+    for attempt in itertools.count(1):
+        try:
+            with frames_from_source(address) as frames:
+                for frame in frames:
+                    if size != (frames.width, frames.height):  # the first frame, or the camera changed its mode
+                        tracker.init(frame.image, [float(v) for v in box.split(",")])
+                        size = (frames.width, frames.height)
+                        continue
+                    found, (x, y, w, h) = tracker.update(frame.image)  # after a break it goes on where it was
+                    print(f"{frame.time:.2f} {x:.0f},{y:.0f},{w:.0f},{h:.0f} {tracker.score:.2f} {found}", flush=True)
+            print("the stream ended", file=sys.stderr)
+        except InputError as error:  # cannot be opened, or breaks off
+            print(error, file=sys.stderr)
+        if attempt == attempts:
+            return
+        time.sleep(wait)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

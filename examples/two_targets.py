@@ -1,0 +1,32 @@
+"""Two targets at once.  python examples/two_targets.py video.mp4 10,20,50,60 200,80,40,90  (supervision draws them)"""
+
+import sys
+
+import supervision
+
+from fartrack import MultiTracker, to_supervision
+from fartrack.video.reader import frames_from_source
+from fartrack.video.writer import VideoWriter
+
+
+def main(source: str, *boxes: str, output: str = "two.mp4") -> None:
+    tracker = MultiTracker("pico")
+    outlines, names = supervision.BoxAnnotator(), supervision.LabelAnnotator()
+    with (
+        frames_from_source(source) as frames,
+        VideoWriter(output, frames.width, frames.height, fps=frames.fps) as video,
+    ):
+        for box in boxes:
+            tracker.add(frames.first.image, [float(v) for v in box.split(",")])
+        next(frames)
+        for frame in frames:
+            targets = tracker.update(frame.image)  # {id: (found, box, score)}
+            found = to_supervision(targets)
+            labels = [f"{id} {score:.2f}" for id, score in zip(found.tracker_id, found.confidence, strict=True)]
+            picture = names.annotate(outlines.annotate(frame.image.copy(), found), found, labels)
+            video.write(picture, frame.time)
+            print(f"frame {frame.index}: {', '.join(labels) or 'both are lost'}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

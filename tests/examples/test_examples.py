@@ -1,0 +1,209 @@
+"""Every example runs, and is short."""
+
+import importlib.util
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import fartrack
+import fartrack.tracker
+from fartrack.errors import InputError
+from fartrack.formats import Video, read_boxes
+from fartrack.video import reader, select
+from fartrack.video.writer import VideoWriter
+from template_tracker import TemplateTracker, moving_square
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def tracker(monkeypatch, tmp_path):
+    """The small tracker instead of the network."""
+    monkeypatch.setattr(fartrack.tracker, "Tracker", lambda model="pico": TemplateTracker())
+    monkeypatch.chdir(tmp_path)
+
+
+def video(path, frames):
+    with VideoWriter(path, frames[0].shape[1], frames[0].shape[0]) as writer:
+        for i, frame in enumerate(frames):
+            writer.write(frame, i / 25)
+    return path
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_under_40_lines(path):
+    assert len(path.read_text().splitlines()) < 40
+
+
+def test_all_have_a_test():
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES} <= tests
+
+
+def test_webcam(monkeypatch, tmp_path, capsys):
+    """Drawn at the start and after 30 frames without the target; the recording has every frame."""
+    frames, boxes = moving_square(60, step=1, hidden=range(10, 45))
+    camera = iter(frames)
+
+    def open_webcam(number, start):
+        return reader.VideoSource(
+            f"webcam {number}",
+            reader._webcam_frames(lambda: (True, next(camera)), lambda: None, "webcam 0", start),
+            fps=Fraction(25),
+            time_base=Fraction(1, 90_000),
+            live=True,
+        )
+
+    drawn = []
+
+    def draw(image):
+        drawn.append(next(i for i, frame in enumerate(frames) if frame is image))
+        if drawn[-1] > 0 and len(drawn) > 2:
+            raise KeyboardInterrupt
+        return boxes[drawn[-1]]
+
+    monkeypatch.setattr(reader, "_open_webcam", open_webcam)
+    monkeypatch.setattr(select, "select_box", draw)
+    with pytest.raises((RuntimeError, StopIteration, InputError)):  # the fake camera runs dry
+        load("webcam").main("0")
+    assert drawn == [0, 40]
+    said = capsys.readouterr().out.splitlines()
+    assert said[5].startswith("frame 5: at") and said[30].startswith("frame 30: lost near")
+    with reader.frames_from_source(tmp_path / "webcam.mp4") as recorded:
+        assert sum(1 for _ in recorded) == 60
+
+
+def test_folder(tmp_path, capsys):
+    frames, boxes = moving_square(8)
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        video(tmp_path / "in" / f"{name}.mp4", frames)
+        (tmp_path / "in" / f"{name}.txt").write_text("10,40,20,20")
+    (tmp_path / "in" / "b.txt").write_text("900,40,20,20")
+    (tmp_path / "in" / "c.txt").unlink()
+    assert load("folder").main("in", "results") == 2
+    said = capsys.readouterr()
+    assert said.out == "a.mp4: 8 frames, found in 8\n"
+    assert "lies outside the 160 x 120 frame" in said.err and "c.txt" in said.err
+    for kind in ("csv", "xml"):
+        (track,) = read_boxes(tmp_path / "results" / f"a.{kind}", Video("a.mp4", 160, 120, 25, 8))
+        assert np.allclose([box.xywh for box in track.boxes], boxes, atol=2)
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.csv", "a.xml"]
+
+
+def test_stream(tmp_path, capsys):
+    """Two connections: the target is not drawn again, the boxes go on; then there is nobody there."""
+    frames, _ = moving_square(6)
+    video(tmp_path / "stream.mp4", frames)
+    stream = load("stream")
+    stream.main("stream.mp4", "10,40,20,20", attempts=2, wait=0)
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 5 + 6
+    assert said.out.splitlines()[4].split()[1] == "25,40,20,20"
+    assert said.err.splitlines() == ["the stream ended"] * 2
+    stream.main("rtsp://127.0.0.1:9/none", "10,40,20,20", attempts=2, wait=0)
+    assert [
+        line.startswith("rtsp://127.0.0.1:9/none: the stream") for line in capsys.readouterr().err.splitlines()
+    ] == [True] * 2
+
+
+def test_detector(tmp_path, capsys):
+    frames, boxes = moving_square(12, hidden=(7, 8))
+    still = frames[8]  # nothing on it
+    video(tmp_path / "clip.mp4", [still, *frames[1:]])
+    load("detector").main("clip.mp4")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "frame 0: nothing"
+    x, y, w, h = eval(said[1].partition(": ")[2])
+    assert x < boxes[1][0] and y < 40 and x + w > boxes[1][0] + 20 and y + h > 60  # found by its motion
+    assert said[7] == "frame 7: nothing"
+    assert "nothing" not in said[11]  # found again
+
+
+def test_detector_of_ones_own(tmp_path, capsys):
+    frames, boxes = moving_square(6)
+    video(tmp_path / "clip.mp4", frames)
+    asked = []
+
+    def detect(image):
+        asked.append(image.shape)
+        return boxes[1] if len(asked) == 2 else None
+
+    load("detector").main("clip.mp4", detect)
+    assert len(asked) == 2
+    assert capsys.readouterr().out.splitlines()[5] == "frame 5: [25, 40, 20, 20]"
+
+
+def test_two_targets(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("supervision")
+    if "MultiTracker" not in fartrack.__all__:
+        pytest.skip("fartrack.MultiTracker is not there yet")
+    frames, _ = moving_square(6)
+    video(tmp_path / "clip.mp4", frames)
+
+    class Several:
+        def __init__(self, model):
+            self.targets, self.ids = {}, itertools.count(1)
+
+        def add(self, frame, box):
+            id = next(self.ids)
+            self.targets[id] = TemplateTracker()
+            self.targets[id].init(frame, box)
+            return id
+
+        def update(self, frame):
+            return {id: (*one.update(frame), one.score) for id, one in self.targets.items()}
+
+    monkeypatch.setattr(fartrack, "MultiTracker", Several, raising=False)
+    load("two_targets").main("clip.mp4", "10,40,20,20", "100,80,30,30")
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 5
+    assert all(" 1 " in line and " 2 " in line for line in said)
+    with reader.frames_from_source(tmp_path / "two.mp4") as recorded:
+        drawn = [frame.image for frame in recorded]
+    assert len(drawn) == 5
+    assert np.abs(drawn[0].astype(int) - frames[1]).max() > 60  # something is drawn
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory):
+    """A small network of the real shape, with random weights."""
+    torch = pytest.importorskip("torch")
+    export = pytest.importorskip("fartrack.export")
+    from fartrack.config import ModelConfig
+    from fartrack.network import FARTrack
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    export.export(FARTrack(ModelConfig(depth=1)), path, "fp32")
+    return path
+
+
+def test_onnx_alone(model_file, tmp_path, monkeypatch):
+    """The same boxes as fartrack.Tracker, frame by frame."""
+    monkeypatch.undo()
+    frames, _ = moving_square(9)
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    capture = cv2.VideoCapture(str(path))
+    decoded = [capture.read()[1] for _ in frames]
+    tracker = fartrack.Tracker(model_file, threads=1)
+    tracker.init(decoded[0], (10, 40, 20, 20))
+    expected = [tracker.update(frame)[1] for frame in decoded[1:]]
+    boxes = list(load("onnx_alone").main(str(model_file), str(path), "10,40,20,20"))
+    assert np.allclose(boxes, expected, atol=0.01)

@@ -1,0 +1,43 @@
+"""Results for supervision."""
+
+import numpy as np
+import pytest
+
+from fartrack import Result, to_supervision
+
+supervision = pytest.importorskip("supervision")
+IMAGE = np.zeros((60, 80, 3), np.uint8)
+
+
+def test_result():
+    detections = to_supervision(Result(3, (10.0, 20.0, 30.0, 15.0), 0.75, True, IMAGE, 0.1), tracker_id=5, class_id=2)
+    assert detections.xyxy.tolist() == [[10, 20, 40, 35]]
+    assert detections.confidence.tolist() == [0.75]
+    assert detections.tracker_id.tolist() == [5]
+    assert detections.class_id.tolist() == [2]
+    drawn = supervision.BoxAnnotator().annotate(IMAGE.copy(), detections)
+    assert drawn[20, 20].any() and not drawn[50, 70].any()
+
+
+def test_a_lost_target_is_not_drawn():
+    detections = to_supervision(Result(3, (10.0, 20.0, 30.0, 15.0), 0.1, False, IMAGE, 0.1))
+    assert len(detections) == 0
+    assert not supervision.BoxAnnotator().annotate(IMAGE.copy(), detections).any()
+    supervision.LabelAnnotator().annotate(IMAGE.copy(), detections, [])
+
+
+def test_several_targets():
+    targets = {4: (True, (1, 2, 3, 4), 0.5), 7: (False, (0, 0, 1, 1), 0.1), 9: (True, (5, 6, 7, 8), 0.25)}
+    detections = to_supervision(targets)
+    assert detections.xyxy.tolist() == [[1, 2, 4, 6], [5, 6, 12, 14]]
+    assert detections.tracker_id.tolist() == [4, 9]
+    assert detections.confidence.tolist() == [0.5, 0.25]
+
+
+def test_with_supervisions_own_tools():
+    """Trace and detections from several frames go together."""
+    trace = supervision.TraceAnnotator()
+    scene = IMAGE.copy()
+    for i in range(5):
+        scene = trace.annotate(scene, to_supervision(Result(i, (10 + 5 * i, 20, 8, 8), 0.9, True, IMAGE, i / 25)))
+    assert scene.any()
