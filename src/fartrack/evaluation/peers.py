@@ -12,7 +12,11 @@ recorded where there is one.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,0 +1,247 @@
+"""Result files: written as pytracking does, read from wherever others wrote theirs, packed for the servers.
+
+SEQ.txt        x y w h of every frame, separated by tabs; the first line is the box that was given
+SEQ_time.txt   seconds of every call, the first is `init`
+SEQ_score.txt  the tracker's own score of every box, where it has one
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fartrack.errors import InputError
+from fartrack.evaluation.annotations import read_boxes, read_table
+from fartrack.evaluation.datasets import Dataset, Sequence
+from fartrack.evaluation.metrics import SequenceScore, Summary, score_sequence, summarise
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one tracker said about one sequence: N x 4 boxes, N times in seconds, N scores where it has them."""
+
+    boxes: Array
+    times: Array | None = None
+    scores: Array | None = None
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if isinstance(text, str):
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        else:
+            temporary.write_bytes(text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_pass(folder: Path, name: str, result: Pass) -> None:
+    """Write the files of one sequence; SEQ.txt comes last, so that it stands for all of them."""
+    if result.times is not None:
+        write_text(folder / f"{name}_time.txt", _lines(result.times[:, None], "%.6f"))
+    if result.scores is not None:
+        write_text(folder / f"{name}_score.txt", _lines(result.scores[:, None], "%.6f"))
+    write_text(folder / f"{name}.txt", _lines(result.boxes, "%.4f"))
+
+
+def _lines(table: Array, form: str, separator: str = "\t") -> str:
+    return "".join(separator.join(form % value for value in row) + "\n" for row in table)
+
+
+def find_result(folder: Path, dataset: Dataset, name: str) -> Path | None:
+    """File of a sequence in a folder of results: ours, pytracking's (uav_bike1.txt), got10k's (SEQ/SEQ_001.txt).
+
+    The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it.
+    """
+    part = re.fullmatch(r"(.+)_(\d+)", name)
+    names = [name, dataset.prefix + name, *(f"{part[1]}{mark}{part[2]}" for mark in "-." if part)]
+    places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
+    return next((folder / place for place in places if (folder / place).is_file()), None)
+
+
+def read_pass(path: Path, count: int) -> Pass:
+    """Read a sequence's result file and those beside it; every one has `count` lines."""
+    boxes = read_boxes(path)
+    if len(boxes) != count:
+        raise InputError(f"{path}: {len(boxes)} boxes for {count} frames; remove the file and run the sequence again")
+    if (boxes[:, 2:] < 0).any():
+        line = int((boxes[:, 2:] < 0).any(1).argmax()) + 1
+        raise InputError(f"{path}, line {line}: a box of negative size; x y w h were expected")
+    stem = path.stem.removesuffix("_001") if path.parent.name == path.stem.removesuffix("_001") else path.stem
+    beside = {kind: path.with_name(f"{stem}_{kind}.txt") for kind in ("time", "score")}
+    values = {kind: _read_column(file, count) for kind, file in beside.items() if file.is_file()}
+    return Pass(boxes, values.get("time"), values.get("score"))
+
+
+def _read_column(path: Path, count: int) -> Array:
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+    column = read_table(path, max(1, len(first.replace(",", " ").split())))[
+        :, 0
+    ]  # got10k: a column for each repetition
+    if len(column) != count or not np.isfinite(column).all():
+        raise InputError(f"{path}: {count} finite numbers were expected, one a frame")
+    return column
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """All sequences of a data set, and those whose annotation or frames cannot be used, with the reason."""
+
+    dataset: Dataset
+    sequences: Mapping[str, Sequence]
+    unusable: Mapping[str, str]
+
+
+def load_annotations(dataset: Dataset) -> Annotations:
+    """Load every sequence once."""
+    sequences: dict[str, Sequence] = {}
+    unusable: dict[str, str] = {}
+    for name in dataset.names:
+        try:
+            sequences[name] = dataset.load(name)
+        except InputError as error:
+            unusable[name] = str(error)
+    return Annotations(dataset, sequences, unusable)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One tracker's results on a data set: its scores, and the sequences that count for nothing, with the reason."""
+
+    label: str
+    folder: Path
+    scores: Mapping[str, SequenceScore]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    summary: Summary | None = None  # None when nothing could be scored
+
+
+def score_folder(label: str, folder: Path, annotations: Annotations) -> Scored:
+    """Score a folder of result files. A missing, damaged or mislabelled one is named, not counted as zero."""
+    dataset = annotations.dataset
+    scores: dict[str, SequenceScore] = {}
+    problems = dict(annotations.unusable)
+    for name, sequence in annotations.sequences.items():
+        path = find_result(folder, dataset, name)
+        if path is None:
+            problems[name] = f"no result in {folder}"
+            continue
+        try:
+            result = read_pass(path, len(sequence))
+            scores[name] = score_sequence(
+                name,
+                result.boxes,
+                sequence.boxes,
+                dataset.rules,
+                visible=sequence.visible,
+                cover=sequence.cover,
+                size=sequence.frame_size() if dataset.rules.pooled else None,
+                scores=result.scores,
+                times=result.times,
+            )
+        except InputError as error:
+            problems[name] = str(error)
+    summary = summarise(list(scores.values()), dataset.rules) if scores else None
+    return Scored(label, folder, scores, problems, summary)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: the field of `Summary`, its heading and what it is."""
+
+    key: str
+    heading: str
+    meaning: str
+    percent: bool = True
+
+    def text(self, summary: Summary) -> str:
+        """The number as it is printed; a dash where there is none."""
+        value = getattr(summary, self.key)
+        if not np.isfinite(value):
+            return "-"
+        return f"{100 * value:.1f}" if self.percent else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+COLUMNS = (
+    Column("ao", "AO", "average overlap, first frame left out"),
+    Column("sr50", "SR50", "share of frames with overlap above 0.5"),
+    Column("sr75", "SR75", "share of frames with overlap above 0.75"),
+    Column("auc", "AUC", "mean of the success curve over 21 thresholds"),
+    Column("precision", "P", "share of frames with centres at most 20 px apart"),
+    Column("normalised", "Pnorm", "the same at 0.20 of the target's size"),
+    Column("fps", "fps", "updates per second, decoded frame in, box out", percent=False),
+    Column("auroc", "AUROC", "how well the score tells overlap above 0.5 from the rest"),
+)
+
+
+def notes(annotations: Annotations, scored: Iterable[Scored]) -> list[str]:
+    """What a reader of the table has to know: absent sequences, blank frames, results that do not count."""
+    dataset = annotations.dataset
+    lines = []
+    if dataset.missing:
+        listed = len(dataset.missing) + len(dataset)
+        lines.append(f"{dataset.root} holds {len(dataset)} of the {listed} sequences of {dataset.name}; "
+                     f"not comparable to published numbers")  # fmt: skip
+    for entry in scored:
+        if entry.problems:
+            some = "; ".join(f"{name}: {reason}" for name, reason in list(entry.problems.items())[:3])
+            more = f"; and {len(entry.problems) - 3} more" if len(entry.problems) > 3 else ""
+            lines.append(
+                f"{entry.label}: {len(entry.problems)} of {len(dataset)} sequences do not count ({some}{more})"
+            )
+    blank = max((entry.summary.blank for entry in scored if entry.summary), default=0)
+    if blank:
+        rule = "count as missed" if dataset.rules.blank_counts else "are left out"
+        lines.append(f"{blank} frames without a box of the target {rule} in AUC (docs/benchmarks.md)")
+    return lines
+
+
+# --- submissions ------------------------------------------------------------------------------------------------------
+
+
+def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
+    """Pack results for the benchmark's server: GOT-10k's SEQ/SEQ_001.txt and SEQ/SEQ_time.txt, TrackingNet's SEQ.txt.
+
+    Every sequence has to be there, with a line for every frame.
+    """
+    entries: list[tuple[str, str]] = []
+    for name in dataset.names:
+        source = find_result(folder, dataset, name)
+        if source is None:
+            raise InputError(f"{folder}: no result for {name}; the server wants all {len(dataset)}, run it again first")
+        result = read_pass(source, len(dataset.load(name)))
+        if dataset.name.startswith("got10k"):
+            times = result.times if result.times is not None else np.zeros(len(result.boxes))
+            entries.append((f"{name}/{name}_001.txt", _lines(result.boxes, "%.3f", ",")))
+            entries.append((f"{name}/{name}_time.txt", _lines(times[:, None], "%.6f", ",")))
+        else:
+            entries.append((f"{name}.txt", _lines(result.boxes, "%.2f", ",")))
+    _write_zip(path, entries)
+
+
+def _write_zip(path: Path, entries: Iterable[tuple[str, str]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in entries:
+                archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)  # no clock in it: same bytes again
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
