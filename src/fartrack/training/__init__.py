@@ -1,0 +1,1 @@
+"""Training: packs and data sets, samples, losses, the stages. Inference never imports this."""

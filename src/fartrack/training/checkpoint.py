@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         save_file(whole, temporary, {"state": json.dumps(state)})
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error}): free some space or choose another --out") from None

@@ -27,7 +27,9 @@ class TeacherFeatures:
         table, names, done = folder / "features.npy", folder / "files.json", folder / "done"
         for path in (table, names):
             if not path.exists():
-                raise FileNotFoundError(f"teacher features {path} are missing: make them with `fartrack train features`")
+                raise FileNotFoundError(
+                    f"teacher features {path} are missing: make them with `fartrack train features`"
+                )
         self.table = torch.from_numpy(np.load(table, mmap_mode="c"))
         if self.table.dtype != torch.float16 or self.table.ndim != 3:
             raise InputError(f"{table} is not a (N, tokens, C) float16 table: make it again")

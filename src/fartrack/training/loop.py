@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,8 @@ from fartrack.network import FARTrack, decode, expectation
 from fartrack.training import checkpoint, losses
 from fartrack.training.features import TeacherFeatures
 from fartrack.training.pack import Pack
-from fartrack.training.synth import Sampler, Samples, SynthConfig, easier, make
+from fartrack.training.render import Samples, render
+from fartrack.training.synth import Sampler, SynthConfig, easier, plan
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Trainer:
         self.sampler = Sampler(pack).to(self.device)
         self.held_out = Sampler(pack, train=False).to(self.device)
         self.step = 0
+        self._ahead: tuple[int, Future[Samples]] | None = None
+        self._maker = ThreadPoolExecutor(1, "samples") if self.device.type == "cpu" else None
         self.optimizers = list(self._optimizers())
 
     def _optimizers(self) -> Iterator[torch.optim.Optimizer]:
@@ -126,13 +130,16 @@ class Trainer:
         return rise * fall
 
     def samples(self, sampler: Sampler, seed: int, batch: int, amount: float = 1.0) -> Samples:
-        """The batch of a seed: the same whenever it is asked for, so that a resumed run sees what it would have seen."""
+        """The batch of a seed, always the same one, so that a resumed run sees what it would have seen."""
         rng = torch.Generator(self.device).manual_seed(seed)
-        return make(
+        drawn = plan(
             self.pack, sampler, self.config, easier(self.train.synth, amount), batch, self.train.templates, rng
         )
+        return render(self.pack.pictures, self.pack.objects, drawn, self.config)
 
-    def forward(self, s: Samples, slots: list[int], exits: tuple[int, ...], hidden: tuple[int, ...], looks: tuple[int, ...] = ()) -> Any:
+    def forward(
+        self, s: Samples, slots: list[int], exits: tuple[int, ...], hidden: tuple[int, ...], looks: tuple[int, ...] = ()
+    ) -> Any:
         """Run the network on samples whose templates stand in `slots`."""
         net = self.net
         b, t = s.templates.shape[:2]
@@ -184,18 +191,32 @@ class Trainer:
             x = tokens[t.feature_layer].float()
             seen, seen_weight = self.features.at(pictures[:, -1], s.search_grid)
             past, past_weight = self.features.at(pictures[:, :-1].flatten(), s.template_grid.flatten(0, 1))
-            ours = self.aux.feature(torch.cat([x[:, :m].flatten(0, 1), x[:, m : m + config.search_tokens].flatten(0, 1)]))
+            ours = self.aux.feature(
+                torch.cat([x[:, :m].flatten(0, 1), x[:, m : m + config.search_tokens].flatten(0, 1)])
+            )
             weight = torch.cat([past_weight, seen_weight])
             parts["feature"] = losses.feature_distance(ours, torch.cat([past, seen]), weight)
             total = total + t.feature_weight * parts["feature"]
         return total, parts
 
+    def _samples_of(self, step: int) -> Samples:
+        """The samples of a step. On the CPU another thread makes those of the next step meanwhile."""
+        t = self.train
+
+        def make(step: int) -> Samples:
+            amount = step * t.batch / t.curriculum if t.curriculum else 1.0
+            return self.samples(self.sampler, t.seed * 1_000_003 + step, t.batch, amount)
+
+        if self._maker is None:
+            return make(step)
+        ready = self._ahead[1].result() if self._ahead and self._ahead[0] == step else make(step)
+        self._ahead = (step + 1, self._maker.submit(make, step + 1))
+        return ready
+
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step."""
         t = self.train
-        done = self.step * t.batch
-        amount = done / t.curriculum if t.curriculum else 1.0
-        total, parts = self.loss(self.samples(self.sampler, t.seed * 1_000_003 + self.step, t.batch, amount), self.step)
+        total, parts = self.loss(self._samples_of(self.step), self.step)
         total.backward()
         norm = nn.utils.clip_grad_norm_([*self.net.parameters(), *self.aux.parameters()], t.clip)
         if not torch.isfinite(norm):

@@ -103,5 +103,6 @@ def attention_on_target(look: Tensor, inside: Tensor) -> Tensor:
 
 
 def feature_distance(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Mean ``1 - cosine`` of mean-free features where weight says that they show the same thing: (N, C), (N, C), (N)."""
-    return ((1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)) * weight).sum() / weight.sum().clamp(min=1)
+    """Mean ``1 - cosine`` of features where weight says that they show the same thing: (N, C), (N, C), (N)."""
+    distance = 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
+    return (distance * weight).sum() / weight.sum().clamp(min=1)

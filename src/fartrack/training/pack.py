@@ -1,7 +1,7 @@
 """The pack format: tar shards of pictures with an index, decoded once into flat tensors that stay in memory.
 
 A shard holds `NAME.webp` pictures, `NAME.png` masks and a last member `index.jsonl` with one picture a line:
-``{"file", "source", "mask"?, "objects": [{"box": [x, y, w, h], "class", "label", "mask"?}], "track"?: {"id", "frame"}}``.
+``{"file", "source", "mask"?, "objects": [{"box": [x, y, w, h], "class", "mask"?}], "track"?: {"id", "frame"}}``.
 """
 
 from __future__ import annotations

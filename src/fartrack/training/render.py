@@ -56,7 +56,7 @@ def render(pictures: Pictures, objects: Objects, plan: Plan, config: ModelConfig
     )
 
 
-def _level(affine: Tensor, blur: Tensor, pixels: int) -> Tensor:
+def _level(affine: Tensor, blur: Tensor, pixels: int | Tensor) -> Tensor:
     """Which size of its picture a crop of so many pixels reads; `blur` goes further down."""
     shrink = affine[..., :2].norm(dim=-2).amax(-1) / pixels
     return ((shrink.clamp(min=1e-3).log2() + 0.4).floor().long() + blur).clamp(0, LEVELS - 1)
@@ -75,7 +75,9 @@ def _render_torch(
     def layers(which: slice, pixels: int) -> tuple[Tensor, Tensor]:
         """(B * K', 3, S, S) and which pixels show the object's own picture, (B * K', S, S)."""
         blur = plan.blur[:, which].flatten()
-        colour, owner, inside = _look(pictures, own[:, which].flatten(), plan.affine[:, which].flatten(0, 1), pixels, blur)
+        colour, owner, inside = _look(
+            pictures, own[:, which].flatten(), plan.affine[:, which].flatten(0, 1), pixels, blur
+        )
         k = colour.shape[0] // b
         backdrop = plan.backdrop.repeat_interleave(k)
         sheet, _, there = _look(pictures, backdrop, plan.behind[:, which].flatten(0, 1), pixels, blur)
@@ -98,11 +100,14 @@ def _render_torch(
     gain, offset, grain = light(plan)
     seen = _relight(seen.flatten(2), gain[:, -1], offset[:, -1], grain[:, -1], plan.search_noise)
     flat = past.flatten(0, 1).flatten(2)
-    past = _relight(flat, gain[:, :-1].flatten(0, 1), offset[:, :-1].flatten(0, 1), grain[:, :-1].flatten(), plan.template_noise)
-    return past.unflatten(0, (b, t)), seen, _pool(past_surely, config.template_grid), _pool(seen_surely, config.search_grid)
+    gain, offset = gain[:, :-1].flatten(0, 1), offset[:, :-1].flatten(0, 1)
+    past = _relight(flat, gain, offset, grain[:, :-1].flatten(), plan.template_noise).unflatten(0, (b, t))
+    return past, seen, _pool(past_surely, config.template_grid), _pool(seen_surely, config.search_grid)
 
 
-def _look(pictures: Pictures, which: Tensor, affine: Tensor, pixels: int, blur: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _look(
+    pictures: Pictures, which: Tensor, affine: Tensor, pixels: int, blur: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sample pictures bilinearly.
 
     Args:
@@ -202,7 +207,7 @@ def _pool(surely: Tensor, grid: int) -> Tensor:
 
 
 def _token_places(affine: Tensor, size: Tensor, sure: Tensor, grid: int) -> Tensor:
-    """(..., 2, 3), (..., 2), (..., grid, grid) -> (..., grid, grid, 3): picture place in 0..1 and sureness per token."""
+    """(..., 2, 3), (..., 2), (..., grid, grid) -> (..., grid, grid, 3): place in 0..1 and sureness."""
     at = (torch.arange(grid, device=affine.device) + 0.5) / grid - 0.5
     v, u = torch.meshgrid(at, at, indexing="ij")
     place = torch.stack([u, v, torch.ones_like(u)], -1)
@@ -221,9 +226,9 @@ def _render_opencv(
     b, crops = own.shape
     t, big, small = crops - 1, config.search_size, config.template_size
     store = _Store(pictures)
-    level = torch.cat([_level(plan.affine[:, :-1], plan.blur[:, :-1], small), _level(plan.affine[:, -1:], plan.blur[:, -1:], big)], 1)
-    below = torch.cat([_level(plan.behind[:, :-1], plan.blur[:, :-1], small), _level(plan.behind[:, -1:], plan.blur[:, -1:], big)], 1)
-    which, levels, below_levels, labels = own.tolist(), level.tolist(), below.tolist(), plan.label.tolist()
+    pixels = torch.tensor([small] * t + [big])
+    levels, below = (_level(a, plan.blur, pixels).tolist() for a in (plan.affine, plan.behind))
+    which, labels = own.tolist(), plan.label.tolist()
     affine, behind = plan.affine.double().numpy(), plan.behind.double().numpy()
     backdrop, black = plan.backdrop.tolist(), plan.black.tolist()
     past, seen = np.empty((b, t, small, small, 4), np.uint8), np.empty((b, big, big, 4), np.uint8)
@@ -239,8 +244,8 @@ def _render_opencv(
                 out[alpha == 0] = 0
                 continue
             sheet, there = np.empty_like(out), np.empty_like(alpha)
-            store.warp(backdrop[i], below_levels[i][k], behind[i, k], sheet)
-            store.alpha(backdrop[i], below_levels[i][k], behind[i, k], 0, there)
+            store.warp(backdrop[i], below[i][k], behind[i, k], sheet)
+            store.alpha(backdrop[i], below[i][k], behind[i, k], 0, there)
             if not there.all():
                 sheet[there == 0] = 0
             cv2.copyTo(sheet, cv2.bitwise_not(alpha), out)
@@ -294,7 +299,7 @@ class _Store:
             how = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
             matrix = self.matrix(number, level, affine, side)
             cv2.warpAffine(plane, matrix, (side, side), out, how, cv2.BORDER_REPLICATE)
-            cv2.compare(out, float(label), cv2.CMP_EQ, out)
+            cv2.inRange(out, label, label, out)  # type: ignore[call-overload]
         else:
             out[:] = 255
         width, height = self.size[number, 0]
@@ -354,7 +359,8 @@ def _cover_opencv(cover: npt.NDArray[np.float32], seen: Bytes, alpha: Bytes) -> 
     at = (np.arange(side, dtype=np.float32) + 0.5) / side
     pieces = []
     for i in np.flatnonzero((cover[:, 2:] > 0).all(1)).tolist():
-        x, y = np.flatnonzero(np.abs(at - cover[i, 0]) < cover[i, 2]), np.flatnonzero(np.abs(at - cover[i, 1]) < cover[i, 3])
+        x = np.flatnonzero(np.abs(at - cover[i, 0]) < cover[i, 2])
+        y = np.flatnonzero(np.abs(at - cover[i, 1]) < cover[i, 3])
         if len(x) and len(y):
             where = slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
             pieces.append((i, where, seen[i - 1][where].copy()))

@@ -1,0 +1,75 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fartrack.training import render
+from fartrack.training.synth import Sampler, SynthConfig, easier, plan
+
+
+def draw(pack, config, seed=0, batch=12, templates=2, synth=None):
+    rng = torch.Generator().manual_seed(seed)
+    return plan(pack, Sampler(pack, held_out=0), config, synth or SynthConfig(), batch, templates, rng)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_opencv_and_tensors_make_the_same_crops(pack, config, seed):
+    drawn = draw(pack, config, seed, synth=SynthConfig(occluder_share=0.5, distractor_share=0.5))
+    own = pack.objects.picture[drawn.objects]
+    ours = render._render_opencv(pack.pictures, own, drawn, config)
+    theirs = render._render_torch(pack.pictures, own, drawn, config)
+    names, bounds = ("templates", "search", "sure", "sure"), (1, 1, 0.01, 0.01)
+    for name, a, b, bound in zip(names, ours, theirs, bounds, strict=True):
+        assert a.shape == b.shape, name
+        difference = (a - b).abs()
+        assert difference.mean() < bound, name
+        # A pixel on the edge of a mask may fall to either side.
+        assert (difference > 5 * bound).float().mean() < 0.01, name
+
+
+def test_the_box_lies_on_the_object(pack, config):
+    """In an easy search crop of a plain object the target's box is where the colour is."""
+    easy = SynthConfig(track_share=0, paste_share=1, distractor_share=0, occluder_share=0, blur_share=0, light=0)
+    drawn = draw(pack, config, 5, batch=40, synth=easy)
+    masked = drawn.label[:, -1] > 0
+    assert masked.sum() > 5
+    gray = dataclasses.replace(drawn, black=torch.ones_like(drawn.black))
+    own = pack.objects.picture[drawn.objects]
+    _, _, _, sure = render._render_opencv(pack.pictures, own, gray, config)
+    for box, cells in zip(drawn.target[masked], sure[masked], strict=True):
+        rows, columns = np.nonzero(cells.numpy() > 0.5)
+        if len(rows) < 4 or box.min() < 0 or box.max() > 1:
+            continue
+        seen = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / config.search_grid
+        assert (seen - box).abs().max() < 1.5 / config.search_grid
+
+
+def test_a_plan_is_a_function_of_its_seed(pack, config):
+    a, b, c = draw(pack, config, 1), draw(pack, config, 1), draw(pack, config, 2)
+    assert torch.equal(a.affine, b.affine) and torch.equal(a.objects, b.objects)
+    assert not torch.equal(a.affine, c.affine)
+
+
+def test_past_boxes_end_in_the_crops_centre(pack, config):
+    drawn = draw(pack, config.replace(trajectory=3))
+    last = drawn.trajectory[:, -1]
+    assert drawn.trajectory.shape == (12, 3, 4)
+    assert torch.allclose((last[:, :2] + last[:, 2:]) / 2, torch.full((12, 2), 0.5))
+    area = (last[:, 2:] - last[:, :2]).prod(1)
+    assert torch.allclose(area, torch.full((12,), 1 / config.search_factor**2))
+
+
+def test_frames_of_a_track_stay_within_the_gap(pack):
+    sampler = Sampler(pack, held_out=0)
+    rng = torch.Generator().manual_seed(0)
+    rows = sampler.draw(200, 4, 1.0, 2, rng)
+    position = (sampler.track_rows == rows.unsqueeze(-1)).long().argmax(-1)[:, [0, 1, 3]]
+    assert (position.amax(1) - position.amin(1)).max() == 2
+    assert (pack.objects.track[rows] == pack.objects.track[rows[:, :1]]).all()
+
+
+def test_the_curriculum_ends_at_the_whole():
+    synth = SynthConfig()
+    assert easier(synth, 1.0) == synth
+    assert easier(synth, 0.0).distractor_share == 0
