@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
@@ -117,9 +121,11 @@ class Track:
             labels = Labels(folder, formats, targets, frames)
             outputs = _Outputs(folder, frames, labels, video=not self.no_video)
             try:
-                with outputs:
+                with outputs, _interrupt_noted() as interrupted:
                     for some in results:
                         outputs.add(some)
+                        if interrupted():
+                            raise KeyboardInterrupt
                     outputs.finished = True
             finally:  # also when the video breaks off or a person has seen enough
                 seconds = time.perf_counter() - begun
@@ -162,6 +168,28 @@ def _name(source: str) -> str:
     if "://" in source:
         return "stream"
     return Path(source).resolve().stem or "video"
+
+
+@contextmanager
+def _interrupt_noted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C waits for the end of a frame, so that table and video agree; a second one does not wait."""
+    noted = False
+
+    def note(number: int, place: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            raise KeyboardInterrupt
+        noted = True
+
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # somebody else's business
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 class _Outputs:

@@ -65,7 +65,7 @@ class _Cell:
 class Filmstrip:
     """Evenly chosen frames of a video of unknown length, as one picture.
 
-    Frames are added one by one; at most `2 * count` small copies are kept, however long the video is.
+    Frames are added one by one; at most `4 * count` small copies are kept, however long the video is.
     """
 
     def __init__(self, count: int = 8, cell_height: int = 240, width: int = 1400) -> None:
@@ -80,7 +80,7 @@ class Filmstrip:
         self._newest = _Cell(image, box, score, frame, found)
         if self._seen % self._step == 0:
             self._kept.append(self._newest.shrunk(self.cell_height))
-            if len(self._kept) > 2 * self.count:
+            if len(self._kept) > 4 * self.count:
                 self._kept = self._kept[::2]
                 self._step *= 2
         self._seen += 1
