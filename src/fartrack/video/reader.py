@@ -181,9 +181,10 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
     if not live:
         stream.thread_type = "AUTO"  # decodes ahead on other cores; a camera should rather answer at once
     fps = stream.average_rate or stream.guessed_rate or Fraction(FOLDER_FPS)
-    # These two demuxers know every packet before the first is read; AVI's own count includes dropped frames.
-    indexed = is_file and container.format.name.startswith(("mov", "avi"))
-    packets = len(stream.index_entries) if indexed else 0
+    kind = container.format.name
+    # These demuxers know every packet before the first is read; AVI's own count includes frames that were dropped.
+    indexed = len(stream.index_entries) if kind.startswith(("mov", "avi")) else 0
+    packets = indexed if is_file and kind.startswith("mov") else 0
     aspect = stream.sample_aspect_ratio or Fraction(1)
     frames = _container_frames(container, stream, name, start, fps, live=live, is_file=is_file, packets=packets)
     source = VideoSource(
@@ -192,7 +193,7 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
         start=start,
         fps=fps,
         time_base=stream.time_base or 1 / fps,
-        count=None if live else packets or stream.frames or _estimated_count(container, stream, fps),
+        count=None if live else (indexed if indexed > 1 else stream.frames) or _estimated_count(container, stream, fps),
         live=live,
     )
     turned = source.width != stream.width
@@ -239,8 +240,9 @@ def _container_frames(
             for packet in container.demux(stream):
                 if packet.size:
                     read += 1
-                    if packet.pts is not None and packet.time_base is not None:
-                        end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                    shown = packet.dts if packet.pts is None else packet.pts
+                    if shown is not None and packet.time_base is not None:
+                        end = max(end, (shown + (packet.duration or 0)) * packet.time_base)
                 try:
                     pictures = packet.decode()
                 except av.error.InvalidDataError:
@@ -305,6 +307,8 @@ def _in_flight(stream: av.VideoStream) -> list[av.VideoFrame]:
 
 def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
     """When the container says that the stream ends, in seconds, or None."""
+    if container.format.name == "avi" and stream.frames and stream.time_base:
+        return stream.frames * stream.time_base  # its duration is guessed from the size of the file
     if stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
@@ -358,9 +362,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda f: natural(f.name))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, int, str]]:
     """Sorting key that takes the digits in a name as numbers."""
-    return [(int(p), "") if p.isdecimal() else (-1, p) for p in re.split(r"(\d+)", name.casefold()) if p]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name.casefold()) if p]
 
 
 def _open_folder(folder: Path, start: int) -> VideoSource:

@@ -1,0 +1,386 @@
+"""Frames from files, folders, streams and cameras; and one line for everything that is none of these."""
+
+import functools
+import http.server
+import threading
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.video import reader
+from fartrack.video.reader import frames_from_source, natural
+from videos import clip, cut_off, damage, picture, quadrants, write_images, write_video
+
+
+def read_all(source, start=0):
+    with frames_from_source(source, start) as frames:
+        return list(frames)
+
+
+def read_until_error(source):
+    """The frames that came, and the message of the error that followed."""
+    seen = []
+    with pytest.raises(InputError) as caught, frames_from_source(source) as frames:
+        seen.extend(frames)
+    message = str(caught.value)
+    assert "\n" not in message
+    return seen, message
+
+
+def test_file(tmp_path):
+    path = clip(tmp_path / "a.mp4", 20)
+    with frames_from_source(path) as source:
+        assert (source.width, source.height, source.count, source.live) == (96, 64, 20, False)
+        assert source.fps == 25
+        assert source.name == str(path)
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(20))
+    assert [frame.time for frame in frames] == [i / 25 for i in range(20)]
+    assert frames[3].image.shape == (64, 96, 3)
+    assert frames[3].image.dtype == np.uint8
+    assert np.abs(frames[3].image.astype(int) - picture(3)).mean() < 10  # H.264 blurs the noise
+
+
+def test_start(tmp_path):
+    path = clip(tmp_path / "a.mp4", 20)
+    frames = read_all(path, 15)
+    assert [frame.index for frame in frames] == [15, 16, 17, 18, 19]
+    assert frames[0].time == 15 / 25
+
+
+def test_start_beyond_the_end(tmp_path):
+    path = clip(tmp_path / "a.mp4", 20)
+    with pytest.raises(InputError, match="start frame 20 is beyond its end, the last frame is 19"):
+        frames_from_source(path, 20)
+    with pytest.raises(InputError, match="negative"):
+        frames_from_source(path, -1)
+
+
+def test_variable_frame_rate(tmp_path):
+    ticks = [0, 40, 50, 190, 200, 201, 1000]
+    path = write_video(
+        tmp_path / "a.mkv", map(picture, range(7)), ticks=ticks, time_base=Fraction(1, 1000), format="matroska"
+    )
+    assert [frame.time for frame in read_all(path)] == [tick / 1000 for tick in ticks]
+
+
+def test_times_begin_at_zero(tmp_path):
+    path = clip(tmp_path / "a.ts", 5, time_base=Fraction(1, 90000), format="mpegts")
+    assert [round(frame.time, 6) for frame in read_all(path)] == [i / 25 for i in range(5)]
+
+
+# Rotation as the display matrix counts it: positive is counterclockwise when shown.
+@pytest.mark.parametrize(
+    ("rotation", "turn"),
+    [
+        (-90, cv2.ROTATE_90_CLOCKWISE),  # a phone held upright
+        (90, cv2.ROTATE_90_COUNTERCLOCKWISE),
+        (180, cv2.ROTATE_180),
+    ],
+)
+def test_rotation(tmp_path, rotation, turn):
+    path = write_video(tmp_path / "a.mp4", [quadrants()] * 3, rotation=rotation)
+    expected = cv2.rotate(quadrants(), turn)
+    with frames_from_source(path) as source:
+        assert (source.height, source.width) == expected.shape[:2]
+        for frame in source:
+            assert np.abs(frame.image.astype(int) - expected).mean() < 8
+            assert frame.image.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([1, 0, 0, 1], lambda image: image),
+        ([-1, 0, 0, 1], lambda image: image[:, ::-1]),  # mirrored, as some front cameras are
+        ([1, 0, 0, -1], lambda image: image[::-1]),
+        ([0, 1, 1, 0], lambda image: image.transpose(1, 0, 2)),
+        ([0, 1, -1, 0], lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)),
+    ],
+)
+def test_display_matrix(matrix, expected):
+    a, b, c, d = (65536 * v for v in matrix)
+
+    class Picture:
+        def __init__(self):
+            self.side_data = {"DISPLAYMATRIX": np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], "<i4").tobytes()}
+
+        def to_ndarray(self, format):
+            return quadrants()
+
+    assert np.array_equal(reader._upright(Picture()), expected(quadrants()))
+
+
+def test_swapped_times_are_sorted():
+    """Some recorders give neighbours each other's times; the decoder's order is right (seen: 0, 101, 67, 134, 34)."""
+
+    def frames():
+        for i, time in enumerate([0, 101, 67, 134, 34, 234, 201, 267, 167]):
+            yield reader.Frame(i, time, picture(i))
+        return 9
+
+    result = list(reader._times_sorted(frames()))
+    assert [frame.index for frame in result] == list(range(9))
+    assert [frame.time for frame in result] == [0, 34, 67, 101, 134, 167, 201, 234, 267]
+
+
+def test_pixel_aspect_turns_with_the_picture(tmp_path):
+    path = write_video(tmp_path / "a.mp4", [quadrants()] * 2, rotation=90)
+    with frames_from_source(path) as source:
+        assert source.pixel_aspect == 1
+    with av.open(str(tmp_path / "b.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(), format="bgr24")))
+        container.mux(stream.encode(None))
+    with frames_from_source(tmp_path / "b.mp4") as source:
+        assert source.pixel_aspect == Fraction(3, 4)
+
+
+# Folders
+
+
+def test_natural_order():
+    names = ["10.jpg", "9.jpg", "a2b10.png", "a2b9.png", "A1.png", "frame.png"]
+    assert sorted(names, key=natural) == ["9.jpg", "10.jpg", "A1.png", "a2b9.png", "a2b10.png", "frame.png"]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "webp", "JPEG", "tif"])
+def test_folder(tmp_path, kind):
+    folder = write_images(tmp_path / "frames", map(picture, range(12)), "{:d}." + kind)
+    (folder / "notes.txt").write_text("not a frame")
+    (folder / "._0.png").write_bytes(b"what a Mac leaves behind")
+    with frames_from_source(str(folder)) as source:
+        assert (source.count, source.fps, source.time_base) == (12, 25, Fraction(1, 25))
+        frames = list(source)
+    assert [frame.time for frame in frames] == [i / 25 for i in range(12)]
+    for frame in frames:  # 10 comes after 9
+        assert np.abs(frame.image.astype(int) - picture(frame.index)).mean() < 12
+
+
+def test_gray_images_come_as_bgr(tmp_path):
+    folder = write_images(tmp_path / "frames", [picture(0)[..., 0]])
+    assert read_all(folder)[0].image.shape == (64, 96, 3)
+
+
+def test_empty_folder(tmp_path):
+    with pytest.raises(InputError, match="no images in this folder"):
+        frames_from_source(tmp_path)
+
+
+@pytest.mark.parametrize("broken", [b"", b"no image", "half"])
+def test_broken_image(tmp_path, capfd, broken):
+    folder = write_images(tmp_path / "frames", map(picture, range(5)))
+    whole = (folder / "3.png").read_bytes()
+    (folder / "3.png").write_bytes(whole[: len(whole) // 2] if broken == "half" else broken)
+    seen, message = read_until_error(folder)
+    assert len(seen) == 3
+    assert "3.png: frame 3 cannot be read as an image" in message
+    assert capfd.readouterr().err == ""  # OpenCV and libpng keep quiet
+
+
+@pytest.mark.parametrize("other", [picture(0, 98, 64), picture(0, 96, 66)])
+def test_frames_change_size_in_a_folder(tmp_path, other):
+    folder = write_images(tmp_path / "frames", [picture(0), picture(1), other, picture(3)])
+    seen, message = read_until_error(folder)
+    assert len(seen) == 2
+    assert f"frame 2 is {other.shape[1]} x {other.shape[0]}, the frames before it are 96 x 64" in message
+
+
+def test_frames_change_size_in_a_video(tmp_path):
+    """MPEG-TS allows a new size in the middle, as television does."""
+    small = write_video(tmp_path / "a.ts", map(picture, range(5)), time_base=Fraction(1, 90000), format="mpegts")
+    large = write_video(
+        tmp_path / "b.ts", [picture(i, 128, 96) for i in range(5)], time_base=Fraction(1, 90000), format="mpegts"
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    seen, message = read_until_error(both)
+    assert 1 <= len(seen) <= 5
+    assert f"frame {len(seen)} is 128 x 96" in message
+
+
+# What is not a video
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nope\.mp4: no such file or folder"):
+        frames_from_source(tmp_path / "nope.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.mp4", b"", "the file is empty"),
+        ("notes.txt", b"hello\n" * 50, "not a video"),
+        ("noise.mp4", bytes(range(256)) * 20, "not a video"),
+        ("table.csv", b"a,b\n1,2\n", "not a video"),
+    ],
+)
+def test_not_a_video(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        frames_from_source(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_sound_only(tmp_path):
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(InputError, match="no picture in it"):
+        frames_from_source(tmp_path / "a.wav")
+
+
+def test_video_without_frames(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        container.start_encoding()
+    with pytest.raises(InputError):
+        frames_from_source(path)
+
+
+@pytest.mark.parametrize("source", ["", "  "])
+def test_nameless(source):
+    with pytest.raises(InputError, match="no name"):
+        frames_from_source(source)
+
+
+# What breaks off
+
+
+@pytest.mark.parametrize("harm", [cut_off, damage])
+@pytest.mark.parametrize(
+    ("suffix", "format", "options"),
+    [("mp4", "mp4", {"movflags": "+faststart"}), ("mkv", "matroska", {}), ("avi", "avi", {})],
+)
+def test_breaks_off(tmp_path, harm, suffix, format, options):
+    whole = write_video(
+        tmp_path / f"a.{suffix}",
+        (np.roll(picture(0, 192, 128), 5 * i, 1) for i in range(40)),
+        format=format,
+        options=options,
+        codec="mjpeg" if suffix == "avi" else "libx264",
+        time_base=Fraction(1, 25) if suffix == "avi" else Fraction(1, 1000),
+    )
+    assert len(read_all(whole)) == 40
+    seen, message = read_until_error(harm(whole, tmp_path / f"b.{suffix}"))
+    assert 15 <= len(seen) < 40
+    assert f"b.{suffix}: it breaks off at frame {len(seen)} (" in message
+    assert [frame.index for frame in seen] == list(range(len(seen)))
+
+
+def test_index_at_the_end_is_lost(tmp_path):
+    """Cut in two, an MP4 with its index at the end is nothing."""
+    whole = clip(tmp_path / "a.mp4", 20)
+    with pytest.raises(InputError, match="cut off at its start"):
+        frames_from_source(cut_off(whole, tmp_path / "b.mp4"))
+
+
+def test_breaks_off_before_start(tmp_path):
+    whole = clip(tmp_path / "a.mp4", 40, options={"movflags": "+faststart"})
+    with pytest.raises(InputError, match="breaks off at frame"):
+        frames_from_source(cut_off(whole, tmp_path / "b.mp4"), 35)
+
+
+# Streams
+
+
+@pytest.fixture
+def server(tmp_path):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_stream(tmp_path, server):
+    clip(tmp_path / "a.mp4", 10)
+    with frames_from_source(f"http://user:secret@{server}/a.mp4") as source:
+        assert source.name == f"http://{server}/a.mp4"  # the password stays with us
+        assert source.count == 10
+        assert len(list(source)) == 10
+
+
+def test_live_stream_passes_over_damage(tmp_path, server):
+    """MPEG-TS over HTTP has no length that anybody promised: packets that got lost do not end it."""
+    whole = clip(tmp_path / "a.ts", 60, time_base=Fraction(1, 90000), format="mpegts")
+    data = bytearray(whole.read_bytes())
+    for i in range(20, 24):  # packets of 188 bytes; their headers stay
+        data[188 * i + 8 : 188 * (i + 1)] = bytes(180)
+    whole.write_bytes(data)
+    assert len(read_all(f"http://{server}/a.ts")) >= 30
+
+
+def test_stream_that_is_not_there(server):
+    with pytest.raises(InputError, match="the stream cannot be opened") as caught:
+        frames_from_source(f"http://user:secret@{server}/nope.mp4")
+    assert "secret" not in str(caught.value)
+
+
+# Webcams
+
+
+class Camera:
+    """cv2.VideoCapture with three frames, then unplugged."""
+
+    released = False
+    opened = True
+
+    def __init__(self, number):
+        self.number, self.left = number, 3
+
+    def isOpened(self):
+        return self.opened
+
+    def get(self, what):
+        return 0.0
+
+    def read(self):
+        self.left -= 1
+        return (True, picture(0)) if self.left >= 0 else (False, None)
+
+    def release(self):
+        type(self).released = True
+
+
+@pytest.mark.parametrize("number", [0, "0", " 2 "])
+def test_webcam(monkeypatch, number):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Camera, "released", False)
+    seen, message = read_until_error(number)
+    assert len(seen) == 3
+    assert seen[0].time == 0 <= seen[1].time <= seen[2].time
+    assert f"webcam {int(number)}: it breaks off at frame 3" in message
+    assert Camera.released
+
+
+def test_no_webcam(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Camera, "opened", False)
+    with pytest.raises(InputError, match="webcam 7: it cannot be opened"):
+        frames_from_source("7")
+    with pytest.raises(InputError, match="count from 0"):
+        frames_from_source(-1)
+
+
+def test_a_path_of_digits_is_no_webcam(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "0", [picture(0)])
+    assert len(read_all(tmp_path.joinpath("0").relative_to(tmp_path))) == 1
+    assert len(read_all("./0")) == 1
