@@ -172,4 +172,7 @@ RELEASE: dict[str, Any] = {
     "block_eps": 1e-5,
     "final_eps": 1e-6,
 }
-"""What the authors' released checkpoints do differently from the paper."""
+"""What the authors' released checkpoints do differently from the paper. These are of the last, sparse stage."""
+
+RELEASE_UNMASKED: dict[str, Any] = RELEASE | {"keep": 1.0, "block_eps": 1e-6}
+"""Their frame-level and distilled checkpoints: trained without masks, so nothing is pruned, with a ViT's own norms."""

@@ -14,6 +14,8 @@ from fartrack.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fartrack.network import FARTrack
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -75,3 +77,23 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
             return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"])  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again") from None
+
+
+def load_network(path: Path) -> FARTrack:
+    """The network of a model file, ready to run (needs torch).
+
+    Raises:
+        InputError: not a model file, or its weights are not those that its config asks for.
+    """
+    from fartrack.network import FARTrack
+
+    weights, config = load_weights(path)
+    net = FARTrack(config)
+    for name, like in net.state_dict().items():
+        if name not in weights:
+            raise InputError(f"{path} lacks {name}: it is not a whole fartrack model; make it again")
+        if weights[name].shape != like.shape:
+            there, here = tuple(weights[name].shape), tuple(like.shape)
+            raise InputError(f"{path}: {name} has shape {there}, its config asks for {here}; make it again")
+    net.load_state_dict({k: weights[k] for k in net.state_dict()})
+    return net.eval()
