@@ -53,10 +53,11 @@ class _Cell:
     frame: int
     found: bool
 
-    def shrunk(self, height: int) -> _Cell:
-        """The same at a height in pixels."""
-        scale = height / self.image.shape[0]
-        size = (max(8, round(self.image.shape[1] * scale)), height)
+    def shrunk(self, height: int, width: int) -> _Cell:
+        """The same as large as it fits into height x width pixels."""
+        rows, columns = self.image.shape[:2]
+        scale = min(height / rows, width / columns)
+        size = (max(8, round(columns * scale)), max(8, round(rows * scale)))
         small: Image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         x, y, w, h = self.box
         return replace(self, image=small, box=(x * scale, y * scale, w * scale, h * scale))
@@ -69,7 +70,7 @@ class Filmstrip:
     """
 
     def __init__(self, count: int = 8, cell_height: int = 240, width: int = 1400) -> None:
-        """`count` frames of `cell_height` pixels, in rows of at most about `width` pixels."""
+        """`count` frames of at most `cell_height` pixels, in rows of about `width` pixels at most."""
         self.count, self.cell_height, self.width = count, cell_height, width
         self._kept: list[_Cell] = []
         self._newest: _Cell | None = None
@@ -79,7 +80,7 @@ class Filmstrip:
         """Offer the next frame; the arguments are those of `draw_result`. The image is not to be changed later."""
         self._newest = _Cell(image, box, score, frame, found)
         if self._seen % self._step == 0:
-            self._kept.append(self._newest.shrunk(self.cell_height))
+            self._kept.append(self._newest.shrunk(self.cell_height, self.width))
             if len(self._kept) > 4 * self.count:
                 self._kept = self._kept[::2]
                 self._step *= 2
@@ -91,7 +92,7 @@ class Filmstrip:
             raise ValueError("a filmstrip needs at least one frame")
         cells = list(self._kept)
         if cells[-1].frame != self._newest.frame:
-            cells.append(self._newest.shrunk(self.cell_height))
+            cells.append(self._newest.shrunk(self.cell_height, self.width))
         numbers = np.array([cell.frame for cell in cells])
         wanted = np.linspace(numbers[0], numbers[-1], min(self.count, len(cells)))
         chosen = sorted({int(np.abs(numbers - n).argmin()) for n in wanted})

@@ -45,6 +45,7 @@ class VideoWriter:
         self.width, self.height = width, height
         self._temporary = self.path.with_name(f".{self.path.name}.part")
         try:
+            self._temporary.touch()  # FFmpeg would notice with the first frame only
             # The index goes to the front, so that a browser can start before it has the whole file.
             self._container = av.open(
                 str(self._temporary), "w", format="mp4", container_options={"movflags": "+faststart"}
@@ -63,6 +64,7 @@ class VideoWriter:
         self._tick = max(1, round(1 / fps / time_base))
         self._origin: float | None = None
         self._last = -1
+        self._count = 0
         self._open = True
 
     def write(self, image: Image, seconds: float) -> None:
@@ -86,13 +88,14 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.path}: writing stopped ({error.strerror}); is the disk full?") from None
+        self._count += 1
 
     def close(self) -> None:
         """Finish the file and give it its name; closing twice does no harm."""
         if not self._open:
             return
         self._open = False
-        if self._origin is None:
+        if not self._count:
             with contextlib.suppress(av.error.FFmpegError):  # it misses the header that nobody needs
                 self._container.close()
             self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""The page on which a person draws the box, without the person."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.video import select
+from fartrack.video.select import select_box
+from videos import picture
+
+
+class Visitor:
+    """A browser that opens the printed address, and the answer of `select_box` that it gets."""
+
+    def __init__(self, frame, **options):
+        self.address = ""
+        self.printed = threading.Event()
+        self.result = self.error = None
+        self.thread = threading.Thread(target=self.serve, args=(frame, options), daemon=True)
+        self.thread.start()
+        assert self.printed.wait(5)
+
+    def say(self, line):
+        self.address = line.split()[-1]
+        self.printed.set()
+
+    def serve(self, frame, options):
+        try:
+            self.result = select_box(frame, say=self.say, browse=False, **options)
+        except InputError as error:
+            self.error = str(error)
+
+    def get(self, name=""):
+        with urllib.request.urlopen(self.address + name, timeout=5) as answer:
+            return answer.read(), answer.headers["Content-Type"]
+
+    def post(self, name, body):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        with urllib.request.urlopen(self.address + name, data=data, timeout=5) as answer:
+            return answer.status
+
+    def done(self):
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+        return self
+
+
+@pytest.fixture
+def visitor():
+    visitor = Visitor(picture(0))
+    yield visitor
+    if visitor.thread.is_alive():
+        visitor.post("cancel", None)
+        visitor.done()
+
+
+def test_page_and_frame(visitor):
+    page, kind = visitor.get()
+    assert kind.startswith("text/html")
+    assert b'"frame.png"' in page
+    assert b"://" not in page  # nothing is fetched from elsewhere
+    png, kind = visitor.get("frame.png")
+    assert kind == "image/png"
+    assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), picture(0))
+
+
+def test_box(visitor):
+    assert visitor.address.startswith("http://127.0.0.1:")
+    assert visitor.post("box", [8, 20, 24.5, 24]) == 204
+    assert visitor.done().result == (8.0, 20.0, 24.5, 24.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([8, 20, 0, 24], "no area"),
+        ([800, 20, 10, 24], "outside"),
+        ([1, 2, 3], "not four numbers"),
+        (b"no json", "Expecting"),
+        (b'{"x": 1}', "not four numbers"),
+        (b"[NaN, 1, 2, 3]", "finite"),
+        (b"1" * 20_000, "Expecting"),
+    ],
+)
+def test_wrong_box_is_refused_and_the_page_goes_on(visitor, body, message):
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        visitor.post("box", body)
+    assert caught.value.code == 400
+    assert message in caught.value.read().decode()
+    assert visitor.post("box", [1, 2, 3, 4]) == 204
+    assert visitor.done().result == (1, 2, 3, 4)
+
+
+def test_cancel(visitor):
+    visitor.post("cancel", None)
+    assert visitor.done().result is None
+    assert "cancelled" in visitor.error
+
+
+def test_without_the_secret(visitor):
+    root = visitor.address.rsplit("/", 2)[0]
+    for path in ("/", "/box", "/guess/", "/guess/frame.png"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(root + path, timeout=5)
+        assert caught.value.code == 404
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(root + "/guess/box", data=b"[1, 2, 3, 4]", timeout=5)
+    assert caught.value.code == 404
+    assert visitor.thread.is_alive()
+
+
+def test_port_that_is_taken():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1:{port}"):
+            select_box(picture(0), port=port)
+
+
+@pytest.mark.parametrize(("host", "port"), [("no such host", 0), ("127.0.0.1", 70_000)])
+def test_address_that_is_none(host, port):
+    with pytest.raises(InputError, match="choose another --host or --port"):
+        select_box(picture(0), host=host, port=port)
+
+
+def test_everywhere():
+    visitor = Visitor(picture(0), host="0.0.0.0")
+    assert socket.gethostname() in visitor.address
+    visitor.address = visitor.address.replace(socket.gethostname(), "127.0.0.1")
+    visitor.post("box", [1, 2, 3, 4])
+    assert visitor.done().result == (1, 2, 3, 4)
+
+
+def test_no_browser_without_a_desktop(monkeypatch):
+    monkeypatch.setattr(select.sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not select._has_desktop()
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert select._has_desktop()

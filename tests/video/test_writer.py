@@ -1,0 +1,124 @@
+"""Videos come out playable, at the source's size and times, and never half written under their name."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.video.reader import frames_from_source
+from fartrack.video.writer import VideoWriter
+from videos import picture
+
+
+def write(path, times, width=96, height=64, **options):
+    with VideoWriter(path, width, height, **options) as writer:
+        for i, time in enumerate(times):
+            writer.write(picture(i, width, height), time)
+    return path
+
+
+def times_of(path):
+    with frames_from_source(path) as source:
+        return [frame.time for frame in source]
+
+
+def test_plays_anywhere(tmp_path):
+    path = write(tmp_path / "a.mp4", [i / 25 for i in range(30)])
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert (stream.width, stream.height, stream.frames, stream.average_rate) == (96, 64, 30, 25)
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # a browser can start before it has everything
+    assert list(tmp_path.iterdir()) == [path]
+    with frames_from_source(path) as source:
+        for frame in source:
+            assert np.abs(frame.image.astype(int) - picture(frame.index)).mean() < 14
+
+
+@pytest.mark.parametrize(
+    ("time_base", "ticks"),
+    [
+        (Fraction(1, 1000), [0, 40, 50, 190, 200, 201, 1000]),  # variable
+        (Fraction(1, 30000), [i * 1001 for i in range(12)]),  # NTSC
+        (Fraction(1, 10), range(5)),
+        (Fraction(1, 90000), [0, 3003, 6006, 9010, 12012]),
+        (Fraction(66667, 1000000), [0, 1, 3, 4, 9]),  # from an old AVI
+    ],
+)
+def test_times_are_kept(tmp_path, time_base, ticks):
+    times = [float(tick * time_base) for tick in ticks]
+    path = write(tmp_path / "a.mp4", times, time_base=time_base, fps=Fraction(25))
+    assert times_of(path) == pytest.approx(times, abs=1e-9)
+
+
+def test_first_time_becomes_zero(tmp_path):
+    assert times_of(write(tmp_path / "a.mp4", [7.5, 7.54, 7.6])) == pytest.approx([0, 0.04, 0.1], abs=1e-4)
+
+
+def test_times_that_stand_still(tmp_path):
+    times = times_of(write(tmp_path / "a.mp4", [0, 0.04, 0.04, 0.02, 0.2]))
+    assert len(times) == 5
+    assert times == sorted(set(times))
+    assert times[-1] == pytest.approx(0.2, abs=1e-4)
+
+
+@pytest.mark.parametrize(("width", "height"), [(97, 64), (96, 65), (97, 65), (1, 1), (33, 2)])
+def test_odd_sizes_are_padded(tmp_path, width, height):
+    images = [np.full((height, width, 3), 30 * i, np.uint8) for i in range(3)]
+    with VideoWriter(tmp_path / "a.mp4", width, height) as writer:
+        for i, image in enumerate(images):
+            writer.write(image, i / 25)
+    with frames_from_source(tmp_path / "a.mp4") as source:
+        assert (source.width, source.height) == (width + width % 2, height + height % 2)
+        for frame in source:
+            assert np.abs(frame.image.astype(int) - 30 * frame.index).max() < 12  # the added line is no black edge
+
+
+def test_pixel_aspect(tmp_path):
+    path = write(tmp_path / "a.mp4", [0, 0.04], pixel_aspect=Fraction(4, 3))
+    with frames_from_source(path) as source:
+        assert source.pixel_aspect == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_interrupt_keeps_the_frames_so_far(tmp_path, error):
+    path = tmp_path / "a.mp4"
+    with pytest.raises(error), VideoWriter(path, 96, 64) as writer:
+        for i in range(13):
+            writer.write(picture(i), i / 25)
+        assert not path.exists()
+        raise error
+    assert len(times_of(path)) == 13
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"old")
+    with VideoWriter(path, 96, 64) as writer:
+        writer.write(picture(0), 0)
+        assert path.read_bytes() == b"old"
+    assert len(times_of(path)) == 1
+
+
+def test_nothing_without_frames(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", 96, 64)
+    writer.close()
+    writer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_size(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 96, 64) as writer, pytest.raises(ValueError, match="expected 64 x 96"):
+        writer.write(picture(0, 98, 64), 0)
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "missing"):
+        with pytest.raises(InputError, match=r"a\.mp4: cannot be written \(.+\); choose another folder"):
+            VideoWriter(folder / "a.mp4", 96, 64)
