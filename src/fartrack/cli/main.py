@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "track": ("fartrack.cli.track:Track", "follow an object through a video: boxes, a video with them, a strip"),
     "demo": ("fartrack.cli.demo:Demo", "track the packaged clip, to see that everything works"),
     "models": ("fartrack.cli.models:Models", "list the packaged models with their size and scores"),
+    "evaluate": ("fartrack.cli.evaluate:Evaluate", "run trackers over a benchmark: accuracy and speed in one table"),
+    "report": ("fartrack.cli.report:Report", "turn results into a page with curves, bars and the worst failures"),
     "trax": ("fartrack.cli.trax:Trax", "speak TraX, so that the VOT toolkit can run the tracker"),
 }
 

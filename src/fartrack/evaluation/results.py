@@ -63,13 +63,13 @@ def _lines(table: Array, form: str, separator: str = "\t") -> str:
     return "".join(separator.join(form % value for value in row) + "\n" for row in table)
 
 
-def find_result(folder: Path, dataset: Dataset, name: str) -> Path | None:
+def find_result(folder: Path, name: str, prefix: str = "") -> Path | None:
     """File of a sequence in a folder of results: ours, pytracking's (uav_bike1.txt), got10k's (SEQ/SEQ_001.txt).
 
     The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it.
     """
     part = re.fullmatch(r"(.+)_(\d+)", name)
-    names = [name, dataset.prefix + name, *(f"{part[1]}{mark}{part[2]}" for mark in "-." if part)]
+    names = [name, prefix + name, *(f"{part[1]}{mark}{part[2]}" for mark in "-." if part)]
     places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
     return next((folder / place for place in places if (folder / place).is_file()), None)
 
@@ -139,7 +139,7 @@ def score_folder(label: str, folder: Path, annotations: Annotations) -> Scored:
     scores: dict[str, SequenceScore] = {}
     problems = dict(annotations.unusable)
     for name, sequence in annotations.sequences.items():
-        path = find_result(folder, dataset, name)
+        path = find_result(folder, name, dataset.prefix)
         if path is None:
             problems[name] = f"no result in {folder}"
             continue
@@ -223,7 +223,7 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
     """
     entries: list[tuple[str, str]] = []
     for name in dataset.names:
-        source = find_result(folder, dataset, name)
+        source = find_result(folder, name, dataset.prefix)
         if source is None:
             raise InputError(f"{folder}: no result for {name}; the server wants all {len(dataset)}, run it again first")
         result = read_pass(source, len(dataset.load(name)))
