@@ -57,19 +57,22 @@ def clip_boxes(boxes: ArrayLike, size: tuple[int, int]) -> Array:
 
 def centre_distances(boxes: ArrayLike, truth: ArrayLike) -> Array:
     """Pixels between the centres."""
-    return np.sqrt((_centre_offsets(boxes, truth) ** 2).sum(-1))
+    return np.sqrt(((_centres(boxes) - _centres(truth)) ** 2).sum(-1))
 
 
 def normalised_distances(boxes: ArrayLike, truth: ArrayLike) -> Array:
     """Distance of the centres with x in widths and y in heights of the true box."""
     size = np.asarray(truth, np.float64)[..., 2:]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt(((_centre_offsets(boxes, truth) / size) ** 2).sum(-1))
+        # Divided first, then subtracted: with whole-pixel boxes many distances are 0.20 to the last bit but one, and
+        # this order puts them on the side of the threshold where the toolkits have them.
+        return np.sqrt(((_centres(boxes) / size - _centres(truth) / size) ** 2).sum(-1))
 
 
-def _centre_offsets(boxes: ArrayLike, truth: ArrayLike) -> Array:
-    a, b = np.asarray(boxes, np.float64), np.asarray(truth, np.float64)
-    return (a[..., :2] + a[..., 2:] / 2) - (b[..., :2] + b[..., 2:] / 2)
+def _centres(boxes: ArrayLike) -> Array:
+    """Centres of the pixels that boxes cover: half a pixel less than those of their areas."""
+    array = np.asarray(boxes, np.float64)
+    return array[..., :2] + 0.5 * (array[..., 2:] - 1)
 
 
 def fill_empty(boxes: ArrayLike) -> Array:
