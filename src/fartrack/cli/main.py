@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`fartrack models | head -1`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (InputError, FileNotFoundError) as error:
+    except InputError as error:
         return _complain(str(error))
-    except OSError as error:  # a disk that is full, a folder without permission
+    except OSError as error:  # ours, such as FileNotFoundError, and the system's: a full disk, no permission
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
@@ -103,8 +103,12 @@ def _parse(kind: type, name: str, args: list[str]) -> Any:
 
 def _gist(boxed: str) -> str:
     """One line of the box that tyro draws around a mistake: what it was, and what may have been meant."""
-    lines = [line.strip("│").removeprefix(" ").rstrip() for line in boxed.splitlines() if line.startswith("│")]
-    end = next((i for i, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    # A title, what went wrong, a rule, advice. How borders and rules look depends on the terminal.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", boxed)
+    lines = [line[1:-1].removeprefix(" ").rstrip() for line in plain.splitlines()[1:]]
+    rules = [i for i, line in enumerate(lines) if line and not line.strip("─- ")]
+    lines = lines[1:] if rules[:1] == [0] else lines
+    end = next((i - (rules[0] == 0) for i in rules if i > 0), len(lines))
     what = " ".join(line.strip() for line in lines[:end] if not line.startswith(8 * " "))  # deeper: help texts
     rest = " ".join(lines[end:])
     meant = re.search(r"Perhaps you meant:.*?(--[\w-]+)", rest)

@@ -1,0 +1,135 @@
+"""The command's manners: exit codes, one line per mistake, help that is quick."""
+
+import importlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, is_dataclass
+
+import pytest
+
+import fartrack
+from fartrack.cli import main as module
+from fartrack.cli.main import COMMANDS, main
+from fartrack.errors import InputError
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_manual(capsys, arguments):
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    for name, (_, what) in COMMANDS.items():
+        assert name in said
+        assert what in said
+    assert "examples:" in said
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fartrack {fartrack.__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(capsys, name):
+    where, _, kind = COMMANDS[name][0].partition(":")
+    command = getattr(importlib.import_module(where), kind)
+    assert is_dataclass(command)
+    assert callable(command.run)
+    assert main([name, "--help"]) == 0
+    assert f"usage: fartrack {name}" in capsys.readouterr().out
+    assert main(["help", name]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trakc"], "no command 'trakc': did you mean track?"),
+        (["xyzzy"], "no command 'xyzzy': choose one of track"),
+        (["--frobnicate"], "no command '--frobnicate'"),
+        (["track"], "Missing from fartrack track: SOURCE (see"),
+        (["track", "a.mp4", "--boxx", "1,2,3,4"], "--boxx, 1,2,3,4; did you mean --box"),
+        (["track", "a.mp4", "b.mp4"], "b.mp4"),
+        (["track", "a.mp4", "--start", "soon"], "--start"),
+        (["track", "a.mp4", "--box"], "--box"),
+        (["models", "--all"], "--all"),
+    ],
+)
+def test_wrong_use_is_one_line_and_2(capsys, arguments, message):
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("fartrack: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert "│" not in said.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_wrong_use_in_any_terminal(encoding):
+    """tyro draws its boxes with other characters, or in colour, where it can."""
+    code = "import sys; from fartrack.cli.main import main; sys.exit(main(['track', 'a.mp4', '--boxx', '1']))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "FORCE_COLOR": "1"}
+    said = run(code, env=environment)
+    assert said.returncode == 2
+    assert said.stderr == "fartrack: Unrecognized options: --boxx, 1; did you mean --box? (see fartrack track --help)\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("a.mp4: broken\nin two"), 2, "fartrack: a.mp4: broken in two\n"),
+        (FileNotFoundError("a.mp4: no such file"), 2, "fartrack: a.mp4: no such file\n"),
+        (FileNotFoundError(2, "No such file or directory", "b.csv"), 2, "fartrack: b.csv: No such file or directory\n"),
+        (OSError(28, "No space left on device", "b.csv"), 2, "fartrack: b.csv: No space left on device\n"),
+        (KeyboardInterrupt(), 130, "fartrack: stopped\n"),
+    ],
+)
+def test_failures(monkeypatch, capsys, error, code, line):
+    @dataclass(frozen=True)
+    class Failing:
+        def run(self):
+            raise error
+
+    monkeypatch.setattr(module, "Failing", Failing, raising=False)
+    monkeypatch.setitem(COMMANDS, "fail", ("fartrack.cli.main:Failing", "fails"))
+    assert main(["fail"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+    @dataclass(frozen=True)
+    class Buggy:
+        def run(self):
+            return 1 // 0
+
+    monkeypatch.setattr(module, "Buggy", Buggy, raising=False)
+    monkeypatch.setitem(COMMANDS, "bug", ("fartrack.cli.main:Buggy", "fails"))
+    with pytest.raises(ZeroDivisionError):
+        main(["bug"])
+
+
+def run(code, **more):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **more)
+
+
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from fartrack.cli.main import main
+main(["--help"])
+print([name for name in ("torch", "cv2", "av", "onnxruntime", "numpy", "tyro", "rich") if name in sys.modules])
+main(["track", "--help"])
+print([name for name in ("torch", "cv2", "av", "onnxruntime") if name in sys.modules])
+"""
+    said = run(code)
+    assert said.returncode == 0, said.stderr
+    assert [line for line in said.stdout.splitlines() if line.startswith("[")] == ["[]", "[]"]
+
+
+def test_broken_pipe_is_quiet():
+    command = f"{sys.executable} -c 'import sys; from fartrack.cli.main import main; sys.exit(main([\"--help\"]))'"
+    said = subprocess.run(
+        ["bash", "-c", f"({command}; echo code $? >&2) | true; sleep 0.1"], capture_output=True, text=True, timeout=60
+    )
+    assert said.stderr in ("code 141\n", "code 0\n")  # the pipe may still have taken it

@@ -1,0 +1,109 @@
+"""`fartrack.track`: one result per frame, and everything wrong is said before the first one."""
+
+import numpy as np
+import pytest
+
+import fartrack
+import fartrack.tracker
+from fartrack import InputError, Result, track
+from fartrack.video.reader import frames_from_source
+from template_tracker import TemplateTracker
+from videos import clip, cut_off, picture, write_images
+
+BOX = (8, 20, 24, 24)
+
+
+def test_one_result_per_frame(tmp_path):
+    path = clip(tmp_path / "a.mp4", 20)
+    results = list(track(path, BOX, tracker=TemplateTracker()))
+    assert [result.frame for result in results] == list(range(20))
+    assert results[0] == results[0]
+    first = results[0]
+    assert (first.box, first.score, first.found, first.time) == ((8.0, 20.0, 24.0, 24.0), 1.0, True, 0.0)
+    for result in results:
+        assert isinstance(result, Result)
+        assert result.found
+        assert 0 <= result.score <= 1
+        assert result.box == pytest.approx((8 + result.frame, 20, 24, 24), abs=1)
+        assert result.time == result.frame / 25
+        assert result.image.shape == (64, 96, 3)
+        assert result.image.dtype == np.uint8
+
+
+def test_start(tmp_path):
+    path = clip(tmp_path / "a.mp4", 20)
+    results = list(track(str(path), (18, 20, 24, 24), start=10, tracker=TemplateTracker()))
+    assert [result.frame for result in results] == list(range(10, 20))
+    assert results[0].box == (18.0, 20.0, 24.0, 24.0)
+    assert results[0].time == 0.4
+
+
+def test_an_opened_source(tmp_path):
+    write_images(tmp_path / "frames", map(picture, range(6)))
+    source = frames_from_source(tmp_path / "frames", 2)
+    assert [result.frame for result in track(source, BOX, tracker=TemplateTracker())] == [2, 3, 4, 5]
+
+
+def test_results_are_frozen(tmp_path):
+    path = clip(tmp_path / "a.mp4", 2)
+    result = next(track(path, BOX, tracker=TemplateTracker()))
+    with pytest.raises(AttributeError):
+        result.score = 2
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ((1, 2, 3), "four numbers"),
+        ("1,2,3,4", "four numbers"),
+        ((1, 2, 3, "x"), "four numbers"),
+        (None, "four numbers"),
+        ((1, 2, float("nan"), 4), "finite"),
+        ((1, 2, float("inf"), 4), "finite"),
+        ((1, 2, 0, 4), "no area"),
+        ((1, 2, 3, -4), "no area"),
+        ((96, 2, 3, 4), "outside the 96 x 64 frame"),
+        ((-9, 2, 9, 4), "outside the 96 x 64 frame"),
+    ],
+)
+def test_wrong_boxes_are_refused_at_the_call(tmp_path, box, message):
+    path = clip(tmp_path / "a.mp4", 2)
+    tracker = TemplateTracker()
+    with pytest.raises(ValueError, match=message):
+        track(path, box, tracker=tracker)  # not iterated
+    assert tracker.started == 0
+
+
+def test_wrong_sources_are_refused_at_the_call(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        track(tmp_path / "nope.mp4", BOX, tracker=TemplateTracker())
+    with pytest.raises(InputError, match="beyond its end"):
+        track(clip(tmp_path / "a.mp4", 5), BOX, start=5, tracker=TemplateTracker())
+
+
+def test_wrong_model_is_refused_at_the_call(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nope\.onnx"):
+        track(clip(tmp_path / "a.mp4", 5), BOX, model=tmp_path / "nope.onnx")
+
+
+def test_broken_video_delivers_what_it_has(tmp_path):
+    whole = clip(tmp_path / "a.mp4", 40, options={"movflags": "+faststart"})
+    results = []
+    with pytest.raises(InputError) as caught:
+        for result in track(cut_off(whole, tmp_path / "b.mp4"), BOX, tracker=TemplateTracker()):
+            results.append(result)
+    assert len(results) >= 15
+    assert f"frame {len(results)} " in str(caught.value)
+
+
+def test_options_reach_the_tracker(tmp_path, monkeypatch):
+    asked = []
+
+    class Tracker(TemplateTracker):
+        def __init__(self, *options):
+            super().__init__()
+            asked.append(options)
+
+    monkeypatch.setattr(fartrack.tracker, "Tracker", Tracker)
+    next(track(clip(tmp_path / "a.mp4", 2), BOX, model="tiny", runtime="openvino", threads=3))
+    assert asked == [("tiny", "openvino", 3)]
