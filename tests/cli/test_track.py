@@ -1,0 +1,400 @@
+"""`fartrack track`: what it writes, and what it says when something given is wrong."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+import fartrack.tracker
+from fartrack.cli.main import main
+from fartrack.cli.track import parse_box
+from fartrack.errors import InputError
+from fartrack.video.reader import frames_from_source
+from template_tracker import TemplateTracker
+from videos import clip, cut_off, picture, quadrants, write_images, write_video
+
+BOX = "8,20,24,24"
+
+
+class CommandTracker(TemplateTracker):
+    """The small tracker, opened as the command does it, and measured."""
+
+    def __init__(self, model="pico", runtime="onnxruntime", threads=None):
+        super().__init__()
+        self.network_seconds = 0.0
+
+    def update(self, frame):
+        self.network_seconds += 0.001
+        return super().update(frame)
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """An empty working folder, and the small tracker in place of the network."""
+    monkeypatch.setattr(fartrack.tracker, "Tracker", CommandTracker)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows_of(path):
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def complaint(capfd, *arguments):
+    """The one line that a wrong command gets."""
+    assert main(["track", *map(str, arguments)]) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith("fartrack: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def test_what_is_written(folder, capfd):
+    clip("a.mp4", 20)
+    assert main(["track", "a.mp4", "--box", BOX]) == 0
+    said = capfd.readouterr()
+    assert said.err == ""  # no progress where nobody looks
+    lines = said.out.splitlines()
+    assert lines[0] == "20 frames, the object found in 20"
+    assert lines[1].endswith("1000.0 the network alone")
+    assert [Path(line) for line in lines[2:]] == [
+        Path("out/a") / name for name in ("boxes.csv", "tracked.mp4", "strip.png")
+    ]
+    assert sorted(p.name for p in Path("out/a").iterdir()) == ["boxes.csv", "strip.png", "tracked.mp4"]
+
+    text = Path("out/a/boxes.csv").read_text()
+    assert text.startswith("frame,x,y,w,h,score,found\n0,8,20,24,24,1,1\n")
+    rows = rows_of("out/a/boxes.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(20))
+    for i, row in enumerate(rows):
+        assert [float(row[k]) for k in "xywh"] == pytest.approx([8 + i, 20, 24, 24], abs=1)
+        assert 0 <= float(row["score"]) <= 1
+        assert row["found"] == "1"
+
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert (video.width, video.height, video.count) == (96, 64, 20)
+        assert [frame.time for frame in video] == [i / 25 for i in range(20)]
+    assert cv2.imread("out/a/strip.png").shape[0] > 100
+
+
+def test_no_video(folder, capfd):
+    clip("a.mp4", 5)
+    assert main(["track", "a.mp4", "--box", BOX, "--no-video", "--out", "there/deep"]) == 0
+    assert sorted(p.name for p in Path("there/deep").iterdir()) == ["boxes.csv", "strip.png"]
+    assert "tracked.mp4" not in capfd.readouterr().out
+
+
+def test_no_rows_before_start(folder):
+    clip("a.mp4", 20)
+    assert main(["track", "a.mp4", "--box", "20,20,24,24", "--start", "12"]) == 0
+    assert [int(row["frame"]) for row in rows_of("out/a/boxes.csv")] == list(range(12, 20))
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert [frame.time for frame in video] == pytest.approx([i / 25 for i in range(8)], abs=1e-4)
+
+
+def test_phone_video_comes_out_upright(folder):
+    write_video("a.mp4", [quadrants()] * 4, rotation=-90)
+    assert main(["track", "a.mp4", "--box", "4,4,30,30"]) == 0
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert (video.width, video.height) == (48, 64)
+        corner = next(video).image[60, 4:8].mean(axis=0)  # bottom left: what lay at the bottom right is white
+        assert corner.min() > 200
+
+
+def test_variable_frame_rate_is_kept(folder):
+    ticks = [0, 40, 50, 190, 200, 201, 1000]
+    write_video("a.mkv", map(picture, range(7)), ticks=ticks, time_base=Fraction(1, 1000), format="matroska")
+    assert main(["track", "a.mkv", "--box", BOX]) == 0
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert [frame.time for frame in video] == pytest.approx([tick / 1000 for tick in ticks])
+
+
+def test_odd_size(folder):
+    write_images(folder / "frames", [picture(i, 97, 65) for i in range(6)])
+    assert main(["track", "frames", "--box", BOX]) == 0
+    with av.open("out/frames/tracked.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.codec_context.pix_fmt) == (98, 66, "yuv420p")
+        assert stream.average_rate == 25
+
+
+def test_lost_targets_have_rows_too(folder, capfd):
+    images = [picture(i) if i < 4 else np.full((64, 96, 3), 90, np.uint8) for i in range(8)]
+    write_images(folder / "frames", images)
+    assert main(["track", "frames", "--box", BOX, "--no-video"]) == 0
+    assert [row["found"] for row in rows_of("out/frames/boxes.csv")] == list("11110000")
+    assert "8 frames, the object found in 4" in capfd.readouterr().out
+
+
+def test_select(folder, monkeypatch):
+    clip("a.mp4", 5)
+    asked = []
+
+    def select_box(frame, *, host, port):
+        asked.append((frame.shape, host, port))
+        return 8.0, 20.0, 24.0, 24.0
+
+    monkeypatch.setattr("fartrack.video.select.select_box", select_box)
+    assert main(["track", "a.mp4", "--select", "--host", "0.0.0.0", "--port", "8000", "--start", "1"]) == 0
+    assert asked == [((64, 96, 3), "0.0.0.0", 8000)]
+    assert rows_of("out/a/boxes.csv")[0]["frame"] == "1"
+
+
+def test_cancelled_select_leaves_old_results(folder, monkeypatch, capfd):
+    clip("a.mp4", 5)
+    assert main(["track", "a.mp4", "--box", BOX]) == 0
+    before = {p.name: p.read_bytes() for p in Path("out/a").iterdir()}
+    capfd.readouterr()
+
+    def select_box(frame, **_):
+        raise InputError("no box was drawn: cancelled in the browser")
+
+    monkeypatch.setattr("fartrack.video.select.select_box", select_box)
+    assert "cancelled" in complaint(capfd, "a.mp4", "--select")
+    assert {p.name: p.read_bytes() for p in Path("out/a").iterdir()} == before
+
+
+# What keeps what there is
+
+
+def test_broken_video_keeps_all_rows(folder, capfd):
+    whole = clip("a.mp4", 40, options={"movflags": "+faststart"})
+    cut_off(whole, folder / "b.mp4")
+    line = complaint(capfd, "b.mp4", "--box", BOX)
+    rows = rows_of("out/b/boxes.csv")
+    assert len(rows) >= 15
+    assert f"b.mp4: it breaks off at frame {len(rows)} " in line
+    with frames_from_source("out/b/tracked.mp4") as video:
+        assert len(list(video)) == len(rows)
+    assert Path("out/b/strip.png").exists()
+
+
+def test_frames_that_change_size_keep_all_rows(folder, capfd):
+    write_images(folder / "frames", [picture(0), picture(1), picture(2), picture(3, 98, 64)])
+    line = complaint(capfd, "frames", "--box", BOX)
+    assert "frame 3 is 98 x 64" in line
+    assert len(rows_of("out/frames/boxes.csv")) == 3
+    with frames_from_source("out/frames/tracked.mp4") as video:
+        assert len(list(video)) == 3
+
+
+def test_rows_are_flushed_as_it_goes(folder, monkeypatch):
+    """After every frame its row is in the file, for whoever reads along, or for the power that goes."""
+    clip("a.mp4", 10)
+    seen = []
+
+    class Watching(CommandTracker):
+        def update(self, frame):
+            seen.append(len(rows_of("out/a/boxes.csv")))
+            return super().update(frame)
+
+    monkeypatch.setattr(fartrack.tracker, "Tracker", Watching)
+    assert main(["track", "a.mp4", "--box", BOX]) == 0
+    assert seen == list(range(1, 10))
+
+
+def test_bugs_keep_what_there_is(folder, monkeypatch):
+    clip("a.mp4", 10)
+
+    class Buggy(CommandTracker):
+        def update(self, frame):
+            if self.network_seconds > 0.0045:
+                raise ZeroDivisionError
+            return super().update(frame)
+
+    monkeypatch.setattr(fartrack.tracker, "Tracker", Buggy)
+    with pytest.raises(ZeroDivisionError):
+        main(["track", "a.mp4", "--box", BOX])
+    assert len(rows_of("out/a/boxes.csv")) == 6
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert len(list(video)) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c(folder):
+    """A real Ctrl-C, in a process of its own: exit code 130, and table and video agree."""
+    clip("a.mp4", 600)
+    here = Path(__file__).parents[1]
+    code = f"""
+import sys, time
+sys.path[:0] = [{str(here)!r}, {str(here.parent / "src")!r}]
+import fartrack.tracker
+from template_tracker import TemplateTracker
+class Slow(TemplateTracker):
+    network_seconds = 0.0
+    def __init__(self, *_): super().__init__()
+    def update(self, frame):
+        time.sleep(0.005)
+        return super().update(frame)
+fartrack.tracker.Tracker = Slow
+from fartrack.cli.main import main
+sys.exit(main(["track", "a.mp4", "--box", {BOX!r}]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    table = Path("out/a/boxes.csv")
+    give_up = time.monotonic() + 30
+    while not (table.exists() and len(table.read_text().splitlines()) > 25):
+        assert process.poll() is None and time.monotonic() < give_up
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "fartrack: stopped\n"
+    rows = rows_of(table)
+    assert 25 <= len(rows) < 600
+    assert out.startswith(f"{len(rows)} frames")
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert len(list(video)) == len(rows)
+    assert sorted(p.name for p in Path("out/a").iterdir()) == ["boxes.csv", "strip.png", "tracked.mp4"]
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ("1,2,3", "not four numbers"),
+        ("1,2,3,4,5", "not four numbers"),
+        ("a,b,c,d", "not four numbers"),
+        ("", "not four numbers"),
+        ("1,2,nan,4", "not a finite number"),
+        ("1,2,inf,4", "not a finite number"),
+        ("1,2,0,4", "no area"),
+        ("1,2,3,-4", "no area"),
+        ("96,2,3,4", "outside the 96 x 64 frame"),
+        ("1,64,3,4", "outside the 96 x 64 frame"),
+        ("-10,2,9,4", "outside the 96 x 64 frame"),
+    ],
+)
+def test_wrong_boxes(folder, capfd, box, message):
+    clip("a.mp4", 3)
+    assert message in complaint(capfd, "a.mp4", "--box", box)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("text", ["1,2,3,4", " 1, 2, 3, 4 ", "1 2 3 4", "(1, 2, 3, 4)", "[1.0,2.0,3.0,4.0]", "1;2;3;4"])
+def test_boxes_as_people_paste_them(text):
+    assert parse_box(text) == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such file or folder"),
+        (lambda path: path.write_bytes(b""), "the file is empty"),
+        (lambda path: path.write_text("hello\n" * 99), "not a video"),
+        (lambda path: path.mkdir(), "no images in this folder"),
+        (lambda path: cut_off(clip(path.with_name("b.mp4")), path), "not a video"),
+    ],
+)
+def test_wrong_sources(folder, capfd, make, message):
+    make(folder / "a.mp4")
+    line = complaint(capfd, "a.mp4", "--box", BOX)
+    assert message in line
+    assert "a.mp4" in line
+    assert not Path("out").exists()
+
+
+def test_start_beyond_the_end(folder, capfd):
+    clip("a.mp4", 3)
+    assert "start frame 3 is beyond its end" in complaint(capfd, "a.mp4", "--box", BOX, "--start", 3)
+    assert "negative" in complaint(capfd, "a.mp4", "--box", BOX, "--start", -3)
+
+
+def test_no_box(folder, capfd):
+    clip("a.mp4", 3)
+    assert "--box X,Y,W,H" in complaint(capfd, "a.mp4")
+    assert "--box X,Y,W,H" in complaint(capfd, "a.mp4", "--box", BOX, "--select")
+
+
+def test_output_folder_that_cannot_be_written(folder, capfd):
+    clip("a.mp4", 3)
+    Path("file").write_text("in the way")
+    for out in ("file", "file/out"):
+        line = complaint(capfd, "a.mp4", "--box", BOX, "--out", out)
+        assert f"{out}: cannot write there" in line
+        assert "--out" in line
+    Path("out/a/boxes.csv").mkdir(parents=True)
+    assert "boxes.csv: cannot be written" in complaint(capfd, "a.mp4", "--box", BOX)
+
+
+def test_results_do_not_overwrite_the_source(folder, capfd):
+    write_images(folder / "frames", map(picture, range(3)))
+    assert "would mix with the source" in complaint(capfd, "frames", "--box", BOX, "--out", "frames")
+    clip("tracked.mp4", 3)
+    before = Path("tracked.mp4").read_bytes()
+    assert "would mix with the source" in complaint(capfd, "tracked.mp4", "--box", BOX, "--out", ".")
+    assert Path("tracked.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "nope"], "nope"),
+        (["--model", "nope.onnx"], "nope.onnx"),
+        (["--model", "notes.onnx"], "notes.onnx"),
+        (["--model", "empty.onnx"], "empty.onnx"),
+    ],
+)
+def test_wrong_models(folder, capfd, monkeypatch, options, message):
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    clip("a.mp4", 3)
+    Path("notes.onnx").write_text("not a model")
+    Path("empty.onnx").write_text("")
+    assert message in complaint(capfd, "a.mp4", "--box", BOX, *options)
+    assert not Path("out").exists()
+
+
+def test_runtime_that_is_not_installed(folder, capfd, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    clip("a.mp4", 3)
+    Path("a.onnx").write_text("never opened")
+    find = fartrack.runtime.importlib.util.find_spec
+    monkeypatch.setattr(
+        fartrack.runtime.importlib.util, "find_spec", lambda name, *a: None if name == "openvino" else find(name, *a)
+    )
+    line = complaint(capfd, "a.mp4", "--box", BOX, "--model", "a.onnx", "--runtime", "openvino")
+    assert "pip install" in line
+    assert "unknown" in complaint(capfd, "a.mp4", "--box", BOX, "--model", "a.onnx", "--runtime", "abacus")
+
+
+# The packaged clip
+
+
+def test_demo(folder, capfd, monkeypatch):
+    class Still(CommandTracker):
+        def update(self, frame):  # looking for something that large takes seconds
+            return True, self.box
+
+    monkeypatch.setattr(fartrack.tracker, "Tracker", Still)
+    assert main(["demo"]) == 0
+    said = capfd.readouterr().out
+    about = json.loads((Path(fartrack.__file__).parent / "demo" / "clip.json").read_text())
+    assert about["licence"] in said
+    assert f"{about['frames']} frames" in said
+    assert len(rows_of("out/demo/boxes.csv")) == about["frames"]
+
+
+def test_demo_clip_is_small_and_its_papers_are_in_order():
+    path = Path(fartrack.__file__).parent / "demo" / "clip.mp4"
+    assert path.stat().st_size < 2_000_000
+    about = json.loads(path.with_suffix(".json").read_text())
+    assert {"title", "box", "frames", "happens", "source", "author", "licence"} <= set(about)
+    with frames_from_source(path) as video:
+        assert video.count == about["frames"]
+        x, y, w, h = about["box"]
+        assert x >= 0 and y >= 0 and x + w <= video.width and y + h <= video.height
