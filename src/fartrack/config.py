@@ -53,7 +53,8 @@ class ModelConfig:
     memory: Literal["linear", "exponential"] = "linear"
     """How the middle templates are sampled from the history."""
     decoding: Literal["paper", "release"] = "paper"
-    """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``."""
+    """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``, and the search
+    window taken to stand where it stood before it was rounded to whole pixels."""
     block_eps: float = 1e-6
     final_eps: float = 1e-6
     margin: float = 10.0

@@ -29,16 +29,19 @@ def window_around(box: Sequence[float], factor: float) -> Window:
     return Window(round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5), side)
 
 
-def from_window(corners: Sequence[float], window: Window, box: Sequence[float]) -> Box:
-    """A box of the frame from corners in units of a search window cut around `box`.
+def from_window(corners: Sequence[float], window: Window, centre_of: Sequence[float] | None = None) -> Box:
+    """A box of the frame from corners in units of a search window.
 
     Args:
         corners: x0, y0, x1, y1 in units of the window's side.
         window: the search window.
-        box: what the window was cut around. Its exact centre counts, not the window's rounded one.
+        centre_of: a box whose exact centre is taken for the window's, which was rounded to whole pixels.
     """
     x0, y0, x1, y1 = (float(c) * window.side for c in corners)
-    left, top = box[0] + 0.5 * box[2] - 0.5 * window.side, box[1] + 0.5 * box[3] - 0.5 * window.side
+    left, top = float(window.x), float(window.y)
+    if centre_of is not None:
+        x, y, w, h = centre_of
+        left, top = x + 0.5 * w - 0.5 * window.side, y + 0.5 * h - 0.5 * window.side
     return left + x0, top + y0, x1 - x0, y1 - y0
 
 

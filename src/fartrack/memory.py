@@ -40,11 +40,12 @@ def most_salient(saliency: npt.NDArray[np.floating], count: int) -> npt.NDArray[
 class TemplateMemory:
     """Templates of one video: a bounded set of settled ones (embedded, pruned) and the newest, still a picture.
 
-    While at most `capacity` templates have come, all are kept; from then on every second, fourth, ... so that what
-    is kept stays even over time and the frame that the policy asks for is at most ``t / capacity`` away.
+    What the policy can still ask for is kept, up to `capacity` templates: that is exact for about ``1.4 * capacity``
+    frames. From then on every second, fourth, ... is kept, so that they stay even over time and the frame that the
+    policy asks for is at most ``t / capacity`` away from one that is there.
     """
 
-    def __init__(self, config: ModelConfig, capacity: int = 96) -> None:
+    def __init__(self, config: ModelConfig, capacity: int = 192) -> None:
         self.config = config
         self.capacity = max(capacity, 2 * config.templates)
         self.stride = 1
@@ -68,9 +69,17 @@ class TemplateMemory:
         if self.newest % self.stride == 0:
             self._kept[self.newest] = tokens[keep]
             if len(self._kept) > self.capacity:
-                self.stride *= 2
-                self._kept = {i: t for i, t in self._kept.items() if i % self.stride == 0}
+                self._thin()
         return keep
+
+    def _thin(self) -> None:
+        """Drop what will never be asked for again; where that is not enough, every second one."""
+        between = sample_history(self.newest + 1, self.config.templates, self.config.memory)[1:-1]
+        oldest = between[0] if between else self.newest + 1  # only grows; the first frame stays for ever
+        self._kept = {i: t for i, t in self._kept.items() if i == 0 or i > oldest - self.stride}
+        while len(self._kept) > self.capacity:
+            self.stride *= 2
+            self._kept = {i: t for i, t in self._kept.items() if i % self.stride == 0}
 
     def add(self, crop: Image) -> None:
         """Take the template of the frame just tracked as the newest; the one before must be settled."""
@@ -88,8 +97,8 @@ class TemplateMemory:
         if index in self._kept:
             return index
         below = index - index % self.stride
-        above = below + self.stride
-        return above if above in self._kept and above - index < index - below else below
+        there = [i for i in (below, below + self.stride) if i in self._kept]
+        return min(there or self._kept, key=lambda i: abs(i - index))
 
     def frames(self) -> list[int]:
         """Numbers of the templates that fill the slots now, oldest first."""

@@ -75,7 +75,8 @@ class Target:
         """Take in what the network said of the frame (without a batch axis): box, score, templates."""
         c = self.config
         width, height = self.size
-        box = geometry.from_window(output.box.tolist(), self.window, self.box)
+        centre_of = self.box if c.decoding == "release" else None
+        box = geometry.from_window(output.box.tolist(), self.window, centre_of)
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.score = float(vocabulary.score(output.logits, c))
         self.past.append(self.box)

@@ -26,13 +26,13 @@ class Tracker:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = "pico", runtime: str = "onnxruntime", threads: int | None = None
+        self, model: str | os.PathLike[str] = "pico", runtime: str | None = None, threads: int | None = None
     ) -> None:
         """Load a model.
 
         Args:
             model: "pico", "nano", "tiny" or the path of a model file.
-            runtime: "onnxruntime", "openvino" or "torch".
+            runtime: "onnxruntime", "openvino" or "torch"; None is onnxruntime, or what reads the file.
             threads: CPU threads of the network; None leaves the choice to the runtime.
 
         Raises:

@@ -56,18 +56,20 @@ _ENGINES = {
 }
 
 
-def open_runtime(path: Path, runtime: str = "onnxruntime", threads: int | None = None) -> Runtime:
+def open_runtime(path: Path, runtime: str | None = None, threads: int | None = None) -> Runtime:
     """Load a model file into an engine.
 
     Args:
-        path: an ONNX file, or safetensors for torch.
-        runtime: "onnxruntime", "openvino" or "torch".
+        path: an ONNX file, safetensors (torch only) or OpenVINO's .xml (openvino only).
+        runtime: "onnxruntime", "openvino" or "torch"; None is the one that reads the file (onnxruntime for ONNX).
         threads: CPU threads; None leaves the choice to the engine.
 
     Raises:
         FileNotFoundError: no such file.
         InputError: unknown or missing engine, or a file that is not one of our models.
     """
+    if runtime is None:
+        runtime = {".safetensors": "torch", ".xml": "openvino"}.get(path.suffix, "onnxruntime")
     if runtime not in _ENGINES:
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
     if threads is not None and threads < 1:
@@ -79,6 +81,8 @@ def open_runtime(path: Path, runtime: str = "onnxruntime", threads: int | None =
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
     if not path.is_file():
         raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
+    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+        raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
     if path.suffix == ".safetensors" and runtime != "torch":
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
