@@ -1,0 +1,51 @@
+"""`fartrack export`: a model file for ONNX Runtime or OpenVINO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from fartrack.errors import InputError
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as ONNX, which the plain install runs, or in OpenVINO's own format.
+
+    The file is compared with PyTorch before it is kept: the largest differences are printed, and a file that differs
+    too much is not written. It carries its configuration, so it needs nothing beside it.
+    """
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A .safetensors file (of `fartrack import` or `fartrack train`), or a packaged model."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """File to write; by default named after the model, in the current folder."""
+    format: Literal["onnx", "openvino"] = "onnx"
+    """onnx, or openvino: an .xml with a .bin beside it."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """fp16 stores the weights in half precision, half the size; int8 also rounds what goes through them, and is faster."""
+
+    def run(self) -> int:
+        """Export, and say how near to PyTorch it is."""
+        from fartrack import models
+
+        path = models.find(self.model)
+        suffix = ".onnx" if self.format == "onnx" else ".xml"
+        out = self.out or Path(path.name).with_suffix(suffix)
+        if out.exists() and out.samefile(path):
+            raise InputError(f"{out} is the model itself: give another name with --out")
+        try:
+            from fartrack.export import export
+
+            if self.format == "openvino":
+                import openvino  # noqa: F401 - said before the work, not after
+        except ModuleNotFoundError as error:
+            extra = "openvino" if error.name == "openvino" else "train"
+            raise InputError(f'export needs {error.name}: pip install "fartrack[{extra}]"') from None
+        parity = export(models.load_network(path), out, self.precision, form=self.format)
+        print(parity)
+        print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
+        return 0
