@@ -1,8 +1,50 @@
-.PHONY: test test-toolkits
+# Everything is set up on first use and again when pyproject.toml changes. Needs Python 3.11+ with venv, git and make.
 
-test:  ## everything that needs no environment of its own
-	python -m pytest
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TEST_EXTRAS = train,openvino,eval,supervision,dev
+ARGS ?=
 
-test-toolkits:  ## builds the environments of the VOT toolkit and Datumaro from PyPI (once), then runs their tests
-	python tests/toolkits/environments.py
-	python -m pytest tests/toolkits tests/formats -rs
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+SOURCES := $(shell find src -type f -not -name '*.pyc' -not -path '*.egg-info/*')
+
+.PHONY: help demo test test-toolkits lint format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: .venv/installed  ## track the packaged clip: out/demo/tracked.mp4, boxes.csv, strip.png (no PyTorch)
+	.venv/bin/fartrack demo --out out/demo
+
+test: .venv-test/installed  ## the whole suite; ARGS="tests/video -k size" for a part of it
+	.venv-test/bin/python -m pytest $(ARGS)
+
+test-toolkits: .venv-test/installed  ## with the VOT toolkit and Datumaro, in environments of their own
+	.venv-test/bin/python tests/toolkits/environments.py
+	.venv-test/bin/python -m pytest tests/toolkits tests/formats -rs
+
+lint: .venv-test/installed  ## style, format and types
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+
+format: .venv-test/installed  ## put code into the format that lint wants
+	.venv-test/bin/ruff check --fix .
+	.venv-test/bin/ruff format .
+
+clean:  ## environments, caches and results away
+	rm -rf .venv .venv-test build out .mypy_cache .ruff_cache .pytest_cache
+
+# As a user installs it: a copy, so that a file missing from the package is missed here.
+.venv/installed: pyproject.toml $(SOURCES)
+	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	rm -rf build
+	.venv/bin/pip install --quiet .
+	touch $@
+
+.venv-test/installed: pyproject.toml
+	test -x .venv-test/bin/pip || $(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install --quiet "$(TORCH)"
+	.venv-test/bin/pip install --quiet --editable ".[$(TEST_EXTRAS)]"
+	touch $@

@@ -14,7 +14,7 @@ import cv2
 from fartrack.crops import Image
 from fartrack.errors import InputError
 
-QUALITY = "21"
+QUALITY = "23"
 """x264's constant rate factor: 18 looks like the source, 28 is small."""
 
 
@@ -56,7 +56,7 @@ class VideoWriter:
         # Chroma has half the resolution, so sides are even: an odd one gets its last line twice.
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "veryfast", "crf": QUALITY}
+        stream.options = {"preset": "superfast", "crf": QUALITY}
         stream.codec_context.time_base = time_base
         stream.codec_context.sample_aspect_ratio = pixel_aspect
         self._stream = stream
