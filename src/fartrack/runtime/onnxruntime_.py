@@ -26,7 +26,9 @@ class OnnxRuntime:
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
-            raise InputError(f"{path} is not a whole ONNX model ({_first_line(error)}): export or copy it again") from None
+            raise InputError(
+                f"{path} is not a whole ONNX model ({_first_line(error)}): export or copy it again"
+            ) from None
         about = self.session.get_modelmeta().custom_metadata_map
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")

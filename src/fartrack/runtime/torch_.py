@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fartrack.models import load_weights
+from fartrack.models import load_network
 from fartrack.network import FARTrack
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.step import TrackStep
@@ -20,9 +20,17 @@ class Torch:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        weights, self.config = load_weights(path)
-        net = FARTrack(self.config)
-        net.load_state_dict(weights)
+        self._take(load_network(path))
+
+    @classmethod
+    def of(cls, net: FARTrack) -> Torch:
+        """The runtime of a network in memory."""
+        runtime = cls.__new__(cls)
+        runtime._take(net)
+        return runtime
+
+    def _take(self, net: FARTrack) -> None:
+        self.config = net.config
         self.step = TrackStep(net).eval()
 
     @torch.inference_mode()

@@ -1,0 +1,369 @@
+"""One frame of tracking as an ONNX graph, written node by node.
+
+It computes what `fartrack.step.TrackStep` computes (a test compares them), laid out so that an engine has less to do:
+
+- normalisation sits in the patch embedding's weights, so pixels go in as bytes and both crops share one product;
+- the last layer computes only what is read: keys and values of all tokens, queries of the commands and of the rows
+  whose attention makes saliency, the MLP of four tokens;
+- saliency multiplies a block-diagonal query with the keys as they lie, and takes one softmax for all layers;
+- only operators of the ONNX standard in shapes that engines fuse (GELU with its bias, layer norm, attention).
+
+Float weights lie in the file under the network's own names (`net.blocks.0.mlp.fc1.weight.T` is transposed, `.half` is
+float16) and what derives from them is computed by nodes that an engine folds when it loads the file: so the network can
+be read back, and half-precision weights are rounded once. Needs onnx and NumPy, not torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fartrack import __version__
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+
+Array = npt.NDArray[np.float32]
+MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)
+STD = 255 * np.array([0.229, 0.224, 0.225], np.float32)
+OPSET, IR = 17, 8
+LAST = np.iinfo(np.int64).max
+SMALL = 1024
+"""Arrays of fewer numbers stay float32 in a half-precision file."""
+
+LABELS = {
+    "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
+    "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box",
+    "memory": "(batch, slots - 1, kept, D) float32: tokens of the older templates, oldest first",
+    "trajectory": "(batch, 4 * past boxes) int64: past boxes as words, oldest first",
+    "box": "(batch, 4) float32: x0, y0, x1, y1 in units of the search crop's side",
+    "logits": "(batch, 4, words) float32: per coordinate, over the vocabulary",
+    "saliency": "(batch, tokens) float32: attention that the newest template's tokens received",
+    "tokens": "(batch, tokens, D) float32: the newest template embedded; keep the most salient ones for `memory`",
+}
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What int8 needs to know of the activations, per linear layer (`fartrack.quantise` measures it)."""
+
+    bounds: dict[str, tuple[float, float]]
+    """Smallest and largest value of the layer's input that is represented."""
+    stretch: dict[str, Array]
+    """Per input channel: what it is divided by before rounding (and its weights multiplied with)."""
+
+
+@dataclass
+class Sites:
+    """Where in a graph the linear layers read: layer name -> tensor name."""
+
+    tensors: dict[str, str] = field(default_factory=dict)
+
+
+def build(
+    weights: Mapping[str, Array],
+    config: ModelConfig,
+    precision: str = "fp32",
+    ranges: Ranges | None = None,
+    sites: Sites | None = None,
+) -> onnx.ModelProto:
+    """The graph of a network.
+
+    Args:
+        weights: the network's state dict as float32 arrays.
+        config: of the network.
+        precision: "fp32", "fp16" (weights stored in half, arithmetic in float32) or "int8" (needs `ranges`).
+        ranges: of the activations, for int8.
+        sites: filled with the inputs of the linear layers, for those who measure ranges.
+    """
+    if precision == "int8" and ranges is None:
+        raise InputError("int8 needs the ranges of the activations: measure them with fartrack.quantise.measure")
+    if config.attention != "joint":
+        raise InputError(f"model {config.name!r} attends {config.attention}: only joint attention can be exported")
+    return _Builder(weights, config, precision, ranges, sites or Sites()).model()
+
+
+class _Builder:
+    """Collects nodes and arrays; every method that computes returns the name of a tensor."""
+
+    def __init__(
+        self, weights: Mapping[str, Array], config: ModelConfig, precision: str, ranges: Ranges | None, sites: Sites
+    ) -> None:
+        self.weights, self.config, self.precision, self.ranges, self.sites = weights, config, precision, ranges, sites
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: dict[str, npt.NDArray[np.generic]] = {}
+        self.made: dict[str, str] = {}
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def op(self, kind: str, *inputs: object, name: str = "", outputs: int = 1, **attributes: Any) -> str:
+        """Add a node; inputs are tensor names or arrays. Returns its (first) output's name."""
+        taken = [x if isinstance(x, str) else self.constant(np.asarray(x)) for x in inputs]
+        base = name or f"{kind}_{len(self.nodes)}"
+        names = [base] if outputs == 1 else [f"{base}.{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, taken, names, name=f"{kind}_{len(self.nodes)}", **attributes))
+        return names[0]
+
+    def constant(self, array: npt.NDArray[np.generic], name: str = "") -> str:
+        """Add an array (floats as float32)."""
+        name = name or f"constant_{len(self.arrays)}"
+        self.arrays[name] = np.ascontiguousarray(array.astype(np.float32) if array.dtype == np.float64 else array)
+        return name
+
+    def weight(self, name: str, transposed: bool = False) -> str:
+        """One of the network's arrays, stored as the precision asks."""
+        key = f"net.{name}" + (".T" if transposed else "")
+        if key not in self.made:
+            array = self.weights[name].T if transposed else self.weights[name]
+            if self.precision == "fp32" or array.size < SMALL:
+                self.made[key] = self.constant(array, key)
+            else:
+                half = self.constant(array.astype(np.float16), key + ".half")
+                self.made[key] = self.op("Cast", half, name=key, to=TensorProto.FLOAT)
+        return self.made[key]
+
+    def cut(self, x: str, axis: int, start: int, stop: int = LAST) -> str:
+        """x[start:stop] along an axis."""
+        return self.op("Slice", x, *(np.array([v]) for v in (start, stop, axis)))
+
+    # -- layers -------------------------------------------------------------------------------------------------
+
+    def norm(self, x: str, name: str, eps: float, feeds: str = "") -> str:
+        """Layer norm; when it feeds an int8 layer, that layer's stretch is divided out here, for nothing."""
+        if self.precision == "int8" and self.ranges and feeds in self.ranges.stretch:
+            stretch = self.ranges.stretch[feeds]
+            w, b = (self.constant(self.weights[f"{name}.{part}"] / stretch) for part in ("weight", "bias"))
+        else:
+            w, b = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.op("LayerNormalization", x, w, b, axis=-1, epsilon=eps)
+
+    def linear(self, x: str, name: str, columns: tuple[int, int] | None = None, gain: Array | None = None) -> str:
+        """x @ W.T + b, of which only some outputs (`columns`), each times its gain."""
+        self.sites.tensors.setdefault(name, x)
+        start, stop = columns or (0, len(self.weights[f"{name}.bias"]))
+        if self.precision == "int8" and self.ranges and name in self.ranges.bounds:
+            return self._linear_int8(x, name, slice(start, stop), gain)
+        w, b = self.weight(f"{name}.weight", transposed=True), self.weight(f"{name}.bias")
+        if columns:
+            w, b = self.cut(w, 1, start, stop), self.cut(b, 0, start, stop)
+        if gain is not None:
+            w, b = self.op("Mul", w, gain), self.op("Mul", b, gain)
+        return self.op("Add", self.op("MatMul", x, w), b)
+
+    def _linear_int8(self, x: str, name: str, columns: slice, gain: Array | None) -> str:
+        assert self.ranges is not None
+        w = self.weights[f"{name}.weight"][columns].T
+        if name in self.ranges.stretch:
+            w = w * self.ranges.stretch[name][:, None]
+        bias = self.weights[f"{name}.bias"][columns]
+        if gain is not None:
+            w, bias = w * gain, bias * gain
+        product = self.op("MatMul", self._round(x, *self.ranges.bounds[name]), self._rounded_weight(w))
+        return self.op("Add", product, bias.astype(np.float32))
+
+    def _round(self, x: str, low: float, high: float) -> str:
+        """Round to 256 steps from low to high, zero among them."""
+        key = f"{x}.rounded"
+        if key not in self.made:
+            low, high = min(low, 0.0), max(high, 0.0)
+            scale = max(high - low, 1e-8) / 255
+            about = np.array(scale, np.float32), np.array(round(-low / scale), np.uint8)
+            whole = self.op("QuantizeLinear", x, *about)
+            self.made[key] = self.op("DequantizeLinear", whole, *about)
+        return self.made[key]
+
+    def _rounded_weight(self, w: Array) -> str:
+        """Weights (in, out) as int8 with one scale per output."""
+        scale = weight_scale(w)
+        whole = np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
+        return self.op("DequantizeLinear", whole, scale, np.zeros(len(scale), np.int8), axis=1)
+
+    def heads(self, x: str, order: Sequence[int]) -> str:
+        """(B, N, D) -> (B, N, heads, D / heads) with its axes permuted."""
+        c = self.config
+        return self.op("Transpose", self.op("Reshape", x, np.array([0, -1, c.heads, c.width // c.heads])), perm=order)
+
+    def attend(self, q: str, k: str, v: str) -> str:
+        """Attention; queries are scaled already."""
+        scores = self.op("MatMul", self.heads(q, (0, 2, 1, 3)), self.heads(k, (0, 2, 3, 1)))
+        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.heads(v, (0, 2, 1, 3)))
+        return self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, -1, self.config.width]))
+
+    def attention_paid(self, q: str, k: str) -> str:
+        """(B, heads * rows, N) scores of a few rows, without taking the keys apart into heads."""
+        c = self.config
+        own = np.repeat(np.eye(c.heads, dtype=np.float32), c.width // c.heads, axis=1)[:, None]
+        apart = self.op(
+            "Reshape", self.op("Mul", self.op("Unsqueeze", q, np.array([1])), own), np.array([0, -1, c.width])
+        )
+        return self.op("MatMul", apart, self.op("Transpose", k, perm=(0, 2, 1)))
+
+    def gelu(self, x: str) -> str:
+        """The exact one, in the form that engines recognise."""
+        erf = self.op("Erf", self.op("Div", x, np.array(math.sqrt(2), np.float32)))
+        once = self.op("Mul", x, self.op("Add", erf, np.array(1, np.float32)))
+        return self.op("Mul", once, np.array(0.5, np.float32))
+
+    # -- the network --------------------------------------------------------------------------------------------
+
+    def patches(self, image: str, grid: int) -> str:
+        """(B, S, S, 3) bytes -> (B, grid^2, patch * patch * 3) bytes."""
+        p = self.config.patch
+        x = self.op("Reshape", image, np.array([0, grid, p, grid, 3 * p]))
+        return self.op("Reshape", self.op("Transpose", x, perm=(0, 1, 3, 2, 4)), np.array([0, grid * grid, 3 * p * p]))
+
+    def embed(self) -> str:
+        """All tokens but the trajectory's; writes the output `tokens` on the way."""
+        c = self.config
+        grid2 = c.patch * c.patch
+        w = self.op("Transpose", self.weight("patch_embed.weight"), perm=(2, 3, 1, 0))
+        w = self.op("Reshape", w, np.array([3 * grid2, c.width]))
+        w = self.op("Mul", w, np.tile(1 / STD, grid2)[:, None])
+        grey = self.op("MatMul", np.tile(MEAN, grid2)[None], w)
+        bias = self.op("Sub", self.weight("patch_embed.bias"), grey)
+
+        identity = self.weight("identity")
+        newest = self.op("Gather", identity, np.array([c.templates - 1]), axis=0)
+        nobody = self.op("Add", self.weight("pos_template"), bias)
+        words = self.cut(self.weight("words"), 0, c.coordinate_words, c.coordinate_words + 4)
+        where = self.op("Add", self.op("Gather", identity, np.array([c.templates]), axis=0), bias)
+        offsets = self.op(
+            "Concat",
+            self.op("Add", nobody, newest),
+            self.op("Add", self.weight("pos_search"), where),
+            self.op("Add", words, self.weight("pos_command")),
+            axis=0,
+        )
+        x = self.op("Concat", self.patches("template", c.template_grid), self.patches("search", c.search_grid), axis=1)
+        x = self.op("MatMul", self.op("Cast", x, to=TensorProto.FLOAT), w)
+        # The four rows of padding become the commands, and nothing depends on the size of the batch.
+        x = self.op("Add", self.op("Pad", x, np.array([0, 0, 0, 0, 4, 0])), offsets)
+        self.op("Sub", self.cut(x, 1, 0, c.template_tokens), newest, name="tokens")
+        if c.templates == 1:
+            return x
+        slots = self.op("Unsqueeze", self.cut(identity, 0, 0, c.templates - 1), np.array([1]))
+        older = self.op("Reshape", self.op("Add", "memory", slots), np.array([0, -1, c.width]))
+        return self.op("Concat", older, x, axis=1)
+
+    def with_trajectory(self, x: str) -> str:
+        """Put the words of past boxes before the commands."""
+        if not self.config.trajectory:
+            return x
+        past = self.op(
+            "Add", self.op("Gather", self.weight("words"), "trajectory", axis=0), self.weight("pos_trajectory")
+        )
+        return self.op("Concat", self.cut(x, 1, 0, -4), past, self.cut(x, 1, -4), axis=1)
+
+    def model(self) -> onnx.ModelProto:
+        """Put it together."""
+        c = self.config
+        d = c.width
+        tail = c.search_tokens + c.trajectory_tokens + 4
+        # Counted from the end, because the number of kept tokens before them varies.
+        read = np.array([row - tail for row in c.salient_rows] + [-4, -3, -2, -1])
+        judges = len(c.salient_rows) + (0 if c.saliency == "centre-token" else 4)
+        scale = np.ones(3 * d, np.float32)
+        scale[:d] = (d // c.heads) ** -0.5
+
+        x = self.with_trajectory(self.embed())
+        paid = []
+        for layer in range(c.depth):
+            name = f"blocks.{layer}"
+            y = self.norm(x, f"{name}.norm1", c.block_eps, feeds=f"{name}.attn.qkv")
+            if layer < c.depth - 1:
+                packed = self.linear(y, f"{name}.attn.qkv", gain=scale)
+                q = self.op("Split", packed, axis=-1, outputs=3).removesuffix(".0")
+                q, k, v = (f"{q}.{i}" for i in range(3))
+                rows = self.op("Gather", q, read[:judges], axis=1)
+            else:
+                packed = self.linear(y, f"{name}.attn.qkv", columns=(d, 3 * d))
+                k = self.op("Split", packed, axis=-1, outputs=2)
+                v = k.removesuffix(".0") + ".1"
+                y = self.op("Gather", y, read, axis=1)
+                rows = self.linear(y, f"{name}.attn.qkv", columns=(0, d), gain=scale[:d])
+                q = self.cut(rows, 1, -4)
+                rows = self.cut(rows, 1, 0, judges)
+                x = self.cut(x, 1, -4)
+            paid.append(self.attention_paid(rows, k))
+            x = self.op("Add", x, self.linear(self.attend(q, k, v), f"{name}.attn.proj"))
+            y = self.norm(x, f"{name}.norm2", c.block_eps, feeds=f"{name}.mlp.fc1")
+            y = self.gelu(self.linear(y, f"{name}.mlp.fc1"))
+            x = self.op("Add", x, self.linear(y, f"{name}.mlp.fc2"))
+
+        self.read(x)
+        weights = self.op("Softmax", self.op("Concat", *paid, axis=1), axis=-1)
+        weights = self.cut(weights, 2, -tail - c.template_tokens, -tail)
+        mean = self.op("Mul", weights, np.array(1 / c.heads, np.float32))
+        self.op("ReduceSum", mean, np.array([1]), name="saliency", keepdims=0)
+        return self._wrap()
+
+    def read(self, commands: str) -> None:
+        """Write the outputs `logits` and `box`, as `fartrack.network.decode` does."""
+        c = self.config
+        x = self.norm(commands, "norm", c.final_eps)
+        words = self.op("Transpose", self.weight("words"), perm=(1, 0))
+        self.op("Add", self.op("MatMul", x, words), self.weight("word_bias"), name="logits")
+        coordinates = self.cut("logits", 2, 0, c.coordinate_words)
+        release = c.decoding == "release"
+        best = self.op("ArgMax", "logits" if release else coordinates, axis=2, keepdims=0)
+        best = self.op("Cast", best, to=TensorProto.FLOAT)
+        unit = 1 / (c.bins - 1)
+        best = self.op("Mul", best, np.array(0.5 * unit, np.float32))
+        best = self.op("Add", best, np.array(0.5 * (c.low + (0.5 * unit if release else 0)), np.float32))
+        step = 1 / c.bins if release else unit
+        grid = 0.5 * (c.low + step * np.arange(c.coordinate_words))
+        mean = self.op("MatMul", self.op("Softmax", coordinates, axis=-1), grid[:, None])
+        self.op("Add", best, self.op("Reshape", mean, np.array([0, 4])), name="box")
+
+    def _wrap(self) -> onnx.ModelProto:
+        c = self.config
+        byte, real, whole = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
+        inputs: list[tuple[str, int, list[str | int | None]]] = [
+            ("search", byte, ["batch", c.search_size, c.search_size, 3]),
+            ("template", byte, ["batch", c.template_size, c.template_size, 3]),
+            ("memory", real, ["batch", c.templates - 1, "kept", c.width]),
+        ]
+        if c.trajectory:
+            inputs.append(("trajectory", whole, ["batch", c.trajectory_tokens]))
+        outputs: list[tuple[str, int, list[str | int | None]]] = [
+            ("box", real, ["batch", 4]),
+            ("logits", real, ["batch", 4, c.words]),
+            ("saliency", real, ["batch", c.template_tokens]),
+            ("tokens", real, ["batch", c.template_tokens, c.width]),
+        ]
+        taken, given = (
+            [helper.make_tensor_value_info(n, kind, shape, doc_string=LABELS[n]) for n, kind, shape in group]
+            for group in (inputs, outputs)
+        )
+        arrays = [numpy_helper.from_array(a, n) for n, a in self.arrays.items()]
+        graph = helper.make_graph(self.nodes, f"fartrack-{c.name}", taken, given, arrays)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+        model.producer_name, model.producer_version = "fartrack", __version__
+        about = {
+            "fartrack": c.to_json(),
+            "fartrack_version": __version__,
+            "variant": c.name,
+            "precision": self.precision,
+            "inputs": json.dumps({n: LABELS[n] for n, _, _ in inputs}),
+            "outputs": json.dumps({n: LABELS[n] for n, _, _ in outputs}),
+        }
+        helper.set_model_props(model, about)
+        return model
+
+
+def weight_scale(w: Array, levels: int = 127) -> Array:
+    """Per output (column) the step that rounds the weights (in, out) with the least squared error."""
+    full = np.maximum(np.abs(w).max(0), 1e-8) / levels
+    best, least = full, np.full(w.shape[1], np.inf)
+    for share in np.linspace(1, 0.7, 13):
+        scale = (full * share).astype(np.float32)
+        error = np.square(np.clip(np.rint(w / scale), -levels, levels) * scale - w).sum(0)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return best.astype(np.float32)

@@ -1,0 +1,162 @@
+"""Ranges of the activations for int8, measured on what the network really sees: crops of real frames.
+
+A linear layer's input is rounded to 256 steps between two bounds. The bounds lose the least squared error, which is
+seldom at the extremes. Behind a layer norm some channels are many times larger than the rest: they are divided by a
+`stretch` and the weights multiplied with it (after SmoothQuant, Xiao et al. 2023), at no cost, since the norm's own
+weights take it up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+from fartrack import graph
+from fartrack.config import ModelConfig
+from fartrack.crops import Image
+from fartrack.errors import InputError
+from fartrack.geometry import Box
+from fartrack.graph import Array, Ranges, Sites
+from fartrack.runtime import Output, Runtime, embed
+from fartrack.target import Target
+
+Inputs = dict[str, npt.NDArray[np.generic]]
+"""One call of the network, by the names of its inputs."""
+
+DEMO = Path(__file__).parent / "demo" / "clip.mp4"
+STRETCHED = ("attn.qkv", "mlp.fc1")
+SAMPLES = 100_000
+"""Values of one tensor from which its bounds are chosen."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames with the target's box in the first one."""
+
+    frames: Iterable[Image]
+    box: Box
+
+
+def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
+    """Clips to cut crops from.
+
+    Args:
+        source: a folder of NAME/img/*.jpg with groundtruth_rect.txt, as `fartrack evaluate` reads; None: the demo clip.
+        length: frames taken from each sequence: its first, of the demo clip every third.
+
+    Raises:
+        InputError: not such a folder.
+    """
+    if source is None:
+        from fartrack.video.reader import frames_from_source
+
+        x, y, w, h = json.loads(DEMO.with_suffix(".json").read_text(encoding="utf-8"))["box"]
+        with frames_from_source(DEMO) as video:
+            yield Clip((frame.image for frame in itertools.islice(video, 0, 3 * length, 3)), (x, y, w, h))
+        return
+    from fartrack.evaluation.datasets import open_folder
+
+    dataset = open_folder(source)
+    for name in dataset.names:
+        sequence = dataset.load(name)
+        yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start)
+
+
+def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inputs]:
+    """Track the clips and keep every n-th frame's inputs of the network, the first frame's always.
+
+    Raises:
+        InputError: there was no frame to look at.
+    """
+    kept: list[Inputs] = []
+    for clip in clips:
+        target: Target | None = None
+        for number, image in enumerate(clip.frames):
+            if target is None:
+                target = Target(runtime.config, image, clip.box)
+                template = target.first_template(image)
+                target.start(template, embed(runtime, template[None])[0])
+                continue
+            search, template, memory, words = target.look(image)
+            inputs: Inputs = {"search": search[None], "template": template[None], "memory": memory[None].copy()}
+            if words is not None:
+                inputs["trajectory"] = words[None]
+            if number == 1 or number % every == 0:
+                kept.append({name: array.copy() for name, array in inputs.items()})
+            output = runtime(*inputs.values())  # type: ignore[arg-type]
+            target.absorb(image, Output(*(x[0] for x in output)))
+    if not kept:
+        raise InputError("no crops to calibrate with: give clips of at least two frames")
+    return kept
+
+
+def measure(
+    weights: Mapping[str, Array], config: ModelConfig, inputs: Sequence[Inputs], strength: float = 0.5
+) -> Ranges:
+    """Run the float graph over real inputs and choose bounds and stretches.
+
+    Args:
+        weights: the network's state dict as float32 arrays.
+        config: of the network.
+        inputs: from `record`; a hundred calls of several videos are enough.
+        strength: 0 leaves the unevenness of the channels to the activations, 1 to the weights.
+    """
+    sites = Sites()
+    model = graph.build(weights, config, sites=sites)
+    names = list(dict.fromkeys(sites.tensors.values()))
+    for name in names:
+        if name not in {o.name for o in model.graph.output}:
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    each = max(1, SAMPLES // (len(inputs) * config.width))
+    random = np.random.default_rng(0)
+    seen: dict[str, list[Array]] = {name: [] for name in names}
+    largest: dict[str, Array] = {}
+    for call in inputs:
+        for name, value in zip(names, session.run(names, call), strict=True):
+            rows = value.reshape(-1, value.shape[-1])
+            seen[name].append(rows[random.integers(0, len(rows), each)])
+            most = np.abs(rows).max(0)
+            largest[name] = np.maximum(largest.get(name, most), most)
+
+    bounds, stretch = {}, {}
+    for layer, name in sites.tensors.items():
+        values = np.concatenate(seen[name])
+        if layer.endswith(STRETCHED):
+            stretch[layer] = _stretch(largest[name], weights[f"{layer}.weight"], strength)
+            values = values / stretch[layer]
+        bounds[layer] = least_error_bounds(values)
+    return Ranges(bounds, stretch)
+
+
+def _stretch(activations: Array, weight: Array, strength: float) -> Array:
+    ours, theirs = np.maximum(activations, 1e-5), np.maximum(np.abs(weight).max(0), 1e-5)
+    raw = ours**strength / theirs ** (1 - strength)
+    return (raw / np.exp(np.log(raw).mean())).astype(np.float32)
+
+
+def least_error_bounds(values: Array) -> tuple[float, float]:
+    """Bounds whose 256 steps represent the values with the least squared error."""
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-8)
+    best, least = (low, high), np.inf
+    for below in np.linspace(1, 0.3, 15):
+        for above in np.linspace(1, 0.3, 15):
+            if low == 0 and below < 1:
+                continue
+            a, b = low * below, high * above
+            step = (b - a) / 255
+            zero = round(-a / step)
+            rounded = (np.clip(np.rint(values / step) + zero, 0, 255) - zero) * step
+            error = float(np.square(rounded - values).sum())
+            if error < least:
+                best, least = (a, b), error
+    return best

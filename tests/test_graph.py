@@ -1,0 +1,145 @@
+"""The hand-written graph against the network it must equal."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from fartrack import graph, quantise
+from fartrack.config import RELEASE, ModelConfig
+from fartrack.errors import InputError
+from fartrack.export import state_of
+from fartrack.network import FARTrack
+from fartrack.step import TrackStep
+
+SMALL = ModelConfig(name="small", depth=3, width=48, heads=3, template_size=48, search_size=96, bins=40)
+
+
+def network(config):
+    """A network whose every weight matters: fresh biases are zero."""
+    torch.manual_seed(0)
+    net = FARTrack(config).eval()
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.ndim == 1:
+                p.add_(0.1 * torch.randn_like(p))
+    return net
+
+
+def call(config, batch=2, kept=None, seed=0):
+    rng = np.random.default_rng(seed)
+    kept = config.kept_tokens if kept is None else kept
+    inputs = {
+        "search": rng.integers(0, 256, (batch, config.search_size, config.search_size, 3), np.uint8),
+        "template": rng.integers(0, 256, (batch, config.template_size, config.template_size, 3), np.uint8),
+        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, kept, config.width)).astype(np.float32),
+    }
+    if config.trajectory:
+        inputs["trajectory"] = rng.integers(0, config.words, (batch, config.trajectory_tokens))
+    return inputs
+
+
+def plain(net, inputs):
+    with torch.inference_mode():
+        return [t.numpy() for t in TrackStep(net)(*(torch.from_numpy(a) for a in inputs.values()))]
+
+
+def session(model):
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"depth": 1},  # the last layer is the first
+        {"keep": 1.0},
+        {"trajectory": 2},  # tokens between the search crop and the commands
+        {"templates": 2},
+        {"templates": 1},  # no memory at all
+        {"saliency": "centre-token"},
+        {"heads": 2},  # a scale that is no power of two
+        RELEASE,
+    ],
+    ids=str,
+)
+def test_computes_what_the_network_computes(changes):
+    config = SMALL.replace(**changes)
+    net = network(config)
+    run = session(graph.build(state_of(net), config))
+    fed = {i.name for i in run.get_inputs()}
+    for batch, kept in [(1, config.kept_tokens), (3, config.template_tokens)]:
+        inputs = call(config, batch, kept)
+        given = run.run(None, {k: v for k, v in inputs.items() if k in fed})
+        for name, ours, theirs in zip(("box", "logits", "saliency", "tokens"), plain(net, inputs), given, strict=True):
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(theirs, ours, atol=3e-5, err_msg=name)
+
+
+def test_half_precision_rounds_weights_only():
+    net = network(SMALL)
+    inputs = call(SMALL)
+    run = session(graph.build(state_of(net), SMALL, "fp16"))
+    halved = network(SMALL)
+    with torch.no_grad():
+        for p in halved.parameters():
+            if p.numel() >= graph.SMALL:
+                p.copy_(p.half().float())
+    for ours, theirs in zip(plain(halved, inputs), run.run(None, inputs), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+def test_int8_is_near_and_smaller():
+    net = network(SMALL)
+    weights = state_of(net)
+    inputs = [call(SMALL, seed=seed) for seed in range(4)]
+    ranges = quantise.measure(weights, SMALL, inputs)
+    small = graph.build(weights, SMALL, "int8", ranges)
+    used = {n.op_type for n in small.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= used
+    assert small.ByteSize() < 0.8 * graph.build(weights, SMALL, "fp32").ByteSize()
+    logits = plain(net, inputs[0])[1]
+    error = session(small).run(["logits"], inputs[0])[0] - logits
+    assert error.std() < 0.1 * logits.std()
+
+
+def test_only_standard_operators_and_no_unused_array():
+    model = graph.build(state_of(network(SMALL)), SMALL, "fp16")
+    onnx.checker.check_model(model, full_check=True)
+    assert [o.domain for o in model.opset_import] == [""]
+    read = {name for node in model.graph.node for name in node.input}
+    assert {t.name for t in model.graph.initializer} <= read
+
+
+def test_file_says_what_it_is():
+    model = graph.build(state_of(network(SMALL)), SMALL, "fp16")
+    about = {p.key: p.value for p in model.metadata_props}
+    assert ModelConfig.from_json(about["fartrack"]) == SMALL
+    assert (about["variant"], about["precision"]) == ("small", "fp16")
+    assert list(json.loads(about["inputs"])) == ["search", "template", "memory"]
+    assert all(o.doc_string for o in [*model.graph.input, *model.graph.output])
+
+
+def test_int8_without_ranges_is_refused():
+    with pytest.raises(InputError, match="ranges"):
+        graph.build(state_of(network(SMALL)), SMALL, "int8")
+
+
+def test_bounds_leave_out_a_lonely_outlier():
+    rng = np.random.default_rng(0)
+    values = np.append(rng.normal(0, 1, 100_000), 20.0).astype(np.float32)
+    low, high = quantise.least_error_bounds(values)
+    assert 3 < high < 18
+    assert -6 < low < -2
+
+
+def test_weight_scale_is_at_least_as_good_as_the_largest_value():
+    w = np.random.default_rng(0).normal(0, 1, (64, 8)).astype(np.float32) ** 3
+
+    def error(scale):
+        return np.square(np.clip(np.rint(w / scale), -127, 127) * scale - w).sum(0)
+
+    assert (error(graph.weight_scale(w)) <= error(np.abs(w).max(0) / 127) + 1e-6).all()
