@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
+from fartrack.insight import TemplateView
 
 Tokens = npt.NDArray[np.float32]
 
@@ -45,13 +46,15 @@ class TemplateMemory:
     policy asks for is at most ``t / capacity`` away from one that is there.
     """
 
-    def __init__(self, config: ModelConfig, capacity: int = 192) -> None:
+    def __init__(self, config: ModelConfig, capacity: int = 192, pictures: bool = False) -> None:
+        """Remember nothing yet; `pictures` keeps the crops of the templates as well, for `views`."""
         self.config = config
         self.capacity = max(capacity, 2 * config.templates)
         self.stride = 1
         self.newest = -1
         self.newest_crop: Image | None = None
         self._kept: dict[int, Tokens] = {}
+        self._views: dict[int, TemplateView] | None = {} if pictures else None
 
     def start(self, crop: Image, tokens: Tokens) -> None:
         """Begin with the first frame's template.
@@ -62,14 +65,20 @@ class TemplateMemory:
         """
         self.stride, self.newest, self.newest_crop = 1, 0, crop
         self._kept = {0: tokens}
+        if self._views is not None:
+            self._views = {0: TemplateView(0, crop, None)}
 
     def settle(self, tokens: Tokens, saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """Prune the newest template, once and for all, and store it; returns which tokens stay."""
         keep = most_salient(saliency, self.config.kept_tokens)
         if self.newest % self.stride == 0:
             self._kept[self.newest] = tokens[keep]
+            if self._views is not None and self.newest_crop is not None:
+                self._views[self.newest] = TemplateView(self.newest, self.newest_crop, keep)
             if len(self._kept) > self.capacity:
                 self._thin()
+                if self._views is not None:
+                    self._views = {i: view for i, view in self._views.items() if i in self._kept}
         return keep
 
     def _thin(self) -> None:
@@ -104,6 +113,12 @@ class TemplateMemory:
         """Numbers of the templates that fill the slots now, oldest first."""
         wanted = sample_history(self.newest, self.config.templates, self.config.memory)
         return [*(self._nearest(i) for i in wanted[:-1]), self.newest]
+
+    def views(self) -> tuple[TemplateView, ...]:
+        """The templates that fill the slots now as pictures, oldest first; the newest is whole."""
+        if self._views is None or self.newest_crop is None:
+            raise ValueError("this memory keeps no pictures: make it with pictures=True")
+        return (*(self._views[i] for i in self.frames()[:-1]), TemplateView(self.newest, self.newest_crop, None))
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -13,6 +13,7 @@ from fartrack import crops, geometry, vocabulary
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.geometry import Box, Window
+from fartrack.insight import Insight, TemplateView
 from fartrack.memory import TemplateMemory
 from fartrack.runtime import Output
 
@@ -24,13 +25,14 @@ class Target:
     `look` gives the network's inputs, `absorb` takes its answer.
     """
 
-    def __init__(self, config: ModelConfig, image: Image, box: Sequence[float]) -> None:
+    def __init__(self, config: ModelConfig, image: Image, box: Sequence[float], explain: bool = False) -> None:
         """Begin on a frame.
 
         Args:
             config: of the network.
             image: (H, W, 3) uint8 BGR.
             box: x, y, w, h in pixels.
+            explain: keep what `insight` shows.
 
         Raises:
             ValueError: the box is not a box in this frame.
@@ -40,9 +42,12 @@ class Target:
         self.size = (width, height)
         self.box: Box = geometry.check_box(box, width, height)
         self.score = 1.0
-        self.memory = TemplateMemory(config)
+        self.memory = TemplateMemory(config, pictures=explain)
         self.past: deque[Box] = deque([self.box], maxlen=max(1, config.trajectory))
         self.window = geometry.window_around(self.box, config.search_factor)
+        self.explain = explain
+        self.insight: Insight | None = None
+        """What was seen in the last frame; None before the first search, or without `explain`."""
 
     def first_template(self, image: Image) -> Image:
         """(s, s, 3) uint8 RGB template around the starting box."""
@@ -80,7 +85,10 @@ class Target:
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.score = float(vocabulary.score(output.logits, c))
         self.past.append(self.box)
-        self.memory.settle(output.tokens, output.saliency)
+        seen = self.memory.views() if self.explain else ()
+        kept = self.memory.settle(output.tokens, output.saliency)
+        if seen:
+            self.insight = self._insight(image, output, seen, kept)
         self.memory.add(self._template(image))
 
     @property
@@ -91,6 +99,27 @@ class Target:
     def _template(self, image: Image) -> Image:
         window = geometry.window_around(self.box, self.config.template_factor)
         return _rgb(crops.cut(image, window, self.config.template_size))
+
+    def _insight(
+        self, image: Image, output: Output, seen: tuple[TemplateView, ...], kept: npt.NDArray[np.int64]
+    ) -> Insight:
+        """The frame just absorbed; the search crop is cut once more, so that nothing has to carry it."""
+        c = self.config
+        read = sum(c.template_tokens if view.kept is None else len(view.kept) for view in seen)
+        return Insight(
+            templates=seen,
+            settled=kept,
+            saliency=output.saliency,
+            window=self.window,
+            search=_rgb(crops.cut(image, self.window, c.search_size)),
+            corners=tuple(output.box.tolist()),
+            distributions=vocabulary.distributions(output.logits, c),
+            low=c.low,
+            high=c.high,
+            tokens=c.tokens - c.templates * c.template_tokens + read,
+            dense=c.tokens,
+            lost_below=c.lost_below,
+        )
 
     def _trajectory(self, window: Window) -> npt.NDArray[np.int64] | None:
         """Words of the past boxes in units of this search crop, oldest first; the oldest fills up at the start."""

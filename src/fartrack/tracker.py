@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fartrack import crops, models
 from fartrack.crops import Image
 from fartrack.geometry import Box
+from fartrack.insight import Insight
 from fartrack.runtime import Output, Runtime, embed, open_runtime
 from fartrack.target import Target
 
@@ -26,7 +27,11 @@ class Tracker:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = "pico", runtime: str | None = None, threads: int | None = None
+        self,
+        model: str | os.PathLike[str] = "pico",
+        runtime: str | None = None,
+        threads: int | None = None,
+        explain: bool = False,
     ) -> None:
         """Load a model.
 
@@ -34,6 +39,7 @@ class Tracker:
             model: "pico", "nano", "tiny" or the path of a model file.
             runtime: "onnxruntime", "openvino" or "torch"; None is onnxruntime, or what reads the file.
             threads: CPU threads of the network; None leaves the choice to the runtime.
+            explain: keep what was seen in every frame, for `insight`.
 
         Raises:
             FileNotFoundError: no such model.
@@ -44,11 +50,17 @@ class Tracker:
         self.network_seconds = 0.0
         """Time spent in the network so far, over all videos."""
         self.target: Target | None = None
+        self.explain = explain
 
     @property
     def score(self) -> float:
         """0 to 1: the chance that the last box overlaps the target by more than half; 0 before `init`."""
         return self.target.score if self.target else 0.0
+
+    @property
+    def insight(self) -> Insight | None:
+        """What the last update saw and thought (with `explain`): templates, tokens, distributions."""
+        return self.target.insight if self.target else None
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a frame, afresh.
@@ -57,7 +69,7 @@ class Tracker:
             ValueError: the frame is no image, or the box is not a box in it; the old state stays.
         """
         image = crops.as_bgr(frame)
-        target = Target(self.config, image, box)
+        target = Target(self.config, image, box, self.explain)
         template = target.first_template(image)
         begun = time.perf_counter()
         tokens = embed(self.runtime, template[None])[0]
@@ -86,6 +98,6 @@ class Tracker:
         self.target.absorb(image, Output(*(x[0] for x in output)))
         return self.target.found, self.target.box
 
-    def getTrackingScore(self) -> float:  # noqa: N802 - OpenCV's name for it
+    def getTrackingScore(self) -> float:
         """The score of the last update, under OpenCV's name."""
         return self.score
