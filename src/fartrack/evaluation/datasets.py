@@ -481,7 +481,7 @@ def _read_uav123(root: Path, name: str) -> Sequence:
     boxes = read_boxes(root / "anno" / "UAV123" / f"{name}.txt", blank="nan")
     video, _, part = name.rpartition("_")
     visible = has_box(boxes)
-    if video not in UAV123_PARTS:
+    if video not in UAV123_PARTS or part == "s":  # car1_s is a synthetic video of its own
         return _sequence(name, root / "data_seq" / "UAV123" / name, boxes, visible)
     folder = root / "data_seq" / "UAV123" / video
     first = UAV123_PARTS[video][int(part) - 1]

@@ -138,14 +138,16 @@ class NanoTrack:
         options = ort.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
+
+        def open_session(model: str | bytes) -> Any:
+            try:
+                return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # ONNX Runtime's errors have no common base
+                raise InputError(f"{folder}: ONNX Runtime cannot open NanoTrack's files ({error})") from None
+
         backbone, head = _nano_files(folder)
-        try:
-            self._backbone = ort.InferenceSession(str(backbone), options, providers=["CPUExecutionProvider"])
-            small = _for_template(backbone.read_bytes())
-            self._backbone_small = ort.InferenceSession(small, options, providers=["CPUExecutionProvider"])
-            self._head = ort.InferenceSession(str(head), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base
-            raise InputError(f"{folder}: ONNX Runtime cannot open NanoTrack's files ({error})") from None
+        self._backbone, self._head = open_session(str(backbone)), open_session(str(head))
+        self._backbone_small = open_session(_for_template(backbone.read_bytes()))
         side = self._head.get_outputs()[0].shape[-1]
         hann = np.hanning(side)
         self._settings = settings
@@ -371,8 +373,11 @@ def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
         raise InputError(f"--model {module}:{name}: {error}") from None
     finally:
         sys.path.remove("")
-    parameters = inspect.signature(make).parameters
-    tracker = make(threads=threads) if "threads" in parameters else make()
+    try:
+        takes_threads = "threads" in inspect.signature(make).parameters
+    except (TypeError, ValueError):  # some built-in things do not tell
+        takes_threads = False
+    tracker = make(threads=threads) if takes_threads else make()
     if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
         raise InputError(f"--model {module}:{name}: it makes no tracker; init(frame, box) and update(frame) are needed")
     return tracker  # type: ignore[no-any-return]

@@ -337,7 +337,8 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
                 except ray.exceptions.WorkerCrashedError:
                     event = Event("failed", name, reason=f"the worker died {RETRIES + 1} times")
                 except ray.exceptions.RayError as error:
-                    event = Event("failed", name, reason=" ".join(str(error).split())[:500])
+                    text = str(error).strip()  # a whole traceback; its last line says what it was
+                    event = Event("failed", name, reason=text.rpartition("\n")[2].strip(), details=text)
                 tell(event)
     finally:
         if started:

@@ -1,0 +1,259 @@
+"""Speed, measured so that it can be believed.
+
+What is timed is `update(frame)`: a decoded frame in, a box out; and inside of it the call of the network. Everything
+runs in one process, in turns of a few consecutive frames, so that a machine that gets busy slows all alike; the first
+frame of a turn is not counted, because another's threads and caches are still there. Ratios are taken round by round,
+and their median is given.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fartrack.config import ModelConfig
+from fartrack.crops import Image
+from fartrack.errors import InputError
+from fartrack.evaluation import counting
+from fartrack.evaluation.counting import Product
+from fartrack.evaluation.peers import TrackerLike
+from fartrack.geometry import Box
+
+TURN = 4
+"""Frames a contestant runs in a row; one more comes first and is not counted."""
+
+
+@dataclass
+class Contestant:
+    """Something that is timed, and the times it took, one list per turn."""
+
+    name: str
+    tracker: TrackerLike
+    runtime: str = ""
+    precision: str = ""
+    config: ModelConfig | None = None
+    dense: bool = False
+    frame: list[list[float]] = field(default_factory=list)
+    network: list[list[float]] = field(default_factory=list)
+    position: int = 0
+
+    @property
+    def work(self) -> list[Product]:
+        """The matrix products of a frame; none for peers."""
+        if self.config is None:
+            return []
+        return counting.dense_products(self.config) if self.dense else counting.products(self.config)
+
+
+@dataclass
+class Floor:
+    """A frame's matrix products and nothing else, at one precision, in the fastest engine at hand."""
+
+    config: ModelConfig
+    precision: str
+    runs: dict[str, Callable[[], object]]
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def seconds(self) -> float:
+        """Median of the fastest engine."""
+        return min(float(np.median(t)) for t in self.times.values())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The CPU's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def race(
+    contestants: Sequence[Contestant],
+    floors: Sequence[Floor],
+    frames: Sequence[Image],
+    box: Box,
+    rounds: int,
+    warmup: int = 2,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Time everybody in turns.
+
+    Args:
+        contestants: their times are appended.
+        floors: the same.
+        frames: a decoded video; who reaches its end begins again, untimed.
+        box: in the first frame.
+        rounds: turns of everybody that are counted.
+        warmup: turns before that.
+        progress: told the number of rounds done.
+    """
+    for one in contestants:
+        one.tracker.init(frames[0], box)
+        one.position = 0
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(warmup + rounds):
+            for one in contestants:
+                frame, network = _turn(one, frames, box)
+                if number >= warmup:
+                    one.frame.append(frame)
+                    one.network.append(network)
+            for floor in floors:
+                for engine, run in floor.runs.items():
+                    run()
+                    begun = time.perf_counter()
+                    run()
+                    if number >= warmup:
+                        floor.times.setdefault(engine, []).append(time.perf_counter() - begun)
+            progress(number + 1)
+    finally:
+        gc.enable()
+
+
+def _turn(one: Contestant, frames: Sequence[Image], box: Box) -> tuple[list[float], list[float]]:
+    frame, network = [], []
+    for number in range(TURN + 1):
+        one.position += 1
+        if one.position >= len(frames):
+            one.tracker.init(frames[0], box)
+            one.position = 1
+        before = getattr(one.tracker, "network_seconds", 0.0)
+        begun = time.perf_counter()
+        one.tracker.update(frames[one.position])
+        seconds = time.perf_counter() - begun
+        if number:
+            frame.append(seconds)
+            network.append(getattr(one.tracker, "network_seconds", 0.0) - before)
+    return frame, network
+
+
+def ratio(reference: Contestant, one: Contestant) -> float:
+    """How many times as fast as the reference, frame for frame: the median over the rounds."""
+    return float(np.median([np.median(r) / np.median(o) for r, o in zip(reference.frame, one.frame, strict=True)]))
+
+
+# -- the floor -------------------------------------------------------------------------------------------------------
+
+
+def floor_of(config: ModelConfig, precision: str, threads: int) -> Floor | None:
+    """The products of a frame in the engines at hand: PyTorch for every precision, ONNX Runtime for float32.
+
+    "int8" multiplies weights in int8 and the attention in float32, "int8-bf16" the attention in bfloat16.
+    """
+    work = counting.products(config)
+    runs: dict[str, Callable[[], object]] = {}
+    if importlib.util.find_spec("torch"):
+        runs["torch"] = _torch_products(work, precision)
+    if precision in ("fp32", "fp16") and importlib.util.find_spec("onnx"):
+        runs["onnxruntime"] = _onnx_products(work, threads)
+    return Floor(config, precision, runs) if runs else None
+
+
+def _torch_products(work: Sequence[Product], precision: str) -> Callable[[], object]:
+    import torch
+
+    linear = {"int8": torch.int8, "int8-bf16": torch.int8, "bf16": torch.bfloat16}.get(precision, torch.float32)
+    attention = torch.bfloat16 if precision in ("bf16", "int8-bf16") else torch.float32
+    calls: list[tuple[Callable[..., object], Any, Any, int]] = []
+    for p in work:
+        kind = linear if p.kind == "linear" else attention
+        if kind == torch.int8 and p.m >= 16:
+            a, b = (torch.randint(-99, 99, s, dtype=kind) for s in ((p.m, p.k), (p.k, p.n)))
+            calls.append((torch._int_mm, a, b, p.times))  # type: ignore[attr-defined]
+        else:
+            kind = torch.float32 if kind == torch.int8 else kind
+            a, b = (torch.rand(p.batch, *s).to(kind) for s in ((p.m, p.k), (p.k, p.n)))
+            calls.append((torch.matmul, a, b, p.times))
+
+    @torch.inference_mode()
+    def run() -> None:
+        for multiply, a, b, count in calls:
+            for _ in range(count):
+                multiply(a, b)
+
+    return run
+
+
+def _onnx_products(work: Sequence[Product], threads: int) -> Callable[[], object]:
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    nodes, arrays, taken, given = [], [], [], []
+    feeds: dict[str, Any] = {}
+
+    def value(name: str, shape: tuple[int, ...] | None) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    for i, p in enumerate(work):
+        left = random.random((p.batch, p.m, p.k), dtype=np.float32)
+        feeds[f"a{i}"] = left
+        taken.append(value(f"a{i}", left.shape))
+        for j in range(p.times):
+            # Each has a right side of its own: equal products would be computed once.
+            at, right = f"{i}.{j}", random.random((p.batch, p.k, p.n), dtype=np.float32)
+            if p.kind == "linear":
+                arrays.append(numpy_helper.from_array(right[0], f"b{at}"))
+            else:
+                feeds[f"b{at}"] = right
+                taken.append(value(f"b{at}", right.shape))
+            nodes.append(helper.make_node("MatMul", [f"a{i}", f"b{at}"], [f"y{at}"]))
+            nodes.append(helper.make_node("Slice", [f"y{at}", "zero", "one", "zero"], [f"o{at}"]))
+            nodes.append(helper.make_node("Slice", [f"o{at}", "zero", "one", "one"], [f"p{at}"]))
+            given.append(value(f"p{at}", None))
+    arrays += [numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "zero"), (1, "one"))]
+    graph = helper.make_graph(nodes, "products", taken, given, arrays)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, feeds)
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds.
+
+    Raises:
+        InputError: the system does not say (only Linux does).
+    """
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        raise InputError("memory growth can only be measured on Linux: leave --growth out here")
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def growth(tracker: TrackerLike, frames: Sequence[Image], box: Box, count: int, settle: int = 500) -> tuple[int, int]:
+    """Resident bytes after `settle` frames and after `count` more, in one endless video without a new start.
+
+    The clip is played forwards and backwards, so that it never jumps.
+    """
+    there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    tracker.init(frames[0], box)
+    for number in range(settle):
+        tracker.update(frames[there_and_back[(number + 1) % len(there_and_back)]])
+    gc.collect()
+    before = resident()
+    for number in range(settle, settle + count):
+        tracker.update(frames[there_and_back[(number + 1) % len(there_and_back)]])
+    gc.collect()
+    return before, resident()

@@ -1,0 +1,104 @@
+"""`fartrack evaluate` and `fartrack report` from the command line."""
+
+import json
+import zipfile
+
+import pytest
+from small_sets import folder_set, got10k_set
+
+from fartrack.cli.main import main
+
+TRACKER = "template_tracker:TemplateTracker"
+
+
+def evaluate(tmp_path, *options, dataset="folder"):
+    return main(["evaluate", dataset, "--root", str(tmp_path / "set"), "--out", str(tmp_path / "out"), *options])
+
+
+def test_a_table_of_two(tmp_path, capsys):
+    folder_set(tmp_path / "set")
+    assert evaluate(tmp_path, "--model", TRACKER, "--model", "still=workers:NoScore") == 0
+    said = capsys.readouterr()
+    rows = [line for line in said.out.splitlines() if "3/3" in line]
+    assert ["TemplateTracker" in rows[0], "still" in rows[1]] == [True, True]
+    assert all(heading in said.out for heading in ("AO", "SR50", "SR75", "AUC", "Pnorm", "fps", "AUROC"))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["models"]["TemplateTracker"]["summary"]["ao"] > 0.9
+    assert summary["models"]["still"]["summary"]["auroc"] is None
+    assert set(summary["models"]["still"]["sequences"]) == {"a", "b", "c"}
+    assert not (tmp_path / "out" / "still" / "failures.txt").exists()
+
+    assert evaluate(tmp_path, "--model", TRACKER, "still=workers:NoScore") == 0  # again: nothing is run
+    assert "3 sequences were there already" in capsys.readouterr().err
+
+
+def test_a_failure_is_named_and_is_in_the_exit_code(tmp_path, capsys):
+    folder_set(tmp_path / "set")
+    (tmp_path / "set" / "b" / "img" / "0002.jpg").write_bytes(b"broken")
+    assert evaluate(tmp_path, "--model", TRACKER) == 1
+    said = capsys.readouterr()
+    assert "b failed:" in said.err
+    assert "0002.jpg: not a readable picture" in said.err
+    assert "2/3" in said.out
+    assert "note: TemplateTracker: 1 of 3 sequences do not count" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", TRACKER, TRACKER], "two of them are called 'TemplateTracker'"),
+        (["--model", "no_such.onnx"], "no_such.onnx"),
+        (["--model", TRACKER, "--workers", "0"], "--workers"),
+        (["--model", TRACKER, "--only", "x"], "no sequence 'x'"),
+    ],
+)
+def test_wrong_options_are_one_line(tmp_path, capsys, options, message):
+    folder_set(tmp_path / "set")
+    assert evaluate(tmp_path, *options) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()  # and nothing was begun
+
+
+def test_results_of_another_data_set_are_refused(tmp_path, capsys):
+    folder_set(tmp_path / "set")
+    assert evaluate(tmp_path, "--model", TRACKER) == 0
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="otb") == 2
+    assert "holds results of another run (dataset: folder, now otb)" in capsys.readouterr().err
+
+
+def test_submission(tmp_path, capsys):
+    got10k_set(tmp_path / "set", "test", ("GOT-10k_Test_000001",))
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 0
+    path = tmp_path / "out" / "TemplateTracker_got10k-test.zip"
+    assert str(path) in capsys.readouterr().out
+    assert len(zipfile.ZipFile(path).namelist()) == 2
+
+
+def test_no_submission_after_a_failure(tmp_path, capsys):
+    got10k_set(tmp_path / "set", "test", ("GOT-10k_Test_000001", "GOT-10k_Test_000002"))
+    (tmp_path / "set" / "test" / "GOT-10k_Test_000002" / "00000003.jpg").write_bytes(b"")
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 1
+    assert "no submission of TemplateTracker" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.zip"))
+
+
+def test_report(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    folder_set(tmp_path / "set")
+    evaluate(tmp_path, "--model", TRACKER, "still=workers:NoScore")
+    where = ["--dataset", "folder", "--root", str(tmp_path / "set"), "--out", str(tmp_path / "page")]
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "out"), *where, "--subject", "still", "--failures", "1"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page" / "report.html")
+    assert "Where still fails" in (tmp_path / "page" / "report.html").read_text()
+
+    assert main(["report", str(tmp_path / "out"), *where, "--subject", "nobody"]) == 2
+    assert "there are TemplateTracker, still" in capsys.readouterr().err
+
+
+def test_no_report_on_a_hidden_annotation(tmp_path, capsys):
+    got10k_set(tmp_path, "test", ("GOT-10k_Test_000001",))
+    assert main(["report", str(tmp_path), "--dataset", "got10k-test", "--root", str(tmp_path)]) == 2
+    assert "only its server" in capsys.readouterr().err

@@ -1,0 +1,306 @@
+"""Each benchmark in its own layout, with its oddities, and roots that are none."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from small_sets import (
+    LINE,
+    folder_set,
+    got10k_set,
+    palette_png,
+    trackingnet_set,
+    write_boxes,
+    write_flags,
+    write_frames,
+)
+
+from fartrack.errors import InputError
+from fartrack.evaluation import datasets
+from fartrack.evaluation.datasets import DATASETS, open_dataset
+
+# --- any folder, OTB
+
+
+def test_folder(tmp_path):
+    dataset = open_dataset("folder", folder_set(tmp_path, ("b", "a10", "a9")))
+    assert dataset.names == ("a9", "a10", "b")
+    sequence = dataset.load("b")
+    assert len(sequence) == 6
+    assert sequence.start == (10, 40, 20, 20)
+    assert sequence.frame_size() == (160, 120)
+    assert [image.shape for image in sequence.frames] == [(120, 160, 3)] * 6
+    assert sequence.frames.where(1).endswith("0002.jpg")
+
+
+def test_folder_with_frames_without_a_box(tmp_path):
+    write_frames(tmp_path / "a" / "img", 3)
+    (tmp_path / "a" / "groundtruth_rect.txt").write_text("10 40 20 20\nNaN NaN NaN NaN\n16 40 20 20\n")
+    assert open_dataset("folder", tmp_path).load("a").visible.tolist() == [True, False, True]
+
+
+def test_folder_of_a_video(tmp_path):
+    import av
+
+    (tmp_path / "clip").mkdir()
+    with av.open(str(tmp_path / "clip" / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", 25)
+        stream.width, stream.height = 64, 48
+        for value in (10, 100, 200):
+            image = np.full((48, 64, 3), value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "bgr24")))
+        container.mux(stream.encode())
+    write_boxes(tmp_path / "clip" / "groundtruth_rect.txt", LINE[:3])
+    sequence = open_dataset("folder", tmp_path).load("clip")
+    assert [round(image.mean() / 50) for image in sequence.frames] == [0, 2, 4]
+    assert round(sequence.frames[1].mean() / 50) == 2
+    assert "frame 1" in sequence.frames.where(1)
+
+
+def test_otb_uses_the_annotated_part_of_the_pictures(tmp_path):
+    """David's boxes belong to its frames 300 to 770."""
+    write_frames(tmp_path / "David" / "img", 8, first=296)
+    write_frames(tmp_path / "David" / "img", 4, first=769)
+    write_boxes(tmp_path / "David" / "groundtruth_rect.txt", LINE[:6], "\t")
+    sequence = open_dataset("otb", tmp_path).load("David")
+    assert sequence.frames.names == ("0300.jpg", "0301.jpg", "0302.jpg", "0303.jpg", "0769.jpg", "0770.jpg")
+
+
+def test_otb_sequence_that_was_cut_before(tmp_path):
+    write_frames(tmp_path / "David" / "img", 5)
+    write_boxes(tmp_path / "David" / "groundtruth_rect.txt", LINE[:5])
+    assert len(open_dataset("otb", tmp_path).load("David")) == 5
+
+
+def test_otb_tiger1_starts_at_its_sixth_box(tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets.OTB_SPANS, "Tiger1", (6, 9))
+    write_frames(tmp_path / "Tiger1" / "img", 9)
+    write_boxes(tmp_path / "Tiger1" / "groundtruth_rect.txt", LINE[:9])
+    sequence = open_dataset("otb", tmp_path).load("Tiger1")
+    assert sequence.start == tuple(LINE[5])
+    assert sequence.frames.names[0] == "0006.jpg"
+
+
+def test_otb_videos_with_two_targets(tmp_path):
+    write_frames(tmp_path / "Jogging" / "img", 3)
+    write_boxes(tmp_path / "Jogging" / "groundtruth_rect.1.txt", LINE[:3])
+    write_boxes(tmp_path / "Jogging" / "groundtruth_rect.2.txt", LINE[1:4])
+    write_frames(tmp_path / "Human4" / "img", 3)
+    (tmp_path / "Human4" / "groundtruth_rect.1.txt").write_text("\n")  # empty in the benchmark itself
+    write_boxes(tmp_path / "Human4" / "groundtruth_rect.2.txt", LINE[:3])
+    dataset = open_dataset("otb", tmp_path)
+    assert dataset.names == ("Human4_2", "Jogging_1", "Jogging_2")
+    assert dataset.load("Jogging_2").start == tuple(LINE[1])
+
+
+# --- LaSOT
+
+
+def lasot_sequence(folder, count=4):
+    write_frames(folder / "img", count, digits=8)
+    write_boxes(folder / "groundtruth.txt", [*LINE[: count - 1], [0, 0, 0, 0]])
+    write_flags(folder / "full_occlusion.txt", [0, 1, *[0] * (count - 2)], ",")
+    write_flags(folder / "out_of_view.txt", [*[0] * (count - 1), 1], ",")
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_lasot(tmp_path, nested):
+    lasot_sequence(tmp_path / ("airplane/airplane-1" if nested else "airplane-1"))
+    lasot_sequence(tmp_path / "airplane" / "airplane-2")  # of the training split
+    dataset = open_dataset("lasot", tmp_path)
+    assert dataset.names == ("airplane-1",)
+    assert len(dataset.missing) == 279
+    assert dataset.load("airplane-1").visible.tolist() == [True, False, True, False]
+    assert dataset.rules.unseen_misses
+
+
+def test_lasot_lists():
+    names = datasets.lasot_test_names()
+    assert len(names) == len(set(names)) == 280
+    assert len({name.split("-")[0] for name in names}) == 70
+    assert len(datasets.lasot_ext_names()) == 150
+
+
+def test_lasot_ext(tmp_path):
+    lasot_sequence(tmp_path / "atv" / "atv-10")
+    assert open_dataset("lasot-ext", tmp_path).names == ("atv-10",)
+
+
+# --- GOT-10k, TrackingNet
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_got10k_val(tmp_path, inside):
+    root = got10k_set(tmp_path)
+    dataset = open_dataset("got10k-val", root / "val" if inside else root)
+    sequence = dataset.load("GOT-10k_Val_000002")
+    assert sequence.cover.tolist() == [8, 8, 0, 8, 8]
+    assert sequence.visible.tolist() == [True, True, False, True, True]
+    assert sequence.size == (160, 120)
+    assert dataset.rules.pooled
+    assert not dataset.hidden
+
+
+def test_got10k_test(tmp_path):
+    dataset = open_dataset("got10k-test", got10k_set(tmp_path, "test", ("GOT-10k_Test_000001",)))
+    sequence = dataset.load("GOT-10k_Test_000001")
+    assert dataset.hidden
+    assert len(sequence) == 5
+    assert sequence.start == tuple(LINE[0])
+    assert np.isnan(sequence.boxes[1:]).all()
+
+
+def test_trackingnet(tmp_path):
+    dataset = open_dataset("trackingnet", trackingnet_set(tmp_path))
+    assert dataset.names == ("x_1", "y_2")
+    assert dataset.hidden
+    assert dataset.load("x_1").frames.names[-2:] == ("10.jpg", "11.jpg")  # by number, not by letter
+
+
+# --- UAV123, NfS
+
+
+def test_uav123_parts_of_one_video(tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets.UAV123_PARTS, "bird1", (1, 4))
+    write_frames(tmp_path / "data_seq" / "UAV123" / "bird1", 8, digits=6)
+    write_boxes(tmp_path / "anno" / "UAV123" / "bird1_2.txt", LINE[:3])
+    write_frames(tmp_path / "data_seq" / "UAV123" / "car1_s", 2, digits=6)
+    (tmp_path / "anno" / "UAV123" / "car1_s.txt").write_text("1,2,3,4\nNaN,NaN,NaN,NaN\n")
+    dataset = open_dataset("uav123", tmp_path)
+    assert dataset.names == ("bird1_2", "car1_s")
+    assert dataset.load("bird1_2").frames.names == ("000004.jpg", "000005.jpg", "000006.jpg")
+    assert dataset.load("car1_s").visible.tolist() == [True, False]
+
+
+def test_uav123_facts():
+    assert sum(len(parts) for parts in datasets.UAV123_PARTS.values()) == 51  # and 72 whole videos: 123
+
+
+def test_nfs_as_published(tmp_path):
+    """Corners, a word, and the boxes of all 240 frames a second for 30 pictures a second."""
+    write_frames(tmp_path / "ball" / "30" / "ball", 3, digits=5)
+    lines = [f'0 {10 + i} 20 {30 + i} 60 {i + 1} 0 0 0 "ball"' for i in range(24)]
+    (tmp_path / "ball" / "30" / "ball.txt").write_text("\n".join(lines))
+    sequence = open_dataset("nfs", tmp_path).load("ball")
+    assert sequence.boxes.tolist() == [[10, 20, 20, 40], [18, 20, 20, 40], [26, 20, 20, 40]]
+
+
+def test_nfs_with_one_box_more_than_frames(tmp_path):
+    write_frames(tmp_path / "sequences" / "ball", 3, digits=5)
+    write_boxes(tmp_path / "anno" / "nfs_ball.txt", LINE[:4], "\t")
+    dataset = open_dataset("nfs", tmp_path)
+    assert dataset.names == ("ball",)
+    assert len(dataset.load("ball")) == 3
+
+
+# --- VastTrack, DAVIS, VOT
+
+
+@pytest.mark.parametrize("pictures", ["img", "imgs"])
+def test_vasttrack(tmp_path, pictures):
+    folder = tmp_path / "Air Hockey" / "Air Hockey-10"
+    write_frames(folder / pictures, 3, digits=5)
+    write_boxes(folder / "Groundtruth.txt", [*LINE[:2], [0, 0, 0, 0]])
+    dataset = open_dataset("vasttrack", tmp_path)
+    assert dataset.names == ("Air Hockey-10",)
+    assert dataset.load("Air Hockey-10").visible.tolist() == [True, True, False]
+    (tmp_path / "vasttrack_test_set_list.txt").write_text("Air Hockey-10\nBike-1\n")
+    assert open_dataset("vasttrack", tmp_path).missing == ("Bike-1",)
+
+
+def test_davis(tmp_path):
+    for video, objects in (("bear", 1), ("dance", 2)):
+        write_frames(tmp_path / "JPEGImages" / "480p" / video, 2, first=0, digits=5)
+        folder = tmp_path / "Annotations" / "480p" / video
+        folder.mkdir(parents=True)
+        for frame in range(2):
+            mask = np.zeros((120, 160), np.uint8)
+            for number in range(1, objects + 1):
+                mask[10 * number : 10 * number + 8, 5 + frame : 15 + frame] = number
+            (folder / f"{frame:05d}.png").write_bytes(palette_png(mask, [(0, 0, 0), (128, 0, 0), (0, 128, 0)]))
+    shutil.copytree(tmp_path / "Annotations" / "480p" / "bear", tmp_path / "Annotations" / "480p" / "unlisted")
+    (tmp_path / "ImageSets" / "2017").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "2017" / "val.txt").write_text("bear\ndance\n")
+    dataset = open_dataset("davis", tmp_path)
+    assert dataset.names == ("bear", "dance_1", "dance_2")
+    assert dataset.load("bear").boxes.tolist() == [[5, 10, 10, 8], [6, 10, 10, 8]]
+    assert dataset.load("dance_2").start == (5, 20, 10, 8)
+
+
+@pytest.mark.parametrize("pictures", ["color", "."])
+def test_vot(tmp_path, pictures):
+    write_frames(tmp_path / "ant1" / pictures, 3, digits=8)
+    (tmp_path / "ant1" / "groundtruth.txt").write_text("10,20,40,20,40,60,10,60\n0\n11,20,30,40\n")
+    (tmp_path / "list.txt").write_text("ant1\n")
+    dataset = open_dataset("vot", tmp_path)
+    sequence = dataset.load("ant1")
+    assert sequence.start == (10, 20, 30, 40)
+    assert sequence.visible.tolist() == [True, False, True]
+    assert not dataset.rules.blank_counts
+
+
+def test_vot_with_several_objects(tmp_path):
+    write_frames(tmp_path / "sequences" / "two_cats" / "color", 2, digits=8)
+    for name in ("groundtruth_left.txt", "groundtruth_right.txt"):
+        (tmp_path / "sequences" / "two_cats" / name).write_text("m0,0,2,2,0,4\nm0,0,2,2,0,4\n")
+    dataset = open_dataset("vot", tmp_path)
+    assert dataset.names == ("two_cats_left", "two_cats_right")
+    assert dataset.load("two_cats_right").start == (0, 0, 2, 2)
+
+
+# --- what is wrong is said
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_root_that_is_none(tmp_path, name):
+    with pytest.raises(InputError) as caught:
+        open_dataset(name, tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "looked for" in str(caught.value)
+    with pytest.raises(InputError, match="no such folder"):
+        open_dataset(name, tmp_path / "nowhere")
+
+
+def test_unknown_data_set(tmp_path):
+    with pytest.raises(InputError, match="'kitti' is not known; there are folder, otb"):
+        open_dataset("kitti", tmp_path)
+
+
+def test_counts_that_differ(tmp_path):
+    folder_set(tmp_path, ("a", "b"))
+    (tmp_path / "a" / "img" / "0003.jpg").unlink()
+    dataset = open_dataset("folder", tmp_path)
+    with pytest.raises(InputError, match="a: 5 frames but 6 boxes"):
+        dataset.load("a")
+    assert len(dataset.load("b")) == 6  # the others are not harmed
+
+
+def test_no_box_to_start_from(tmp_path):
+    write_frames(tmp_path / "a" / "img", 2)
+    (tmp_path / "a" / "groundtruth_rect.txt").write_text("0,0,0,0\n1,2,3,4\n")
+    with pytest.raises(InputError, match="a: the first frame has no box to start from"):
+        open_dataset("folder", tmp_path).load("a")
+
+
+def test_frame_that_cannot_be_read(tmp_path):
+    folder_set(tmp_path, ("a",))
+    (tmp_path / "a" / "img" / "0004.jpg").write_bytes(b"\xff\xd8\xff broken")
+    with pytest.raises(InputError, match=r"0004\.jpg: not a readable picture"):
+        list(open_dataset("folder", tmp_path).load("a").frames)
+
+
+def test_unknown_sequence(tmp_path):
+    dataset = open_dataset("folder", folder_set(tmp_path))
+    assert dataset.only(["c", "a"]).names == ("a", "c")
+    with pytest.raises(InputError, match="no sequence 'x'"):
+        dataset.only(["x"])
+
+
+def test_pictures_of_any_kind(tmp_path):
+    """OTB's KiteSurf is PNG."""
+    (tmp_path / "a" / "img").mkdir(parents=True)
+    for name in ("2.png", "10.png", "1.bmp"):
+        cv2.imwrite(str(tmp_path / "a" / "img" / name), np.zeros((8, 8, 3), np.uint8))
+    write_boxes(tmp_path / "a" / "groundtruth_rect.txt", LINE[:3])
+    assert open_dataset("otb", tmp_path).load("a").frames.names == ("1.bmp", "2.png", "10.png")

@@ -1,0 +1,147 @@
+"""Other trackers behind the same two calls."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.evaluation import peers
+from fartrack.evaluation.peers import NANO_SETTINGS, NanoTrack, OpenCVTracker, parse_model, score_of
+from template_tracker import TemplateTracker, moving_square
+
+
+class FakeOpenCV:
+    """Finds the target in the first frame after the start and then never again."""
+
+    def __init__(self):
+        self.frames = 0
+
+    def init(self, frame, box):
+        assert all(isinstance(value, int) for value in box)
+        self.start = box
+
+    def update(self, frame):
+        self.frames += 1
+        return (True, (5, 6, 7, 8)) if self.frames == 1 else (False, (0, 0, 0, 0))
+
+
+def test_opencv_trackers_keep_the_last_box_and_start_afresh():
+    tracker = OpenCVTracker(FakeOpenCV)
+    frame = np.zeros((50, 50, 3), np.uint8)
+    for _ in range(2):
+        tracker.init(frame, (1.4, 2.6, 10.0, 0.2))
+        assert tracker._tracker.start == (1, 3, 10, 1)
+        assert tracker.update(frame) == (True, (5.0, 6.0, 7.0, 8.0))
+        assert tracker.update(frame) == (False, (5.0, 6.0, 7.0, 8.0))
+    assert score_of(tracker) is None
+
+
+@pytest.mark.parametrize("name", ["csrt", "kcf", "mil"])
+def test_opencv_by_name(name):
+    if not hasattr(cv2, f"Tracker{name.upper()}"):
+        with pytest.raises(InputError, match="opencv-contrib-python-headless<5"):
+            parse_model(name)()
+        return
+    frames, boxes = moving_square(3)
+    tracker = parse_model(name)()
+    tracker.init(frames[0], boxes[0])
+    found, box = tracker.update(frames[1])
+    assert len(box) == 4
+    assert found in (True, False)
+
+
+def test_scores():
+    assert score_of(TemplateTracker()) == 0.0
+
+    class OpenCVStyle:
+        def getTrackingScore(self):
+            return 0.25
+
+    assert score_of(OpenCVStyle()) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "spec"),
+    [
+        ("pico", "pico", "pico"),
+        ("runs/a/best.onnx", "best", "runs/a/best.onnx"),
+        ("mine=runs/a/best.onnx", "mine", "runs/a/best.onnx"),
+        ("nanotrackv3:/some/where", "nanotrackv3", "nanotrackv3:/some/where"),
+        ("template_tracker:TemplateTracker", "TemplateTracker", "template_tracker:TemplateTracker"),
+    ],
+)
+def test_names(text, label, spec):
+    model = parse_model(text)
+    assert (model.label, model.spec) == (label, spec)
+
+
+def test_another_runtime_is_another_row():
+    assert parse_model("pico", "openvino").label == "pico-openvino"
+    assert parse_model("csrt", "openvino").label == "csrt"
+
+
+@pytest.mark.parametrize("text", ["", "x=", "a/b=pico", "..=pico"])
+def test_names_that_are_none(text):
+    with pytest.raises(InputError, match="--model"):
+        parse_model(text)
+
+
+def test_anything_with_init_and_update():
+    model = parse_model("template_tracker:TemplateTracker")
+    assert isinstance(model(), TemplateTracker)
+    assert model.fingerprint() == {"model": "template_tracker:TemplateTracker"}
+    with pytest.raises(InputError, match=r"no_such_module:x: No module named"):
+        parse_model("no_such_module:x")()
+    with pytest.raises(InputError, match="it makes no tracker"):
+        parse_model("collections:OrderedDict")()
+
+
+def test_files_are_part_of_the_fingerprint(tmp_path):
+    for part in ("backbone", "head"):
+        (tmp_path / f"nanotrack_{part}.onnx").write_bytes(b"1")
+    before = parse_model(f"nanotrackv2:{tmp_path}").fingerprint()
+    (tmp_path / "nanotrack_head.onnx").write_bytes(b"2")
+    assert parse_model(f"nanotrackv2:{tmp_path}").fingerprint() != before
+
+
+def test_nanotrack_without_its_files(tmp_path):
+    with pytest.raises(InputError, match=r"looked for one \*backbone\*\.onnx"):
+        parse_model(f"nanotrackv3:{tmp_path}")()
+    with pytest.raises(InputError, match="give NanoTrack's two ONNX files as nanotrackv3:DIR"):
+        parse_model("nanotrackv3:")()
+    for part in ("backbone", "head"):
+        (tmp_path / f"nanotrack_{part}.onnx").write_bytes(b"no model")
+    with pytest.raises(InputError, match="ONNX Runtime cannot open NanoTrack's files"):
+        parse_model(f"nanotrackv3:{tmp_path}")()
+
+
+def test_other_files_than_nanotracks():
+    with pytest.raises(InputError, match="these are other files"):
+        peers._for_template(b"")
+
+
+SHARED = Path("/work/shared/peers")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="NanoTrack's weights are not here")
+@pytest.mark.parametrize("version", [2, 3])
+def test_nanotrack_follows(version):
+    """Twenty frames of a patch over noise, and the same again after a new start."""
+    tracker = NanoTrack(SHARED / f"nanotrackv{version}", NANO_SETTINGS[version], threads=1)
+    frames, boxes = moving_square(20)
+    paths = []
+    for _ in range(2):
+        tracker.init(frames[0], boxes[0])
+        paths.append([tracker.update(frame)[1] for frame in frames[1:]])
+    assert paths[0] == paths[1]
+    centres = np.array([[x + w / 2, y + h / 2] for x, y, w, h in paths[0]])
+    true = np.array([[x + w / 2, y + h / 2] for x, y, w, h in boxes[1:]])
+    assert np.abs(centres - true).max() < 10
+    assert 0 <= tracker.score <= 1
+
+
+def test_varints():
+    for value in (0, 1, 127, 128, 255, 300, 2**21 - 1, 2**35):
+        assert peers._read_varint(peers._varint(value), 0) == (value, len(peers._varint(value)))

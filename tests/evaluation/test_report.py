@@ -1,0 +1,118 @@
+"""The page and its pictures."""
+
+import cv2
+import numpy as np
+import pytest
+from small_sets import LINE, folder_set, write_boxes
+
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import open_dataset
+from fartrack.evaluation.failures import Failure, find_failure, worst_failures
+from fartrack.evaluation.report import find_trackers, write_report
+from fartrack.evaluation.results import Pass, load_annotations, score_folder, write_pass
+
+GOOD, BAD = 0.8, 0.0
+
+
+def test_the_worst_stretch():
+    values = np.array([1, GOOD, BAD, GOOD, BAD, BAD, 0.3, BAD, BAD, BAD, BAD, GOOD])
+    assert find_failure("s", values, 0.5) == Failure("s", 4, 10, lost=True, ao=0.5)  # 0.3 is no recovery, 0.8 is
+
+
+def test_no_box_to_judge_by_is_no_failure():
+    values = np.array([1, GOOD, *[np.nan] * 9, 0.4, GOOD])
+    assert find_failure("s", values, 0.5) == Failure("s", 11, 11, lost=False, ao=0.5)
+
+
+def scored_folder(root, out, annotations, shifts):
+    """Results that leave the target behind, more or less."""
+    out.mkdir(parents=True)
+    for name, shift in zip(annotations.dataset.names, shifts, strict=True):
+        boxes = annotations.sequences[name].boxes.copy()
+        boxes[3:, 0] += shift
+        scores = np.linspace(1, 0, len(boxes))
+        write_pass(out, name, Pass(boxes, np.full(len(boxes), 0.01), scores))
+    return score_folder(out.name, out, annotations)
+
+
+@pytest.fixture
+def results(tmp_path):
+    root = folder_set(tmp_path / "set", ("easy", "hard", "odd <&>"), count=12)
+    annotations = load_annotations(open_dataset("folder", root))
+    ours = scored_folder(root, tmp_path / "results" / "ours", annotations, (2, 60, 1))
+    theirs = scored_folder(root, tmp_path / "results" / "theirs", annotations, (9, 60, 1))
+    for path in (tmp_path / "results" / "theirs").glob("*_*.txt"):
+        path.unlink()  # somebody else's: boxes alone
+    (tmp_path / "results" / "theirs" / "easy.txt").unlink()
+    theirs = score_folder("theirs", theirs.folder, annotations)
+    return annotations, ours, theirs
+
+
+def test_worst_failures_come_first(results):
+    _, ours, _ = results
+    failures = worst_failures(ours, 5)
+    assert [failure.name for failure in failures] == ["hard", "easy", "odd <&>"]
+    assert failures[0].lost
+    assert (failures[0].first, failures[0].last) == (3, 11)
+    assert not failures[1].lost
+
+
+def test_everything_is_drawn(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    annotations, ours, theirs = results
+    page = write_report(annotations, [ours, theirs], ours, tmp_path / "report", failures=2)
+    names = sorted(path.name for path in page.parent.iterdir())
+    assert names == [
+        "failure_1_hard.jpg",
+        "failure_2_easy.jpg",
+        "normalised.png",
+        "precision.png",
+        "reliability.png",
+        "report.html",
+        "sequences.csv",
+        "sequences.png",
+        "success.png",
+        "table.csv",
+    ]
+    for path in [*page.parent.glob("*.png"), *page.parent.glob("*.jpg")]:
+        image = cv2.imread(str(path))
+        assert image.std() > 5, path  # something is on it
+    text = page.read_text()
+    assert "odd &lt;&amp;&gt;" in text
+    assert "odd <&>" not in text
+    assert text.count("data:image/png;base64,") == 5
+    assert text.count("data:image/jpeg;base64,") == 2
+    assert "http" not in text  # nothing from elsewhere
+    assert "theirs: 1 of 3 sequences do not count (easy: no result" in text
+    assert (page.parent / "sequences.csv").read_text().splitlines()[0] == "sequence,ours,theirs"
+
+
+def test_finding_trackers(results, tmp_path):
+    dataset = results[0].dataset
+    assert [label for label, _ in find_trackers([tmp_path / "results"], dataset)] == ["ours", "theirs"]
+    given = [tmp_path / "results" / "theirs", tmp_path / "results" / "ours"]
+    assert [label for label, _ in find_trackers(given, dataset)] == ["theirs", "ours"]
+    for parent in ("a", "b"):
+        write_boxes(tmp_path / parent / "run1" / "easy.txt", LINE[:12], "\t")
+    labels = [label for label, _ in find_trackers([tmp_path / "a" / "run1", tmp_path / "b" / "run1"], dataset)]
+    assert labels == ["a/run1", "b/run1"]
+
+
+def test_folders_without_results(results, tmp_path):
+    dataset = results[0].dataset
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no results of folder in it; looked for easy\.txt"):
+        find_trackers([tmp_path / "empty"], dataset)
+    with pytest.raises(InputError, match="no such folder of results"):
+        find_trackers([tmp_path / "nowhere"], dataset)
+    with pytest.raises(InputError, match="two folders of results are called"):
+        find_trackers([tmp_path / "results" / "ours"] * 2, dataset)
+
+
+def test_without_matplotlib_it_says_what_to_install(results, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    annotations, ours, _ = results
+    with pytest.raises(InputError, match=r"pip install 'fartrack\[eval\]'"):
+        write_report(annotations, [ours], ours, tmp_path / "report")

@@ -1,0 +1,147 @@
+import zipfile
+
+import numpy as np
+import pytest
+from small_sets import LINE, folder_set, got10k_set, trackingnet_set
+
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import open_dataset
+from fartrack.evaluation.results import (
+    COLUMNS,
+    Pass,
+    find_result,
+    load_annotations,
+    notes,
+    pack_submission,
+    read_pass,
+    score_folder,
+    write_pass,
+)
+
+
+def a_pass(count=6, shift=0.0):
+    boxes = LINE[:count].copy()
+    boxes[1:, 0] += shift
+    return Pass(boxes, np.linspace(0.01, 0.02, count), np.linspace(1, 0, count))
+
+
+def test_written_and_read_again(tmp_path):
+    write_pass(tmp_path, "a", a_pass())
+    again = read_pass(tmp_path / "a.txt", 6)
+    assert np.allclose(again.boxes, a_pass().boxes, atol=1e-4)
+    assert np.allclose(again.times, a_pass().times, atol=1e-6)
+    assert np.allclose(again.scores, a_pass().scores, atol=1e-6)
+    assert (tmp_path / "a.txt").read_text().startswith("10.0000\t40.0000\t20.0000\t20.0000\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a_score.txt", "a_time.txt"]
+
+
+def test_without_score_there_is_no_file(tmp_path):
+    write_pass(tmp_path, "a", Pass(LINE[:3], np.zeros(3)))
+    assert not (tmp_path / "a_score.txt").exists()
+    assert read_pass(tmp_path / "a.txt", 3).scores is None
+
+
+@pytest.mark.parametrize(
+    "place", ["bike1.txt", "uav_bike1.txt", "bike1/bike1_001.txt", "bike-1.txt", "bike.1.txt", "bike_1.txt"]
+)
+def test_files_of_others(tmp_path, place):
+    name = "bike1" if "bike1" in place else "bike_1"
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("1,2,3,4\n")
+    assert find_result(tmp_path, name, "uav_") == path
+
+
+def test_repetitions_and_commas_of_got10k(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "s_001.txt").write_text("1,2,3,4\n5,6,7,8\n")
+    (tmp_path / "s" / "s_time.txt").write_text("0.5,0.7\n0.25,0.3\n")
+    assert read_pass(tmp_path / "s" / "s_001.txt", 2).times.tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,2,3,4\n", "1 boxes for 2 frames"),
+        ("1,2,3,4\n1,2,-3,4\n", "line 2: a box of negative size"),
+        ("1,2,3,4\nnan,nan,nan,nan\n", "line 2: the box is not four finite numbers"),
+        ("1,2,3,4\n1 2 3\n", "line 2: 4 numbers"),
+    ],
+)
+def test_damaged_results_are_named(tmp_path, text, message):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        read_pass(tmp_path / "a.txt", 2)
+    assert "a.txt" in str(caught.value)
+
+
+def test_what_does_not_count_is_said(tmp_path):
+    """A missing file, one of another length and a broken sequence are no zeros and not silently left out."""
+    root, out = folder_set(tmp_path / "set", ("a", "b", "c", "d")), tmp_path / "out"
+    out.mkdir()
+    (root / "d" / "img" / "0002.jpg").unlink()
+    write_pass(out, "a", a_pass())
+    write_pass(out, "b", a_pass(5))
+    annotations = load_annotations(open_dataset("folder", root))
+    scored = score_folder("ours", out, annotations)
+    assert list(scored.scores) == ["a"]
+    assert scored.summary.sequences == 1
+    assert scored.summary.ao > 0.5
+    assert "5 boxes for 6 frames" in scored.problems["b"]
+    assert "no result" in scored.problems["c"]
+    assert "5 frames but 6 boxes" in scored.problems["d"]
+    (line,) = notes(annotations, [scored])
+    assert line.startswith("ours: 3 of 4 sequences do not count")
+
+
+def test_nothing_to_score(tmp_path):
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set")))
+    scored = score_folder("empty", tmp_path, annotations)
+    assert scored.summary is None
+    assert len(scored.problems) == 3
+
+
+def test_columns_print_a_dash_where_there_is_no_number(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    write_pass(out, "a", Pass(LINE[:6]))
+    root = folder_set(tmp_path / "set", ("x", "a"))  # the second moves by 3 px, as LINE
+    annotations = load_annotations(open_dataset("folder", root).only(["a"]))
+    summary = score_folder("ours", out, annotations).summary
+    texts = {column.heading: column.text(summary) for column in COLUMNS}
+    assert texts["AO"] == "100.0"
+    assert texts["AUC"] == "95.2"
+    assert texts["fps"] == texts["AUROC"] == "-"
+
+
+# --- submissions
+
+
+def test_submission_to_got10k(tmp_path):
+    names = ("GOT-10k_Test_000001", "GOT-10k_Test_000002")
+    dataset = open_dataset("got10k-test", got10k_set(tmp_path / "set", "test", names))
+    for name in names:
+        write_pass(tmp_path, name, a_pass(5))
+    pack_submission(dataset, tmp_path, tmp_path / "s.zip")
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        assert archive.namelist() == [f"{name}/{name}_{kind}.txt" for name in names for kind in ("001", "time")]
+        lines = archive.read(f"{names[0]}/{names[0]}_001.txt").decode().splitlines()
+        assert lines[:2] == ["10.000,40.000,20.000,20.000", "13.000,40.000,20.000,20.000"]
+        assert len(lines) == len(archive.read(f"{names[0]}/{names[0]}_time.txt").split()) == 5
+
+
+def test_submission_to_trackingnet(tmp_path):
+    dataset = open_dataset("trackingnet", trackingnet_set(tmp_path / "set", ("x_1",), 3))
+    write_pass(tmp_path, "x_1", a_pass(3))
+    pack_submission(dataset, tmp_path, tmp_path / "s.zip")
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        assert archive.namelist() == ["x_1.txt"]
+        assert archive.read("x_1.txt").decode().splitlines()[0] == "10.00,40.00,20.00,20.00"
+
+
+def test_no_submission_with_a_hole_in_it(tmp_path):
+    dataset = open_dataset("trackingnet", trackingnet_set(tmp_path / "set", ("x_1", "y_2"), 3))
+    write_pass(tmp_path, "x_1", a_pass(3))
+    with pytest.raises(InputError, match="no result for y_2"):
+        pack_submission(dataset, tmp_path, tmp_path / "s.zip")
+    assert not list(tmp_path.glob("*.zip"))

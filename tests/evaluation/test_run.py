@@ -1,0 +1,174 @@
+"""One pass: what is written, what is resumed, what happens when something breaks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_sets import folder_set
+from workers import Counting, Dying, FailsOnSecond, GivesNaN, NoScore, Slow
+
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import open_dataset
+from fartrack.evaluation.results import load_annotations, read_pass, score_folder
+from fartrack.evaluation.run import Event, evaluate, run_sequence
+from template_tracker import TemplateTracker
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return open_dataset("folder", folder_set(tmp_path / "set", tuple("abcd")))
+
+
+@pytest.fixture
+def marks(tmp_path):
+    (tmp_path / "marks").mkdir()
+    return tmp_path / "marks"
+
+
+def started(marks):
+    return len(list(marks.glob("start-*")))
+
+
+def content(folder):
+    """Boxes and scores; times differ from run to run."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.txt") if not path.stem.endswith("_time")}
+
+
+def test_a_sequence(dataset):
+    result = run_sequence(TemplateTracker(), dataset.load("a"))
+    assert result.boxes[0].tolist() == [10, 40, 20, 20]
+    assert np.allclose(result.boxes, dataset.load("a").boxes, atol=1)
+    assert result.scores[0] == 1.0
+    assert (result.scores[1:] > 0.9).all()
+    assert (result.times > 0).all()
+
+
+def test_everything_is_written(dataset, tmp_path):
+    events: list[Event] = []
+    outcome = evaluate(dataset, TemplateTracker, tmp_path / "out", on_event=events.append)
+    assert outcome.done == ("a", "b", "c", "d")
+    assert not outcome.failed
+    assert [event.kind for event in events if event.kind != "frames"] == ["done"] * 4
+    assert len(list((tmp_path / "out").iterdir())) == 12  # no temporary file is left
+    scored = score_folder("t", tmp_path / "out", load_annotations(dataset))
+    assert scored.summary.ao > 0.9
+    assert scored.summary.fps > 0
+
+
+def test_a_tracker_without_score(dataset, tmp_path):
+    evaluate(dataset, NoScore, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*_score.txt"))
+    assert read_pass(tmp_path / "out" / "a.txt", 6).scores is None
+
+
+def test_resume(dataset, tmp_path, marks):
+    out = tmp_path / "out"
+    evaluate(dataset, Counting(str(marks)), out)
+    before = content(out)
+    (out / "b.txt").unlink()
+    (out / ".c.txt.99.part").write_text("half a fi")  # what a killed run leaves
+    outcome = evaluate(dataset, Counting(str(marks)), out)
+    assert outcome.done == ("b",)
+    assert outcome.resumed == ("a", "c", "d")
+    assert started(marks) == 5
+    assert content(out) == before
+    assert not list(out.glob(".*"))
+
+
+def test_results_of_something_else_are_not_continued(dataset, tmp_path):
+    evaluate(dataset, TemplateTracker, tmp_path, about={"model": "one"})
+    assert evaluate(dataset, TemplateTracker, tmp_path, about={"model": "one"}).resumed
+    with pytest.raises(InputError, match=r"holds results of another run \(model: one, now two\)"):
+        evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failing_sequence_does_not_stop_the_others(dataset, tmp_path, workers):
+    (tmp_path / "set" / "b" / "img" / "0003.jpg").write_bytes(b"broken")
+    (tmp_path / "set" / "c" / "img" / "0006.jpg").unlink()
+    outcome = evaluate(dataset, TemplateTracker, tmp_path / "out", workers)
+    assert sorted(outcome.done) == ["a", "d"]
+    assert "0003.jpg: not a readable picture" in outcome.failed["b"]
+    assert "5 frames but 6 boxes" in outcome.failed["c"]
+    assert "Traceback" in (tmp_path / "out" / "failures.txt").read_text()
+
+
+def test_a_tracker_that_raises_is_made_anew(dataset, tmp_path):
+    outcome = evaluate(dataset, FailsOnSecond, tmp_path)
+    assert outcome.done == ("a", "c")  # c is the first sequence of a new tracker, d its second
+    assert outcome.failed == dict.fromkeys("bd", "RuntimeError: no more ideas")
+
+
+def test_a_box_that_is_no_number(dataset, tmp_path):
+    outcome = evaluate(dataset, GivesNaN, tmp_path)
+    assert len(outcome.failed) == 4
+    assert "as box of frame 1" in outcome.failed["a"]
+    assert "0002.jpg" in outcome.failed["a"]
+
+
+def no_tracker():
+    raise InputError("no such model")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_tracker_that_cannot_be_opened_is_one_error(dataset, tmp_path, workers):
+    with pytest.raises(InputError, match="no such model"):
+        evaluate(dataset, no_tracker, tmp_path, workers)
+
+
+def test_several_workers_give_the_same_bytes(dataset, tmp_path, marks):
+    evaluate(dataset, Counting(str(marks)), tmp_path / "one")
+    outcome = evaluate(dataset, Counting(str(marks)), tmp_path / "two", 2)
+    assert sorted(outcome.done) == ["a", "b", "c", "d"]
+    assert started(marks) == 8
+    one, two = content(tmp_path / "one"), content(tmp_path / "two")
+    assert len(one) == 8
+    assert one == two
+
+
+def test_a_dead_worker_is_replaced(dataset, tmp_path, marks):
+    outcome = evaluate(dataset, Dying(str(marks), deaths=2), tmp_path / "out", 2)
+    assert sorted(outcome.done) == ["a", "b", "c", "d"]
+    assert not outcome.failed
+    assert started(marks) == 6  # four and the two that died
+
+
+def test_a_worker_that_always_dies_is_given_up(dataset, tmp_path, marks):
+    outcome = evaluate(dataset.only(["a", "b"]), Dying(str(marks), deaths=99), tmp_path / "out", 2)
+    assert set(outcome.failed) == {"a", "b"}
+    assert "the worker died 3 times (signal 9; out of memory?)" in outcome.failed["a"]
+    assert started(marks) == 6
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, marks):
+    root, out = folder_set(tmp_path / "set", tuple("abcd")), tmp_path / "out"
+    script = (
+        "from workers import Slow\n"
+        "from fartrack.evaluation.datasets import open_dataset\n"
+        "from fartrack.evaluation.run import evaluate\n"
+        f"evaluate(open_dataset('folder', {str(root)!r}), Slow({str(marks)!r}), {str(out)!r})\n"
+    )
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parent), str(here.parents[1] / "src")])
+    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths})
+    deadline = time.monotonic() + 20
+    while not (out / "b.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = {path.stem for path in out.glob("?.txt")}
+    assert {"a", "b"} <= there < {"a", "b", "c", "d"}
+    before = started(marks)
+    outcome = evaluate(open_dataset("folder", root), Slow(str(marks), seconds=0), out)
+    assert set(outcome.resumed) == there
+    assert started(marks) - before == len(outcome.done) == 4 - len(there)
+
+
+def test_factories_can_be_partials(dataset, tmp_path):
+    assert evaluate(dataset, partial(TemplateTracker), tmp_path, 2).done

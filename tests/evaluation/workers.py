@@ -1,0 +1,111 @@
+"""Trackers for other processes: what they are told to do lies in files, so that every process can see it."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from template_tracker import TemplateTracker
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Makes a real tracker that leaves a file in `folder` for every sequence it starts."""
+
+    folder: str
+    threads: int = 1
+
+    def __call__(self):
+        return _CountingTracker(self.folder)
+
+
+class _CountingTracker(TemplateTracker):
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def init(self, frame, box):
+        leave_mark(self.folder, "start")
+        super().init(frame, box)
+
+
+def leave_mark(folder, name):
+    """A new file for each call, also when two processes call at the same time."""
+    for number in range(1000):
+        try:
+            Path(folder, f"{name}-{number}").touch(exist_ok=False)
+            return number
+        except FileExistsError:
+            continue
+    raise RuntimeError
+
+
+@dataclass(frozen=True)
+class Dying(Counting):
+    """The first `deaths` sequences that are started kill the process that runs them."""
+
+    deaths: int = 1
+
+    def __call__(self):
+        return _DyingTracker(self.folder, self.deaths)
+
+
+class _DyingTracker(_CountingTracker):
+    def __init__(self, folder, deaths):
+        super().__init__(folder)
+        self.deaths = deaths
+
+    def init(self, frame, box):
+        super().init(frame, box)
+        if leave_mark(self.folder, "turn") < self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Slow(Counting):
+    """Takes its time, so that somebody can kill it in the middle."""
+
+    seconds: float = 0.05
+
+    def __call__(self):
+        return _SlowTracker(self.folder, self.seconds)
+
+
+class _SlowTracker(_CountingTracker):
+    def __init__(self, folder, seconds):
+        super().__init__(folder)
+        self.seconds = seconds
+
+    def update(self, frame):
+        time.sleep(self.seconds)
+        return super().update(frame)
+
+
+class FailsOnSecond(TemplateTracker):
+    """Raises in the third frame of the second sequence it starts."""
+
+    def init(self, frame, box):
+        super().init(frame, box)
+        self.frames = 0
+
+    def update(self, frame):
+        self.frames += 1
+        if self.started == 2 and self.frames == 2:
+            raise RuntimeError("no more\nideas")
+        return super().update(frame)
+
+
+class NoScore:
+    """Has init and update and nothing else."""
+
+    def init(self, frame, box):
+        self.box = box
+
+    def update(self, frame):
+        return True, self.box
+
+
+class GivesNaN(NoScore):
+    def update(self, frame):
+        return True, (float("nan"), 0.0, 1.0, 1.0)
