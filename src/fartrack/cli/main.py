@@ -22,8 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("fartrack.cli.models:Models", "list the packaged models with their size and scores"),
     "evaluate": ("fartrack.cli.evaluate:Evaluate", "run trackers over a benchmark: accuracy and speed in one table"),
     "report": ("fartrack.cli.report:Report", "turn results into a page with curves, bars and the worst failures"),
+    "benchmark": ("fartrack.cli.benchmark:Benchmark", "measure speed here, beside the released layout and OpenCV"),
     "import": ("fartrack.cli.import_:Import", "make a model file out of a checkpoint of the paper's authors"),
     "export": ("fartrack.cli.export:Export", "write a model as ONNX or in OpenVINO's format, checked against PyTorch"),
+    "web": ("fartrack.cli.web:Web", "serve the tracker as a web page that runs in the browser"),
     "trax": ("fartrack.cli.trax:Trax", "speak TraX, so that the VOT toolkit can run the tracker"),
 }
 

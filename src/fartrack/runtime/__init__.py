@@ -34,6 +34,8 @@ class Runtime(Protocol):
     """A loaded model."""
 
     config: ModelConfig
+    precision: str
+    """What it computes with: "fp32", "fp16" (stored in half, computed in float32), "bf16", "int8", "int8-bf16"."""
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
@@ -52,6 +54,7 @@ class Runtime(Protocol):
 _ENGINES = {
     "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
     "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", 'pip install "fartrack[openvino]"'),
+    "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", 'pip install "fartrack[openvino]"'),
     "torch": ("fartrack.runtime.torch_", "Torch", "torch", 'pip install "fartrack[train]"'),
 }
 

@@ -23,6 +23,8 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
+        # Where a CPU has no VNNI, int8 products would saturate at 16 bits; there they are computed otherwise.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
@@ -33,6 +35,7 @@ class OnnxRuntime:
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(about["fartrack"])
+        self.precision = about.get("precision", "fp32")
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None

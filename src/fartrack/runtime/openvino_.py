@@ -16,14 +16,16 @@ OUTPUTS = Output._fields
 
 
 class OpenVino:
-    """One ONNX file, compiled once per set of shapes: static shapes run faster, and a tracker needs only two."""
+    """One model file, compiled once per set of shapes: static shapes run faster, and a tracker needs only two."""
+
+    arithmetic = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.core = ov.Core()
         if threads is not None:
             self.core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
-        self.core.set_property("CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+        self.core.set_property("CPU", {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"})
         try:
             self.model = self.core.read_model(path)
         except RuntimeError as error:
@@ -31,8 +33,12 @@ class OpenVino:
             raise InputError(f"{path} is not a whole model ({reason}): export or copy it again") from None
         if not self.model.has_rt_info(["framework", "fartrack"]):
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
-        self.config = ModelConfig.from_json(self.model.get_rt_info(["framework", "fartrack"]).astype(str))
+        self.config = ModelConfig.from_json(self._about("fartrack"))
+        self.precision = self._about("precision") if self.model.has_rt_info(["framework", "precision"]) else "fp32"
         self._compiled: dict[tuple[int, ...], ov.InferRequest] = {}
+
+    def _about(self, key: str) -> str:
+        return str(self.model.get_rt_info(["framework", key]).astype(str))
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
@@ -48,3 +54,15 @@ class OpenVino:
         request = self._compiled[memory.shape]
         request.infer(feeds, share_inputs=True)
         return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
+
+
+class OpenVinoBf16(OpenVino):
+    """The same in bfloat16, on CPUs that compute in it: faster, and a little less exact."""
+
+    arithmetic = "bf16"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError("this CPU does not compute in bfloat16: use --runtime openvino")
+        super().__init__(path, threads)
+        self.precision = "int8-bf16" if self.precision == "int8" else "bf16"

@@ -17,6 +17,8 @@ from fartrack.step import TrackStep
 class Torch:
     """The network itself, in float32."""
 
+    precision = "fp32"
+
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)

@@ -1,0 +1,141 @@
+"""`fartrack benchmark`: that it measures what it says; never how long something took."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fartrack import export, graph
+from fartrack.cli.main import main
+from fartrack.config import PRESETS, RELEASE, ModelConfig
+from fartrack.evaluation import benchmark, counting
+from fartrack.evaluation.benchmark import Contestant, Floor
+from fartrack.evaluation.dense import DenseTracker
+from fartrack.network import FARTrack
+from fartrack.tracker import Tracker
+from template_tracker import TemplateTracker, moving_square
+
+TINY = ModelConfig(name="tiny", depth=2, width=48, heads=3, template_size=48, search_size=96, bins=40)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    path.write_bytes(graph.build(export.state_of(FARTrack(TINY)), TINY, "fp16").SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("attention", ["explicit", "fused"])
+@pytest.mark.parametrize("changes", [{}, {"keep": 0.5}, RELEASE], ids=["paper", "half", "release"])
+def test_dense_reference_gives_the_boxes_of_the_tracker(changes, attention, tmp_path):
+    """Masking tokens and removing them is the same, so only the time may differ."""
+    torch.manual_seed(1)
+    config = TINY.replace(**changes)
+    net = FARTrack(config).eval()
+    (tmp_path / "net.onnx").write_bytes(graph.build(export.state_of(net), config).SerializeToString())
+    frames, boxes = moving_square(14)
+    ours, dense = Tracker(tmp_path / "net.onnx", threads=1), DenseTracker(net, attention)
+    ours.init(frames[0], boxes[0])
+    dense.init(frames[0], boxes[0])
+    for frame in frames[1:]:
+        np.testing.assert_allclose(dense.update(frame)[1], ours.update(frame)[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("config", [PRESETS["pico"].replace(depth=1), TINY, TINY.replace(trajectory=3)])
+def test_parameters_are_the_networks(config):
+    assert counting.parameters(config) == sum(p.numel() for p in FARTrack(config).parameters())
+
+
+def test_work_of_pico_by_hand():
+    pico = PRESETS["pico"]
+    # 445 tokens: 12 d^2 of linear layers and 2 n d of attention a token, six layers; 441 patches; four command words.
+    by_hand = 6 * 445 * (12 * 192**2 + 2 * 445 * 192) + 441 * 768 * 192 + 4 * 192 * 605
+    assert counting.macs(counting.dense_products(pico)) == by_hand
+    assert counting.macs(counting.products(pico)) < 0.75 * by_hand
+
+
+def test_race_counts_turns_without_their_first_frame():
+    frames, boxes = moving_square(9)
+    a, b = (Contestant(name, TemplateTracker()) for name in "ab")
+    calls = []
+    floor = Floor(TINY, "fp32", {"here": lambda: calls.append(1)})
+    benchmark.race([a, b], [floor], frames, boxes[0], rounds=3, warmup=1)
+    assert [len(turn) for turn in a.frame] == [benchmark.TURN] * 3
+    assert len(b.network) == 3
+    assert a.tracker.started > 1  # the clip is shorter than what was run
+    assert len(floor.times["here"]) == 3
+    assert len(calls) == 2 * 4
+
+
+def test_ratio_is_taken_round_by_round():
+    slow, quick = Contestant("slow", TemplateTracker()), Contestant("quick", TemplateTracker())
+    slow.frame, quick.frame = [[2.0], [20.0], [4.0]], [[1.0], [10.0], [1.0]]  # the machine was busy in the second
+    assert benchmark.ratio(slow, quick) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-bf16"])
+def test_floor_runs_the_products(precision):
+    floor = benchmark.floor_of(TINY, precision, 1)
+    assert set(floor.runs) == ({"torch", "onnxruntime"} if precision == "fp32" else {"torch"})
+    for run in floor.runs.values():
+        run()
+
+
+def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
+    frames, boxes = moving_square(12, size=(160, 120))
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i:03d}.png"), frame)
+    scores = tmp_path / "scores.json"
+    scores.write_text('{"small onnxruntime": 50.5}')
+    box = ",".join(str(v) for v in boxes[0])
+    out = tmp_path / "out"
+    given = ["--model", str(model), "--runtime", "onnxruntime", "torch", "--rounds", "2", "--threads", "1"]
+    assert (
+        main(["benchmark", *given, "--video", str(tmp_path), "--box", box, "--out", str(out), "--scores", str(scores)])
+        == 0
+    )
+    result = json.loads((out / "benchmark.json").read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    ours, dense = rows["small onnxruntime"], rows["released layout, 2 layers"]
+    assert (ours["precision"], rows["small torch"]["precision"]) == ("fp16", "fp32")
+    assert ours["parameters"] == counting.parameters(TINY)
+    assert ours["macs"] < dense["macs"]
+    assert ours["frame_p95"] >= ours["frame_median"] > ours["network_median"] > 0
+    assert dense["times_released"] == 1
+    assert {"floor", "over_floor", "times_released"} <= set(ours)
+    assert ours["score"] == 50.5
+    assert result["frames"] == 2 * benchmark.TURN
+    assert "small onnxruntime" in capsys.readouterr().out
+
+
+def test_command_measures_growth(model, tmp_path, capsys):
+    frames, boxes = moving_square(4)
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    box = ",".join(str(v) for v in boxes[0])
+    assert main(["benchmark", "--model", str(model), "--video", str(tmp_path), "--box", box, "--growth", "20"]) == 0
+    assert "MB after 20 more" in capsys.readouterr().out
+
+
+def test_two_thousand_frames_do_not_grow(model):
+    """Template memory, the runtime's arenas and the tracker's lists are bounded."""
+    frames, boxes = moving_square(12)
+    before, after = benchmark.growth(Tracker(model, threads=1), frames, boxes[0], 2000, settle=400)
+    assert after - before < 4e6
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--rounds", "0"], "--rounds is 0"),
+        (["--threads", "0"], "--threads is 0"),
+        (["--video", "clip.mp4"], "belong together"),
+        (["--model", "no-such-model"], "no-such-model"),
+    ],
+)
+def test_wrong_options(options, said, capsys):
+    assert main(["benchmark", *options]) == 2
+    assert said in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""Every engine answers the same call alike."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+
+from fartrack import export, graph, quantise
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.network import FARTrack
+from fartrack.runtime import open_runtime
+
+SMALL = ModelConfig(name="small", depth=2, width=48, heads=3, template_size=48, search_size=96, bins=40)
+ENGINES = [
+    "onnxruntime",
+    pytest.param("openvino", marks=pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="no openvino")),
+]
+
+
+def call(kept=SMALL.kept_tokens, batch=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "search": rng.integers(0, 256, (batch, 96, 96, 3), np.uint8),
+        "template": rng.integers(0, 256, (batch, 48, 48, 3), np.uint8),
+        "memory": rng.normal(0, 0.4, (batch, 4, kept, 48)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models")
+    weights = export.state_of(FARTrack(SMALL))
+    ranges = quantise.measure(weights, SMALL, [call(seed=s) for s in range(3)])
+    for precision in ("fp16", "int8"):
+        model = graph.build(weights, SMALL, precision, ranges)
+        (folder / f"{precision}.onnx").write_bytes(model.SerializeToString())
+    return folder
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_agree_with_pytorch(files, engine):
+    """Two targets at once, whole and pruned templates; answers stay when the next call comes."""
+    ours, reference = open_runtime(files / "fp16.onnx", engine, 1), open_runtime(files / "fp16.onnx", "torch")
+    assert (ours.precision, reference.precision, ours.config) == ("fp16", "fp32", SMALL)
+    calls = [call(SMALL.template_tokens), call(batch=2), call(batch=3, seed=1)]
+    answers = [ours(*c.values()) for c in calls]
+    for given, inputs in zip(answers, calls, strict=True):
+        for theirs, plain in zip(given, reference(*inputs.values()), strict=True):
+            np.testing.assert_allclose(theirs, plain, atol=2e-3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_int8_runs_near_the_float_model(files, engine):
+    ours = open_runtime(files / "int8.onnx", engine, 1)
+    assert ours.precision == "int8"
+    plain = open_runtime(files / "fp16.onnx", "onnxruntime", 1)(*call().values()).logits
+    assert (ours(*call().values()).logits - plain).std() < 0.1 * plain.std()
+
+
+def test_int8_is_nothing_for_pytorch(files):
+    with pytest.raises(InputError, match="int8"):
+        open_runtime(files / "int8.onnx", "torch")
+
+
+def test_bfloat16_where_the_cpu_has_it(files):
+    ov = pytest.importorskip("openvino")
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(InputError, match="bfloat16"):
+            open_runtime(files / "fp16.onnx", "openvino-bf16")
+        return
+    ours = open_runtime(files / "fp16.onnx", "openvino-bf16", 1)
+    assert ours.precision == "bf16"
+    plain = open_runtime(files / "fp16.onnx", "onnxruntime", 1)(*call().values()).logits
+    assert (ours(*call().values()).logits - plain).std() < 0.1 * plain.std()
