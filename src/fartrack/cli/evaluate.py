@@ -39,8 +39,8 @@ class Evaluate:
     """Folder of the benchmark (docs/benchmarks.md says what it looks like)."""
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged model, model file or another tracker; several make several rows. Default: pico."""
-    runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
-    """Engine of our models: onnxruntime, openvino or torch."""
+    runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
+    """Engine of our models: onnxruntime, openvino, openvino-bf16 or torch; by default the one that reads the file."""
     threads: Annotated[int, arg(metavar="N")] = 1
     """CPU threads of each tracker. Results are the same bytes only for the same number."""
     workers: Annotated[int, arg(metavar="N")] = 1
@@ -168,7 +168,8 @@ def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
     from fartrack.evaluation.results import COLUMNS, notes
 
     dataset = annotations.dataset
-    title = f"{dataset.name}, {len(dataset)} sequences of {dataset.root}, one pass"
+    count = "1 sequence" if len(dataset) == 1 else f"{len(dataset)} sequences"
+    title = f"{dataset.name}, {count} of {dataset.root}, one pass"
     table = Table(title=title, title_justify="left")
     table.add_column("tracker", no_wrap=True)
     for column in COLUMNS:

@@ -657,4 +657,4 @@ def open_dataset(name: str, root: str | Path) -> Dataset:
     """List the sequences of a benchmark in a folder."""
     if name not in DATASETS:
         raise InputError(f"data set {name!r} is not known; there are {', '.join(DATASETS)}")
-    return DATASETS[name](Path(root))
+    return DATASETS[name](Path(root).expanduser())

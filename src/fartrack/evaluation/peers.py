@@ -307,7 +307,7 @@ class Model:
 
     spec: str
     label: str
-    runtime: str = "onnxruntime"
+    runtime: str | None = None
     threads: int | None = 1
 
     def __call__(self) -> TrackerLike:
@@ -336,10 +336,13 @@ class Model:
             return {"model": self.spec}
         from fartrack import models
 
-        return {"model": self.label, "runtime": self.runtime, "files": _digest((models.find(self.spec),))}
+        file = models.find(self.spec)
+        beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []  # OpenVINO keeps the weights there
+        files = _digest((file, *(path for path in beside if path.is_file())))
+        return {"model": self.label, "runtime": self.runtime or "by the file", "files": files}
 
 
-def parse_model(text: str, runtime: str = "onnxruntime", threads: int | None = 1) -> Model:
+def parse_model(text: str, runtime: str | None = None, threads: int | None = 1) -> Model:
     """Understand `SPEC` or `LABEL=SPEC`; the label names the results' folder and the row of the table."""
     label, equals, spec = text.partition("=")
     if not equals:
@@ -349,7 +352,7 @@ def parse_model(text: str, runtime: str = "onnxruntime", threads: int | None = 1
     if not label:
         name, _, rest = spec.partition(":")
         label = name if name.startswith("nanotrack") else rest if rest and not Path(spec).exists() else Path(spec).stem
-        if runtime != "onnxruntime" and not rest and spec not in OPENCV_NAMES:
+        if runtime is not None and not rest and spec not in OPENCV_NAMES:
             label += f"-{runtime}"
     if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
         raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")

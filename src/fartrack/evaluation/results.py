@@ -133,9 +133,9 @@ class Scored:
     summary: Summary | None = None  # None when nothing could be scored
 
 
-def score_folder(label: str, folder: Path, annotations: Annotations) -> Scored:
+def score_folder(label: str, folder: str | Path, annotations: Annotations) -> Scored:
     """Score a folder of result files. A missing, damaged or mislabelled one is named, not counted as zero."""
-    dataset = annotations.dataset
+    dataset, folder = annotations.dataset, Path(folder)
     scores: dict[str, SequenceScore] = {}
     problems = dict(annotations.unusable)
     for name, sequence in annotations.sequences.items():
