@@ -1,0 +1,117 @@
+"""`fartrack web`: the tracker as a web page, served from this machine."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from fartrack.errors import InputError
+
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = (PACKAGE.parents[1] / "web" / "dist", PACKAGE / "web")
+"""Where the built page is: in a checkout, in an installed package."""
+
+
+@dataclass(frozen=True)
+class Web:
+    """Serve the tracker as a web page: draw a box in a video or before the webcam, and it follows.
+
+    Everything runs in the browser; this command only hands out files. Ctrl-C stops it.
+    """
+
+    port: Annotated[int, arg(metavar="PORT")] = 8000
+    """Port to listen on; 0 takes a free one."""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines in (browsers give them no webcam without https)."""
+
+    def run(self) -> int:
+        """Serve until Ctrl-C."""
+        with serve(built_page(), self.host, self.port) as server:
+            shown = f"[{self.host}]" if ":" in self.host else self.host
+            print(f"fartrack is at http://{shown}:{server.server_address[1]}/ (Ctrl-C stops it)", flush=True)
+            server.serve_forever(poll_interval=0.2)
+        return 0
+
+
+def built_page() -> Path:
+    """The folder of the built page.
+
+    Raises:
+        InputError: it has not been built.
+    """
+    for folder in FOLDERS:
+        if (folder / "index.html").is_file():
+            return folder
+    raise InputError("the web page is not built yet: run `make web` in a checkout of fartrack (it needs Node.js)")
+
+
+def serve(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
+    """A server of the files in a folder, listening but not yet answering.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    try:
+        return _Server((host, port), partial(_Files, directory=str(folder)))
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], files: partial[_Files]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, files)
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's look-up of our own name, which can take seconds."""
+        socketserver.TCPServer.server_bind(self)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A visitor who leaves in the middle of a file is no event."""
+
+
+class _Files(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Given here and not left to the system's table, in which anything may stand on Windows.
+    extensions_map = {  # noqa: RUF012
+        "": "application/octet-stream",
+        ".css": "text/css",
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".mjs": "text/javascript",
+        ".mp4": "video/mp4",
+        ".txt": "text/plain; charset=utf-8",
+    }
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Remember how it went."""
+        self.found = code == HTTPStatus.OK
+        super().send_response(code, message)
+
+    def end_headers(self) -> None:
+        """Add what every answer carries."""
+        # The first two make the page "cross-origin isolated", without which browsers give WebAssembly no threads.
+        self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+        self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        for_ever = self.found and self.path.startswith("/assets/")  # their names change with what is in them
+        self.send_header("Cache-Control", "max-age=31536000, immutable" if for_ever else "no-cache")
+        super().end_headers()
+
+    def list_directory(self, path: object) -> None:
+        """Folders are not shown."""
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are nobody's business."""

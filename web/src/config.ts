@@ -1,0 +1,104 @@
+/** The configuration of a network, read from the metadata of its ONNX file; every size is derived from it. */
+
+export interface ModelConfig {
+  name: string;
+  width: number;
+  patch: number;
+  templates: number;
+  template_size: number;
+  template_factor: number;
+  search_size: number;
+  search_factor: number;
+  /** Past boxes fed as coordinate words; 0 for none. */
+  trajectory: number;
+  bins: number;
+  low: number;
+  high: number;
+  keep: number;
+  memory: "linear" | "exponential";
+  decoding: "paper" | "release";
+  margin: number;
+  score_bias: number;
+  score_slope: number;
+  lost_below: number;
+}
+
+const NUMBERS = [
+  "width", "patch", "templates", "template_size", "template_factor", "search_size", "search_factor", "trajectory",
+  "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
+] as const satisfies readonly (keyof ModelConfig)[];
+
+export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
+
+/** Tokens of one template after pruning. */
+export const keptTokens = (c: ModelConfig): number =>
+  templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep));
+
+export const coordinateWords = (c: ModelConfig): number => Math.round(c.bins * (c.high - c.low));
+
+/** The word after the four commands, which stands for nothing. */
+export const paddingWord = (c: ModelConfig): number => coordinateWords(c) + 4;
+
+/** The configuration in an ONNX file.
+ *
+ * onnxruntime-web does not hand out a model's metadata, so the few bytes of protobuf are read here:
+ * ModelProto.metadata_props is field 14, its key field 1 and its value field 2.
+ */
+export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
+  const text = metadata(onnx, name).get("fartrack");
+  if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
+  let config: ModelConfig;
+  try {
+    config = JSON.parse(text) as ModelConfig;
+  } catch {
+    throw new Error(`${name} has a damaged configuration: export it again.`);
+  }
+  for (const key of NUMBERS) {
+    if (typeof config[key] !== "number") throw new Error(`${name} does not say its ${key}: was it written by another fartrack?`);
+  }
+  return config;
+}
+
+function metadata(onnx: Uint8Array, name: string): Map<string, string> {
+  const found = new Map<string, string>();
+  const text = new TextDecoder();
+  try {
+    for (const field of fields(onnx)) {
+      if (field.number !== 14) continue;
+      const pair = new Map([...fields(field.bytes)].map((f) => [f.number, text.decode(f.bytes)]));
+      found.set(pair.get(1) ?? "", pair.get(2) ?? "");
+    }
+  } catch {
+    throw new Error(`${name} is not a whole ONNX model: copy or export it again.`);
+  }
+  return found;
+}
+
+/** The fields of a protobuf message; only those with bytes carry them. */
+function* fields(message: Uint8Array): Generator<{ number: number; bytes: Uint8Array }> {
+  let at = 0;
+  const varint = (): number => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = message[at++];
+      if (byte === undefined || scale > 2 ** 63) throw new RangeError("cut short");
+      value += (byte & 127) * scale;
+      if (byte < 128) return value;
+    }
+  };
+  while (at < message.length) {
+    const tag = varint();
+    const number = Math.floor(tag / 8);
+    let length = 0;
+    switch (tag % 8) {
+      case 0: varint(); break;
+      case 1: length = 8; break;
+      case 2: length = varint(); break;
+      case 5: length = 4; break;
+      default: throw new RangeError("no protobuf");
+    }
+    if (at + length > message.length) throw new RangeError("cut short");
+    yield { number, bytes: message.subarray(at, at + length) };
+    at += length;
+  }
+}

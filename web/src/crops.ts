@@ -1,0 +1,95 @@
+/** Cutting a window out of a frame: what fartrack/crops.py does with OpenCV, number for number.
+ *
+ * OpenCV's bilinear resize of bytes works with 11 bits of weight per axis and drops four bits between the axes; the same
+ * integers here give the same bytes.
+ */
+
+import { roundHalfEven, type Window } from "./geometry.ts";
+
+/** The pixels of a frame, read in rectangles: R, G, B and one more byte per pixel, row after row. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  read(x: number, y: number, width: number, height: number): Uint8ClampedArray;
+}
+
+const WEIGHT = 2048;
+const OUTSIDE = -1;
+
+/** Cut and resize; what lies outside the frame is black, and its last row and column count as outside.
+ *
+ * Returns (size, size, 3) bytes, RGB.
+ */
+export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
+  const result = new Uint8Array(size * size * 3);
+  const x = span(window.x, window.side, frame.width - 1);
+  const y = span(window.y, window.side, frame.height - 1);
+  if (x.length <= 0 || y.length <= 0) return result;
+  const pixels = frame.read(window.x + x.start, window.y + y.start, x.length, y.length);
+
+  const across = taps(window.side, size, x.start, x.length);
+  const down = taps(window.side, size, y.start, y.length);
+  const row = (index: number): Int32Array => {
+    const sums = new Int32Array(size * 3);
+    if (index === OUTSIDE) return sums;
+    const base = index * x.length;
+    for (let i = 0, to = 0; i < size; i++, to += 3) {
+      const { first, second, weight } = across;
+      const w = weight[i];
+      if (first[i] !== OUTSIDE) {
+        const from = (base + first[i]) * 4;
+        for (let c = 0; c < 3; c++) sums[to + c] += pixels[from + c] * (WEIGHT - w);
+      }
+      if (second[i] !== OUTSIDE) {
+        const from = (base + second[i]) * 4;
+        for (let c = 0; c < 3; c++) sums[to + c] += pixels[from + c] * w;
+      }
+    }
+    return sums;
+  };
+
+  let [upperIndex, lowerIndex] = [-2, -2]; // neither a row nor OUTSIDE: not computed yet
+  let [upper, lower] = [result as ArrayLike<number>, result as ArrayLike<number>];
+  for (let j = 0, to = 0; j < size; j++) {
+    if (down.first[j] !== upperIndex) {
+      upper = down.first[j] === lowerIndex ? lower : row(down.first[j]);
+      upperIndex = down.first[j];
+    }
+    if (down.second[j] !== lowerIndex) {
+      lower = down.second[j] === upperIndex ? upper : row(down.second[j]);
+      lowerIndex = down.second[j];
+    }
+    const w1 = down.weight[j];
+    const w0 = WEIGHT - w1;
+    for (let i = 0; i < size * 3; i++, to++) {
+      result[to] = (((w0 * (upper[i] >> 4)) >> 16) + ((w1 * (lower[i] >> 4)) >> 16) + 2) >> 2;
+    }
+  }
+  return result;
+}
+
+/** The part of a window's axis that lies in the frame, relative to the window. */
+function span(origin: number, side: number, limit: number): { start: number; length: number } {
+  const start = Math.max(0, -origin);
+  return { start, length: side - start - Math.max(0, origin + side - limit) };
+}
+
+/** For each pixel of the result the two source pixels (relative to `start`, or OUTSIDE) and the second one's weight. */
+function taps(side: number, size: number, start: number, length: number) {
+  const first = new Int32Array(size);
+  const second = new Int32Array(size);
+  const weight = new Int32Array(size);
+  const scale = 1 / (size / side);
+  const inside = (at: number): number => (at >= start && at < start + length ? at - start : OUTSIDE);
+  for (let i = 0; i < size; i++) {
+    const centre = Math.fround((i + 0.5) * scale - 0.5);
+    let at = Math.floor(centre);
+    let rest = Math.fround(centre - at);
+    if (at < 0) [at, rest] = [0, 0];
+    if (at >= side - 1) [at, rest] = [side - 1, 0];
+    first[i] = inside(at);
+    second[i] = inside(Math.min(at + 1, side - 1));
+    weight[i] = roundHalfEven(rest * WEIGHT);
+  }
+  return { first, second, weight };
+}

@@ -1,0 +1,163 @@
+/** One video and one target in it: what is shown, what was found, and what comes next. No page in here. */
+
+import type { Frame } from "./frames.ts";
+import { complaintAbout, type Box } from "./geometry.ts";
+import type { Answer } from "./messages.ts";
+import type { Source } from "./sources.ts";
+import type { Row } from "./table.ts";
+
+export interface Follower {
+  init(frame: Frame, box: Box): Promise<void>;
+  update(frame: Frame): Promise<Answer>;
+}
+
+export class Session {
+  /** Results by frame; they stay whatever fails later. */
+  readonly rows = new Map<number, Row>();
+  /** The frame on the page. */
+  frame: Frame | null = null;
+  /** The frame that the tracker saw last, or null when it follows nothing. */
+  head: number | null = null;
+  /** Whether to run as fast as the machine can, rather than as the video does at most. */
+  fullSpeed = false;
+  private turn = 0;
+  private running = 0;
+  private queue: Promise<unknown> = Promise.resolve();
+
+  /**
+   * @param changed called when something to be shown has changed.
+   * @param say is given a sentence for the person.
+   */
+  constructor(
+    readonly source: Source,
+    private readonly follower: Follower,
+    private readonly changed: () => void,
+    private readonly say: (sentence: string, wrong: boolean) => void,
+  ) {}
+
+  get live(): boolean {
+    return this.source.count === null;
+  }
+
+  get playing(): boolean {
+    return this.running !== 0;
+  }
+
+  /** The result for the frame on the page. */
+  get row(): Row | undefined {
+    return this.frame ? this.rows.get(this.frame.index) : undefined;
+  }
+
+  /** Run on: follow where the tracker stands, show again where results are there already. */
+  async play(): Promise<void> {
+    if (this.playing) return;
+    const turn = (this.running = ++this.turn);
+    this.changed();
+    while (this.running === turn) {
+      const due = performance.now() + (this.fullSpeed || this.live ? 0 : 1000 / this.source.fps);
+      if (!(await this.attempt(() => this.advance(turn)))) break;
+      await sleep(Math.max(0, due - performance.now()));
+    }
+    if (this.running === turn) this.pause();
+  }
+
+  pause(): void {
+    this.running = 0;
+    this.changed();
+  }
+
+  /** One frame on. */
+  async step(): Promise<void> {
+    this.pause();
+    await this.attempt(() => this.advance());
+  }
+
+  /** Show a frame of the file. */
+  async show(index: number): Promise<void> {
+    this.pause();
+    await this.attempt(async () => {
+      const last = this.source.count === null ? index : this.source.count - 1;
+      const frame = await this.source.read(Math.min(Math.max(0, index), last));
+      if (frame) this.put(frame);
+      return true;
+    });
+  }
+
+  /** Follow from the frame on the page what is in the box; false (and a sentence) when the box is no good. */
+  async begin(box: Box): Promise<boolean> {
+    this.pause();
+    return this.attempt(async () => {
+      const frame = this.frame;
+      if (!frame) return false;
+      const wrong = complaintAbout(box, frame.width, frame.height);
+      if (wrong) throw new Error(wrong);
+      await this.follower.init(frame, box);
+      this.rows.set(frame.index, { frame: frame.index, box, score: 1, found: true, network: 0, total: 0 });
+      this.head = frame.index;
+      this.changed();
+      return true;
+    });
+  }
+
+  /** The tracker was exchanged and knows nothing of the target. */
+  forget(): void {
+    this.pause();
+    this.head = null;
+    this.changed();
+  }
+
+  async close(): Promise<void> {
+    this.pause();
+    await this.queue;
+    this.frame?.image.close();
+    this.frame = null;
+    this.source.close();
+  }
+
+  private async advance(turn = 0): Promise<boolean> {
+    if (turn && this.running !== turn) return false;
+    const at = this.frame?.index ?? -1;
+    const follows = this.head !== null && this.head === at;
+    const preview = this.live && this.head === null;
+    if (!this.live && !follows && !this.rows.has(at + 1)) {
+      if (this.source.count !== null && at + 1 >= this.source.count) this.say("This is the last frame.", false);
+      else this.say("Draw a box on this frame to follow from here.", false);
+      return false;
+    }
+    const frame = await this.source.read(preview ? Math.max(at, 0) : at + 1);
+    if (!frame) {
+      this.say(`Done: ${this.rows.size} frames.`, false);
+      return false;
+    }
+    if (follows) {
+      try {
+        const answer = await this.follower.update(frame);
+        this.rows.set(frame.index, { frame: frame.index, ...answer });
+        this.head = frame.index;
+      } catch (error) {
+        frame.image.close();
+        throw error;
+      }
+    }
+    this.put(frame);
+    return true;
+  }
+
+  private put(frame: Frame): void {
+    this.frame?.image.close();
+    this.frame = frame;
+    this.changed();
+  }
+
+  /** Do one thing after the other; what fails becomes a sentence, and nothing else changes. */
+  private attempt(action: () => Promise<boolean>): Promise<boolean> {
+    const outcome = this.queue.then(action).catch((error: unknown) => {
+      this.say(error instanceof Error ? error.message : String(error), true);
+      return false;
+    });
+    this.queue = outcome;
+    return outcome;
+  }
+}
+
+const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));

@@ -1,0 +1,306 @@
+/** Where frames come from: a video file, decoded frame by frame and in order, or the webcam. */
+
+import {
+  BlobSource, EncodedPacketSink, Input, MATROSKA, MP4, MPEG_TS, QTFF, VideoSampleSink, WEBM,
+  type InputVideoTrack, type VideoSample,
+} from "mediabunny";
+import type { Frame } from "./frames.ts";
+
+export interface Source {
+  readonly name: string;
+  readonly width: number;
+  readonly height: number;
+  /** Frames in the video; null for a webcam, which has no end and cannot go back. */
+  readonly count: number | null;
+  /** Frames per second, on average. */
+  readonly fps: number;
+  /** Frame `index`, or null after the last. In order it is fast; elsewhere it is found from the key frame before. */
+  read(index: number): Promise<Frame | null>;
+  close(): void;
+}
+
+/** Open a video file.
+ *
+ * The container is read here, so every frame's time is known exactly. WebCodecs decodes them; where a browser has
+ * none (or on plain http, where it is hidden) a video element is sent to each frame's time instead: exact as well, slower.
+ */
+export async function openFile(file: Blob, name: string): Promise<Source> {
+  const input = new Input({ source: new BlobSource(file), formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
+  try {
+    const track = await videoTrack(input, name);
+    const times = await frameTimes(track);
+    if (!times.length) throw new Error(`${name} holds no pictures: choose another video.`);
+    const about = { name, track, times, ...(await sizes(track)) };
+    if (await track.canDecode()) {
+      const source = new DecodedFile(input, about);
+      return await tried(source);
+    }
+    return await tried(await SoughtFile.open(input, file, about));
+  } catch (error) {
+    input.dispose();
+    throw error;
+  }
+}
+
+/** A source that gave its first frame; nothing is shown of one that cannot. */
+async function tried<S extends Source>(source: S): Promise<S> {
+  try {
+    (await source.read(0))?.image.close();
+    return source;
+  } catch (error) {
+    source.close();
+    throw error;
+  }
+}
+
+async function videoTrack(input: Input, name: string): Promise<InputVideoTrack> {
+  const readable = "MP4, WebM, MOV and MKV can be read";
+  let track: InputVideoTrack | null;
+  try {
+    if (!(await input.canRead())) throw new Error();
+    track = await input.getPrimaryVideoTrack();
+  } catch {
+    throw new Error(`${name} is not a video that can be read here, or it is damaged: ${readable}.`);
+  }
+  if (!track) throw new Error(`${name} holds no video: choose another file (${readable}).`);
+  return track;
+}
+
+/** Seconds at which each frame is shown, in order; frames that an edit list cuts away are left out. */
+async function frameTimes(track: InputVideoTrack): Promise<number[]> {
+  const times: number[] = [];
+  for await (const packet of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: true })) {
+    if (packet.timestamp + packet.duration > 0) times.push(packet.timestamp);
+  }
+  return times.sort((a, b) => a - b);
+}
+
+async function sizes(track: InputVideoTrack) {
+  const [turn, flip] = [await track.getRotation(), await track.getFlip()];
+  const [w, h] = [await track.getCodedWidth(), await track.getCodedHeight()];
+  const lying = turn % 180 !== 0;
+  return { turn, flip, width: lying ? h : w, height: lying ? w : h };
+}
+
+interface FileFacts {
+  name: string;
+  track: InputVideoTrack;
+  times: number[];
+  width: number;
+  height: number;
+  turn: Frame["turn"];
+  flip: boolean;
+}
+
+abstract class VideoFile implements Source {
+  readonly name: string;
+  readonly width: number;
+  readonly height: number;
+  readonly count: number;
+  readonly fps: number;
+
+  constructor(
+    private readonly input: Input,
+    protected readonly facts: FileFacts,
+  ) {
+    const { times } = facts;
+    const length = times[times.length - 1] - times[0];
+    ({ name: this.name, width: this.width, height: this.height } = facts);
+    this.count = times.length;
+    this.fps = length > 0 ? (times.length - 1) / length : 30;
+  }
+
+  abstract read(index: number): Promise<Frame | null>;
+
+  close(): void {
+    this.input.dispose();
+  }
+}
+
+/** Frames from WebCodecs. */
+class DecodedFile extends VideoFile {
+  private samples: AsyncGenerator<VideoSample, void, unknown> | null = null;
+  private next = -1;
+
+  async read(index: number): Promise<Frame | null> {
+    const { track, times, turn, flip, name } = this.facts;
+    if (index < 0 || index >= times.length) return null;
+    try {
+      if (index !== this.next || !this.samples) {
+        await this.samples?.return();
+        this.samples = new VideoSampleSink(track).samples(times[index]);
+      }
+      for (;;) {
+        const { value: sample } = await this.samples.next();
+        if (!sample) return null;
+        const at = nearest(times, sample.timestamp);
+        if (at < index) {
+          sample.close();
+          continue;
+        }
+        this.next = at + 1;
+        const image = sample.toVideoFrame();
+        sample.close();
+        return { index: at, time: times[at] - times[0], image, width: this.width, height: this.height, turn, flip };
+      }
+    } catch {
+      this.samples = null;
+      throw cannotDecode(name, index, await codecOf(track));
+    }
+  }
+
+  override close(): void {
+    void this.samples?.return();
+    super.close();
+  }
+}
+
+/** Frames from a video element that is sent to the middle of each frame's time. */
+class SoughtFile extends VideoFile {
+  private constructor(
+    input: Input,
+    facts: FileFacts,
+    private readonly video: HTMLVideoElement,
+  ) {
+    super(input, facts);
+  }
+
+  static async open(input: Input, file: Blob, facts: FileFacts): Promise<SoughtFile> {
+    const video = document.createElement("video");
+    video.muted = true;
+    video.playsInline = true;
+    video.preload = "auto";
+    video.src = URL.createObjectURL(file);
+    const codec = await codecOf(facts.track);
+    try {
+      await happens(video, "loadeddata");
+    } catch {
+      URL.revokeObjectURL(video.src);
+      throw cannotDecode(facts.name, 0, codec);
+    }
+    return new SoughtFile(input, facts, video);
+  }
+
+  async read(index: number): Promise<Frame | null> {
+    const { times, name, track } = this.facts;
+    if (index < 0 || index >= times.length) return null;
+    const until = times[index + 1] ?? times[index] + 1 / this.fps;
+    try {
+      const there = happens(this.video, "seeked");
+      this.video.currentTime = (times[index] + until) / 2;
+      await there;
+      const image = await createImageBitmap(this.video);
+      const { width, height } = this;
+      return { index, time: times[index] - times[0], image, width, height, turn: 0, flip: false };
+    } catch {
+      throw cannotDecode(name, index, await codecOf(track));
+    }
+  }
+
+  override close(): void {
+    URL.revokeObjectURL(this.video.src);
+    this.video.removeAttribute("src");
+    this.video.load();
+    super.close();
+  }
+}
+
+function happens(video: HTMLVideoElement, event: "loadeddata" | "seeked"): Promise<void> {
+  return new Promise((done, failed) => {
+    const options = { once: true };
+    video.addEventListener(event, () => done(), options);
+    video.addEventListener("error", () => failed(video.error), options);
+  });
+}
+
+async function codecOf(track: InputVideoTrack): Promise<string> {
+  return (await track.getCodec().catch(() => null)) ?? "unknown";
+}
+
+function cannotDecode(name: string, index: number, codec: string): Error {
+  if (index > 0) return new Error(`${name} is damaged: frame ${index} cannot be decoded. What was tracked so far is kept.`);
+  return new Error(`This browser cannot decode ${name} (codec ${codec}): convert it to H.264 in an MP4 file.`);
+}
+
+/** Index of the time nearest to one; decoders round to microseconds. */
+function nearest(times: number[], time: number): number {
+  let low = 0;
+  let high = times.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < time) low = middle + 1;
+    else high = middle;
+  }
+  return low > 0 && time - times[low - 1] < times[low] - time ? low - 1 : low;
+}
+
+/** Ask for the webcam (the one that looks away from the visitor, where there are two). */
+export async function openWebcam(): Promise<Source> {
+  if (!navigator.mediaDevices) {
+    throw new Error("The webcam is only given to pages on https or localhost: open this page there.");
+  }
+  let stream: MediaStream;
+  try {
+    const video = { facingMode: "environment", width: { ideal: 1280 }, height: { ideal: 720 } };
+    stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
+  } catch (error) {
+    throw new Error(webcamComplaint(error instanceof DOMException ? error.name : ""));
+  }
+  const video = document.createElement("video");
+  video.muted = true;
+  video.playsInline = true;
+  video.srcObject = stream;
+  await video.play();
+  return new Webcam(stream, video);
+}
+
+export function webcamComplaint(name: string): string {
+  switch (name) {
+    case "NotAllowedError": return "The webcam was refused: allow it in the browser's address bar and try again.";
+    case "NotFoundError": return "No webcam was found: plug one in, or drop a video instead.";
+    case "NotReadableError": return "The webcam does not start: close other programs that use it and try again.";
+    default: return `The webcam does not start${name ? ` (${name})` : ""}: drop a video instead.`;
+  }
+}
+
+class Webcam implements Source {
+  readonly name = "webcam";
+  readonly count = null;
+  readonly fps: number;
+  private readonly begun = performance.now();
+
+  constructor(
+    private readonly stream: MediaStream,
+    private readonly video: HTMLVideoElement,
+  ) {
+    this.fps = stream.getVideoTracks()[0]?.getSettings().frameRate ?? 30;
+  }
+
+  get width(): number {
+    return this.video.videoWidth;
+  }
+
+  get height(): number {
+    return this.video.videoHeight;
+  }
+
+  /** The next picture that the camera takes, under the number that is asked for. */
+  async read(index: number): Promise<Frame | null> {
+    if (!this.stream.active || this.stream.getVideoTracks().every((track) => track.readyState === "ended")) {
+      throw new Error("The webcam went away: plug it in again. What was tracked so far is kept.");
+    }
+    await new Promise<unknown>((done) => {
+      if ("requestVideoFrameCallback" in this.video) this.video.requestVideoFrameCallback(done);
+      else requestAnimationFrame(done);
+      setTimeout(done, 500); // a page in the background is not called
+    });
+    const image = await createImageBitmap(this.video);
+    const { width, height } = image;
+    return { index, time: (performance.now() - this.begun) / 1000, image, width, height, turn: 0, flip: false };
+  }
+
+  close(): void {
+    for (const track of this.stream.getTracks()) track.stop();
+    this.video.srcObject = null;
+  }
+}
