@@ -110,10 +110,10 @@ class Filmstrip:
         height = max(8, self.cell_height // 18)
         caption = np.full((2 * height, picture.shape[1], 3), 24, np.uint8)
         state = f"{cell.score:.2f}" if cell.found else f"lost {cell.score:.2f}"
-        _draw_text(caption, f"frame {cell.frame}", (height // 2, height * 3 // 2), height, INK)
-        wide = _text_size(state, height)[0]
+        draw_text(caption, f"frame {cell.frame}", (height // 2, height * 3 // 2), height, INK)
+        wide = text_size(state, height)[0]
         colour = FOUND if cell.found else LOST
-        _draw_text(caption, state, (picture.shape[1] - wide - height // 2, height * 3 // 2), height, colour)
+        draw_text(caption, state, (picture.shape[1] - wide - height // 2, height * 3 // 2), height, colour)
         tile = np.vstack([picture, caption])
         return cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(24, 24, 24))  # type: ignore[return-value]
 
@@ -157,10 +157,10 @@ class _Plate:
     def __init__(self, canvas: Image, text: str, height: int, anchor: tuple[float, float]) -> None:
         rows, columns = canvas.shape[:2]
         self.pad = max(2, height // 3)
-        wide, tall = _text_size(text, height)
+        wide, tall = text_size(text, height)
         if wide + 2 * self.pad > columns:
             height = max(4, height * (columns - 2 * self.pad) // max(1, wide))
-            wide, tall = _text_size(text, height)
+            wide, tall = text_size(text, height)
         self.canvas, self.text, self.height = canvas, text, height
         self.wide, self.tall = wide + 2 * self.pad, tall + 2 * self.pad
         x, y = np.nan_to_num(anchor)
@@ -180,16 +180,17 @@ class _Plate:
         """Onto the canvas."""
         right, bottom = self.left + self.wide, self.top + self.tall
         cv2.rectangle(self.canvas, (self.left, self.top), (right, bottom), colour, cv2.FILLED)
-        _draw_text(self.canvas, self.text, (self.left + self.pad, bottom - self.pad), self.height, ink)
+        draw_text(self.canvas, self.text, (self.left + self.pad, bottom - self.pad), self.height, ink)
 
 
-def _draw_text(canvas: Image, text: str, origin: tuple[int, int], height: int, colour: Colour) -> None:
+def draw_text(canvas: Image, text: str, origin: tuple[int, int], height: int, colour: Colour) -> None:
     """Text whose capitals are about `height` pixels tall, its baseline beginning at `origin`."""
     scale, thick = _scale(height)
     cv2.putText(canvas, text, origin, FONT, scale, colour, thick, cv2.LINE_AA)
 
 
-def _text_size(text: str, height: int) -> tuple[int, int]:
+def text_size(text: str, height: int) -> tuple[int, int]:
+    """Width and height in pixels of what `draw_text` draws."""
     scale, thick = _scale(height)
     (wide, tall), _ = cv2.getTextSize(text, FONT, scale, thick)
     return wide, tall
