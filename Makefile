@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-TEST_EXTRAS = train,openvino,eval,supervision,dev
+TEST_EXTRAS = train,openvino,eval,supervision,vot,got10k,formats-test,dev
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

@@ -431,12 +431,13 @@ def _webcam_frames(
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
     """OpenCV prints warnings about what we turn into one message."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
+    level = log.getLogLevel()
+    log.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def _without_password(address: str) -> str:
