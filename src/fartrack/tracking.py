@@ -13,6 +13,7 @@ from fartrack.video.reader import VideoSource, frames_from_source
 if TYPE_CHECKING:
     from fartrack.crops import Image
     from fartrack.geometry import Box
+    from fartrack.insight import Insight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,8 @@ class Result:
     """The frame, H x W x 3 uint8 BGR."""
     time: float
     """Seconds after the video's first frame."""
+    insight: Insight | None = None
+    """With `explain`: what the tracker saw and thought; None in the frame where the box was given."""
 
 
 class SingleTracker(Protocol):
@@ -57,6 +60,7 @@ def track(
     model: str | Path = "pico",
     runtime: str = "onnxruntime",
     threads: int | None = None,
+    explain: bool = False,
     tracker: SingleTracker | None = None,
 ) -> Iterator[Result]:
     """Follow the target inside a box through a video: one result per frame, as soon as it is there.
@@ -71,7 +75,8 @@ def track(
         model: "pico", "nano", "tiny" or the path of a model file.
         runtime: "onnxruntime", "openvino" or "torch".
         threads: CPU threads of the network; None leaves the choice to the runtime.
-        tracker: used instead of a new one of the three options above.
+        explain: give the results an `insight`, which `fartrack.video.explain` draws.
+        tracker: used instead of a new one of the four options above.
 
     Raises:
         FileNotFoundError: there is no such video or model.
@@ -84,7 +89,7 @@ def track(
         if tracker is None:
             from fartrack.tracker import Tracker
 
-            tracker = Tracker(model, runtime, threads)
+            tracker = Tracker(model, runtime, threads, explain)
         tracker.init(frames.first.image, first_box)
     except BaseException:
         frames.close()
@@ -98,4 +103,5 @@ def _follow(frames: VideoSource, tracker: SingleTracker, box: Box) -> Generator[
         yield Result(first.index, box, 1.0, True, first.image, first.time)
         for frame in frames:
             found, box = tracker.update(frame.image)
-            yield Result(frame.index, box, tracker.score, found, frame.image, frame.time)
+            insight = getattr(tracker, "insight", None)
+            yield Result(frame.index, box, tracker.score, found, frame.image, frame.time, insight)

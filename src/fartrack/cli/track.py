@@ -75,6 +75,8 @@ class Track:
     """Folder for the results; by default out/ and the name of the source."""
     no_video: bool = False
     """Do not write tracked.mp4, which takes a good part of the time."""
+    explain: bool = False
+    """Show beside each frame of tracked.mp4 what the tracker saw: templates, search crop, distributions, score."""
 
     def run(self) -> int:
         """Track, write, and say how it went."""
@@ -85,6 +87,9 @@ class Track:
             )
         if self.before is not None and self.boxes is None:
             raise InputError("--before: it says what --boxes changed; give --boxes too")
+        if self.explain and (self.no_video or self.boxes is not None):
+            other = "--no-video" if self.no_video else "--boxes"
+            raise InputError(f"--explain draws into the video of one object: leave out {other}")
         box = None if self.box is None else parse_box(self.box)
 
         from fartrack import geometry
@@ -101,7 +106,8 @@ class Track:
             if self.boxes is not None:
                 given = Corrections(self.boxes, self.before, self.source, frames, self.label)
             trackers = [
-                Tracker(self.model, self.runtime, self.threads) for _ in range(len(given.tracks) if given else 1)
+                Tracker(self.model, self.runtime, self.threads, self.explain)
+                for _ in range(len(given.tracks) if given else 1)
             ]
             default = Path("out", _name(self.source) + ("-corrected" if given else ""))
             folder = make_folder(self.out or default, self.source, self.boxes, self.before)
@@ -119,7 +125,7 @@ class Track:
                 results = ((result,) for result in track(frames, box, tracker=trackers[0]))
             begun, before = time.perf_counter(), sum(t.network_seconds for t in trackers)
             labels = Labels(folder, formats, targets, frames)
-            outputs = _Outputs(folder, frames, labels, video=not self.no_video)
+            outputs = _Outputs(folder, frames, labels, video=not self.no_video, explain=self.explain)
             try:
                 with outputs, _interrupt_noted() as interrupted:
                     for some in results:
@@ -195,12 +201,14 @@ def _interrupt_noted() -> Iterator[Callable[[], bool]]:
 class _Outputs:
     """Everything that is written while tracking. As a context manager it finishes the files whatever happens."""
 
-    def __init__(self, folder: Path, frames: VideoSource, labels: Labels, *, video: bool) -> None:
+    def __init__(self, folder: Path, frames: VideoSource, labels: Labels, *, video: bool, explain: bool) -> None:
         from fartrack.video.draw import Filmstrip
+        from fartrack.video.explain import Explainer
 
         self.folder, self.frames, self.labels, self.video = folder, frames, labels, video
         self.finished = False  # whether the video came to its end
         self.strip = Filmstrip()
+        self.explainer = Explainer(frames.width, frames.height) if explain else None
         self.written: list[Path] = []
         self.count = self.found = 0
 
@@ -222,11 +230,12 @@ class _Outputs:
             stack.callback(self._write_strip)
             self._writer = None
             if self.video:
+                width, height = self.explainer.size if self.explainer else (source.width, source.height)
                 self._writer = stack.enter_context(
                     VideoWriter(
                         self.folder / VIDEO,
-                        source.width,
-                        source.height,
+                        width,
+                        height,
                         fps=source.fps,
                         time_base=source.time_base,
                         pixel_aspect=source.pixel_aspect,
@@ -261,8 +270,10 @@ class _Outputs:
         for result, (id, _) in zip(results, self.labels.targets, strict=True):
             cells = boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found))
             self._row([*cells, str(id)] if len(results) > 1 else cells)
-            if self._writer:
+            if self._writer and not self.explainer:
                 canvas = draw_result(canvas, result.box, result.score, result.frame, result.found)
+        if self.explainer:
+            canvas = self.explainer.draw(first.image, first.box, first.score, first.frame, first.found, first.insight)
         self.count += 1
         self.found += any(result.found for result in results)
         self.strip.add(first.image, first.box, first.score, first.frame, first.found)
