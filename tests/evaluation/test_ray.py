@@ -51,6 +51,14 @@ def test_nothing_is_lost_or_done_twice_when_a_worker_is_killed(cluster, tmp_path
             assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_no_cluster_there(tmp_path):
+    pytest.importorskip("ray")
+    dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a",)))
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(InputError, match=f"--ray {address}: no cluster answers there"):
+            evaluate(dataset, Counting(str(tmp_path)), tmp_path / "out", ray=address)
+
+
 def test_without_ray_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a",)))

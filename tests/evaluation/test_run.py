@@ -1,7 +1,6 @@
 """One pass: what is written, what is resumed, what happens when something breaks."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -142,7 +141,9 @@ def test_a_dead_worker_is_replaced(dataset, tmp_path, marks):
 def test_a_worker_that_always_dies_is_given_up(dataset, tmp_path, marks):
     outcome = evaluate(dataset.only(["a", "b"]), Dying(str(marks), deaths=99), tmp_path / "out", 2)
     assert set(outcome.failed) == {"a", "b"}
-    assert "the worker died 3 times (signal 9; out of memory?)" in outcome.failed["a"]
+    assert "the worker died 3 times" in outcome.failed["a"]
+    if os.name != "nt":
+        assert "signal 9; out of memory?" in outcome.failed["a"]
     assert started(marks) == 6
 
 
@@ -160,7 +161,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, marks):
     deadline = time.monotonic() + 20
     while not (out / "b.txt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     there = {path.stem for path in out.glob("?.txt")}
     assert {"a", "b"} <= there < {"a", "b", "c", "d"}

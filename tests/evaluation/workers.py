@@ -59,7 +59,7 @@ class _DyingTracker(_CountingTracker):
     def init(self, frame, box):
         super().init(frame, box)
         if leave_mark(self.folder, "turn") < self.deaths:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 @dataclass(frozen=True)

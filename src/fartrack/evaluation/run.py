@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import signal
+import socket
 import time
 import traceback
 from collections import deque
@@ -301,6 +302,17 @@ def _ray_task(job: int, dataset: Dataset, factory: TrackerFactory, name: str) ->
     return _RUNNERS[job].run(name)
 
 
+def _knock(address: str) -> None:
+    """See that somebody listens at HOST:PORT: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(f"--ray {address}: no cluster answers there ({error}); use local to start one") from None
+
+
 def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address: str, tell: Tell) -> None:
     """Run one sequence a task on a Ray cluster; Ray runs a task again when its worker or machine dies.
 
@@ -311,6 +323,7 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
     except ImportError:
         raise InputError("--ray: Ray is not installed; pip install 'fartrack[ray]'") from None
     factory()
+    _knock(address)
     started = not ray.is_initialized()
     if started:
         local: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
