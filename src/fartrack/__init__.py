@@ -9,13 +9,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from fartrack.errors import InputError
     from fartrack.interop import to_supervision
+    from fartrack.multitracker import MultiTracker
     from fartrack.tracker import Tracker
     from fartrack.tracking import Result, track
 
-__all__ = ["InputError", "Result", "Tracker", "__version__", "to_supervision", "track"]
+__all__ = ["InputError", "MultiTracker", "Result", "Tracker", "__version__", "to_supervision", "track"]
 
 _HOMES = {
     "InputError": "fartrack.errors",
+    "MultiTracker": "fartrack.multitracker",
     "Tracker": "fartrack.tracker",
     "track": "fartrack.tracking",
     "Result": "fartrack.tracking",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ OUTPUTS = Output._fields
 
 
 class OpenVino:
-    """One model file, compiled once per set of shapes: static shapes run faster, and a tracker needs only two."""
+    """One model file, compiled for fixed shapes, which run faster: a tracker needs only two.
+
+    Several targets share the same two with the size of the batch left open.
+    """
 
     arithmetic = "f32"
 
@@ -35,7 +39,7 @@ class OpenVino:
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(self._about("fartrack"))
         self.precision = self._about("precision") if self.model.has_rt_info(["framework", "precision"]) else "fp32"
-        self._compiled: dict[tuple[int, ...], ov.InferRequest] = {}
+        self._compiled: dict[tuple[int, int], ov.InferRequest] = {}
 
     def _about(self, key: str) -> str:
         return str(self.model.get_rt_info(["framework", key]).astype(str))
@@ -47,13 +51,21 @@ class OpenVino:
         feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory
-        if memory.shape not in self._compiled:
-            model = self.model.clone()
-            model.reshape({name: ov.PartialShape(list(value.shape)) for name, value in feeds.items()})
-            self._compiled[memory.shape] = self.core.compile_model(model, "CPU").create_infer_request()
-        request = self._compiled[memory.shape]
+        batch, kept = 1 if len(memory) == 1 else -1, memory.shape[2]
+        if (batch, kept) not in self._compiled:
+            # Both lengths at once, or the second frame of a video would wait for its own.
+            for length in {kept, self.config.template_tokens, self.config.kept_tokens}:
+                self._compiled[batch, length] = self._compile(feeds, batch, length)
+        request = self._compiled[batch, kept]
         request.infer(feeds, share_inputs=True)
         return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
+
+    def _compile(self, feeds: Mapping[str, npt.NDArray[np.generic]], batch: int, kept: int) -> ov.InferRequest:
+        shapes = {name: [batch, *value.shape[1:]] for name, value in feeds.items()}
+        shapes["memory"][2] = kept
+        model = self.model.clone()
+        model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
+        return self.core.compile_model(model, "CPU").create_infer_request()
 
 
 class OpenVinoBf16(OpenVino):

@@ -1,0 +1,116 @@
+"""Several targets in one video, one call of the network a frame."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from fartrack import crops, models
+from fartrack.crops import Image
+from fartrack.errors import InputError
+from fartrack.geometry import Box
+from fartrack.runtime import Output, Runtime, embed, open_runtime
+from fartrack.target import Target
+
+
+class MultiTracker:
+    """Follows any number of targets through one video; they share the decoded frame and run as one batch.
+
+        tracker = fartrack.MultiTracker("pico")
+        dog, cat = tracker.add(frame, (10, 20, 80, 60)), tracker.add(frame, (200, 40, 30, 30))
+        for frame in frames:
+            for id, (found, box, score) in tracker.update(frame).items():
+                ...
+        tracker.remove(cat)
+
+    Each target is tracked as `fartrack.Tracker` would track it alone; targets may come and go at any frame.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str] = "pico", runtime: str | None = None, threads: int | None = None
+    ) -> None:
+        """Load a model; arguments as in `fartrack.Tracker`.
+
+        Raises:
+            FileNotFoundError: no such model.
+            ValueError: the runtime is unknown or not installed, or the file is not a model.
+        """
+        self.runtime: Runtime = open_runtime(models.find(model), runtime, threads)
+        self.config = self.runtime.config
+        self.network_seconds = 0.0
+        """Time spent in the network so far."""
+        self._targets: dict[int, Target] = {}
+        self._next = 1
+
+    def add(self, frame: Image, box: Sequence[float]) -> int:
+        """Begin to follow what is in the box of this frame; call it before the `update` of the next frame.
+
+        Returns:
+            The target's number: 1, 2, ... in the order of their coming, never used twice.
+
+        Raises:
+            ValueError: the frame is no image or of another size than the others' frames, or the box is not one in it.
+        """
+        image = crops.as_bgr(frame)
+        for other in self._targets.values():
+            other.check(image)
+            break
+        target = Target(self.config, image, box)
+        template = target.first_template(image)
+        begun = time.perf_counter()
+        tokens = embed(self.runtime, template[None])[0]
+        self.network_seconds += time.perf_counter() - begun
+        target.start(template, tokens)
+        number, self._next = self._next, self._next + 1
+        self._targets[number] = target
+        return number
+
+    def update(self, frame: Image) -> dict[int, tuple[bool, Box, float]]:
+        """Find all targets in the next frame.
+
+        Returns:
+            Per target whether it was found, its box x, y, w, h in pixels and its score; empty without targets.
+
+        Raises:
+            ValueError: the frame is no image or has another size; the state stays.
+        """
+        image = crops.as_bgr(frame)
+        for target in self._targets.values():
+            target.check(image)
+        # Targets that have just begun remember whole templates; they make a batch of their own.
+        batches: dict[int, list[tuple[Target, tuple[np.ndarray | None, ...]]]] = {}
+        for target in self._targets.values():
+            looked = target.look(image)
+            batches.setdefault(looked[2].shape[1], []).append((target, looked))
+        answers = []
+        for batch in batches.values():
+            search, template, memory, words = zip(*(looked for _, looked in batch), strict=True)
+            given = [np.stack(part) for part in (search, template, memory)]
+            trajectory = np.stack(words) if self.config.trajectory else None
+            begun = time.perf_counter()
+            output = self.runtime(given[0], given[1], given[2], trajectory)
+            self.network_seconds += time.perf_counter() - begun
+            answers += [(target, Output(*(x[i] for x in output))) for i, (target, _) in enumerate(batch)]
+        for target, answer in answers:
+            target.absorb(image, answer)
+        return {number: (t.found, t.box, t.score) for number, t in self._targets.items()}
+
+    def remove(self, number: int) -> None:
+        """Stop following a target.
+
+        Raises:
+            ValueError: there is no such target.
+        """
+        if number not in self._targets:
+            there = ", ".join(map(str, self._targets)) or "none"
+            raise InputError(f"target {number} is not tracked: there are {there}")
+        del self._targets[number]
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._targets

@@ -1,0 +1,102 @@
+"""Several targets at once: each as if it were alone."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+import fartrack
+from fartrack import InputError, MultiTracker, Tracker
+from small import BOX, frames
+
+BOXES = [BOX, (20.0, 30.0, 30.0, 22.0), (100.0, 60.0, 18.0, 26.0)]
+
+
+def alone(model, video, box, begin=0, runtime="onnxruntime"):
+    tracker = Tracker(model, runtime, threads=1)
+    tracker.init(video[begin], box)
+    return [(*tracker.update(frame), tracker.score) for frame in video[begin + 1 :]]
+
+
+def same(ours, theirs):
+    assert ours[0] == theirs[0]
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-2)
+    assert ours[2] == pytest.approx(theirs[2], abs=1e-3)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+def test_each_target_as_if_alone(tiny_model, runtime):
+    """They come at different frames, so that whole and pruned templates meet, and one leaves."""
+    if not importlib.util.find_spec(runtime):
+        pytest.skip(f"no {runtime}")
+    video = frames(10)
+    tracker = MultiTracker(tiny_model.onnx, runtime, threads=1)
+    numbers = [tracker.add(video[0], BOXES[0]), tracker.add(video[0], BOXES[1])]
+    given = []
+    for t, frame in enumerate(video[1:], start=1):
+        given.append(tracker.update(frame))
+        if t == 3:
+            numbers.append(tracker.add(frame, BOXES[2]))
+        if t == 6:
+            tracker.remove(numbers[1])
+    assert numbers == [1, 2, 3]
+    for number, box, begin, end in [(1, BOXES[0], 0, 9), (2, BOXES[1], 0, 6), (3, BOXES[2], 3, 9)]:
+        expected = alone(tiny_model.onnx, video, box, begin, runtime)
+        for t in range(begin + 1, end + 1):
+            same(given[t - 1][number], expected[t - begin - 1])
+    assert 2 not in given[6]
+    assert 3 not in given[2]
+
+
+def test_one_call_of_the_network_a_frame(tiny_model):
+    video = frames(5)
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    for box in BOXES:
+        tracker.add(video[0], box)
+    sizes = []
+    runtime = tracker.runtime
+
+    def counted(search, *rest):
+        sizes.append(len(search))
+        return runtime(search, *rest)
+
+    tracker.runtime = counted
+    for frame in video[1:]:
+        tracker.update(frame)
+    assert sizes == [3] * 4
+
+
+def test_numbers_are_not_used_again(tiny_model):
+    image = frames(1)[0]
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    first = tracker.add(image, BOX)
+    tracker.remove(first)
+    assert tracker.add(image, BOX) != first
+    assert len(tracker) == 1
+    assert first not in tracker
+
+
+def test_without_targets_there_is_nothing(tiny_model):
+    assert MultiTracker(tiny_model.onnx, threads=1).update(frames(1)[0]) == {}
+
+
+def test_refusals_leave_the_state(tiny_model):
+    video = frames(3)
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    number = tracker.add(video[0], BOX)
+    other = np.zeros((50, 60, 3), np.uint8)
+    with pytest.raises(InputError, match="outside"):
+        tracker.add(video[0], (900, 900, 10, 10))
+    with pytest.raises(ValueError, match="60 x 50"):
+        tracker.add(other, (5, 5, 10, 10))
+    with pytest.raises(ValueError, match="60 x 50"):
+        tracker.update(other)
+    with pytest.raises(ValueError, match="uint8"):
+        tracker.update(video[1].astype(float))
+    with pytest.raises(InputError, match="target 7 is not tracked: there are 1"):
+        tracker.remove(7)
+    same(tracker.update(video[1])[number], alone(tiny_model.onnx, video, BOX)[0])
+
+
+def test_is_there_without_being_imported():
+    assert "MultiTracker" in fartrack.__all__
