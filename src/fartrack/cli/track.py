@@ -251,9 +251,9 @@ class _Outputs:
                 TimeRemainingColumn(),
                 console=console,
                 transient=True,
-                disable=not console.is_terminal,
             )
-            stack.enter_context(self._progress)
+            if console.is_terminal:
+                stack.enter_context(self._progress)
             total = None if source.count is None else max(1, source.count - source.first.index)
             self._task = self._progress.add_task(Path(source.name).name, total=total, rate="")
             self._begun = time.perf_counter()
