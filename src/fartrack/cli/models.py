@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +45,14 @@ class Models:
         return 0
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> Mapping[str, Any]:
     """The model card beside a model file; empty when there is none. Raises `InputError` when it is not a card."""
-    beside = path.with_suffix(".json")
+    from fartrack import models
+
     try:
-        card = json.loads(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        card: object = models.card(path)
     except ValueError:
-        raise InputError(f"{beside}: not a model card (JSON); install fartrack again") from None
+        raise InputError(f"{path.with_suffix('.json')}: not a model card (JSON); install fartrack again") from None
     return card if isinstance(card, dict) else {}
 
 
