@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from fartrack.training import render
-from fartrack.training.synth import Sampler, SynthConfig, easier, plan
+from fartrack.training.options import SynthConfig, easier
+from fartrack.training.synth import Sampler, plan
 
 
 def draw(pack, config, seed=0, batch=12, templates=2, synth=None):
     rng = torch.Generator().manual_seed(seed)
-    return plan(pack, Sampler(pack, held_out=0), config, synth or SynthConfig(), batch, templates, rng)
+    return plan(Sampler(pack, held_out=0), config, synth or SynthConfig(), batch, templates, rng)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fartrack.errors import InputError
 from fartrack.training.pack import Pack
 
+Embed = Callable[[Tensor, int], Tensor]
+"""(B, 3, S, S) RGB in 0..255, grid -> (B, grid * grid, C) features."""
+TABLE, NAMES, BASIS, DONE = "features.npy", "files.json", "basis.npz", "done"
+GRID = 14
+
 
 class TeacherFeatures:
     """A (pictures, grid, grid, C) table over whole pictures, sampled bilinearly at token places."""
 
     def __init__(self, folder: Path, pack: Pack) -> None:
-        """Open what `fartrack train backbone` cached.
+        """Open what `fartrack train features` cached.
 
         Args:
             folder: holds `features.npy` (N, grid * grid, C) float16 and `files.json`, the N names of pictures; a file
                 `done` gives how many of them are filled.
             pack: whose pictures will be looked up.
         """
-        table, names, done = folder / "features.npy", folder / "files.json", folder / "done"
+        table, names, done = folder / TABLE, folder / NAMES, folder / DONE
         for path in (table, names):
             if not path.exists():
                 raise FileNotFoundError(
@@ -36,25 +45,33 @@ class TeacherFeatures:
         self.grid = round(self.table.shape[1] ** 0.5)
         self.channels = self.table.shape[2]
         filled = int(done.read_text()) if done.exists() else len(self.table)
-        number = {name: i for i, name in enumerate(json.loads(names.read_text())[:filled])}
-        self.row = torch.tensor([number.get(name, -1) for name in pack.files])
+        self.number = {name: i for i, name in enumerate(json.loads(names.read_text())[:filled])}
+        self._rows = {id(pack): self._find(pack)}
+
+    def _find(self, pack: Pack) -> Tensor:
+        """(N,) row of the table for each picture of a pack, -1 for none."""
+        return torch.tensor([self.number.get(name, -1) for name in pack.files], device=self.table.device)
 
     def to(self, device: torch.device) -> TeacherFeatures:
         """Move the tables."""
-        self.table, self.row = self.table.to(device), self.row.to(device)
+        self.table = self.table.to(device)
+        self._rows = {key: rows.to(device) for key, rows in self._rows.items()}
         return self
 
-    def at(self, picture: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, picture: Tensor, places: Tensor, pack: Pack) -> tuple[Tensor, Tensor]:
         """Features where tokens look.
 
         Args:
             picture: (N,) numbers of pictures.
             places: (N, h, w, 3) x, y in 0..1 of the picture, and how surely the token shows it.
+            pack: whose pictures these are.
 
         Returns:
             (N * h * w, C) features and (N * h * w) weights, 0 where the picture has none.
         """
-        row = self.row.to(picture.device)[picture]
+        if id(pack) not in self._rows:
+            self._rows = {id(pack): self._find(pack)}
+        row = self._rows[id(pack)][picture]
         g = self.grid
         xy = (places[..., :2] * g - 0.5).clamp(0, g - 1)
         low = xy.floor().long().clamp(max=g - 2)
@@ -68,3 +85,72 @@ class TeacherFeatures:
         value = torch.lerp(torch.lerp(tap(0, 0), tap(0, 1), fx), torch.lerp(tap(1, 0), tap(1, 1), fx), fy)
         weight = places[..., 2] * (row >= 0).view(-1, 1, 1)
         return value.flatten(0, 2), weight.flatten()
+
+
+def make_features(
+    pack: Pack, teacher: Embed, folder: Path, channels: int, batch: int, device: str = "cpu", workers: int = 4
+) -> Iterator[tuple[int, int]]:
+    """Fill a folder with a teacher's features of every picture; goes on where an earlier call was stopped.
+
+    Args:
+        pack: the pictures.
+        teacher: what computes features of whole pictures, stretched to a square.
+        folder: where to.
+        channels: principal components of the features that are kept.
+        batch: pictures at a time.
+        device: where the teacher is.
+        workers: threads that prepare pictures.
+
+    Yields:
+        How many pictures are done, and of how many.
+    """
+    count = len(pack.files)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _begun(folder, pack, channels)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def features(numbers: list[int]) -> npt.NDArray[np.float32]:
+            pictures = torch.from_numpy(np.stack(list(pool.map(lambda i: _whole(pack, i), numbers))))
+            with torch.autocast(torch.device(device).type, torch.bfloat16):
+                return teacher(pictures.to(device).permute(0, 3, 1, 2).float(), GRID).float().cpu().numpy()
+
+        if not done:
+            chosen = np.random.default_rng(0).choice(count, min(count, 384), replace=False).tolist()
+            seen = np.concatenate([features(chosen[i : i + batch]) for i in range(0, len(chosen), batch)])
+            flat = seen.reshape(-1, seen.shape[-1])
+            mean = flat.mean(0)
+            _, vectors = np.linalg.eigh(np.cov((flat - mean).T))
+            np.savez(folder / BASIS, mean=mean, basis=vectors[:, ::-1][:, :channels])
+            shape = (count, GRID * GRID, min(channels, flat.shape[1]))
+            np.lib.format.open_memmap(folder / TABLE, "w+", np.float16, shape).flush()
+            (folder / NAMES).write_text(json.dumps(pack.files))
+        basis = np.load(folder / BASIS)
+        table = np.lib.format.open_memmap(folder / TABLE, "r+")
+        while done < count:
+            numbers = list(range(done, min(count, done + batch)))
+            table[numbers] = (features(numbers) - basis["mean"]) @ basis["basis"]
+            done += len(numbers)
+            if done == count or done // 1024 != (done - len(numbers)) // 1024:
+                table.flush()
+                (folder / DONE).write_text(str(done))
+                yield done, count
+
+
+def _begun(folder: Path, pack: Pack, channels: int) -> int:
+    """How many pictures an earlier call has done of the same ones."""
+    parts = [folder / name for name in (TABLE, NAMES, BASIS, DONE)]
+    if not all(path.exists() for path in parts) or json.loads(parts[1].read_text()) != pack.files:
+        return 0
+    return int(parts[3].read_text()) if np.load(parts[0], mmap_mode="r").shape[-1] == channels else 0
+
+
+def _whole(pack: Pack, number: int) -> npt.NDArray[np.uint8]:
+    """A picture as a square of RGB; what a cut-out leaves free is gray."""
+    (w, h), start = pack.pictures.size[number, 0].tolist(), int(pack.pictures.offset[number, 0])
+    rgba = pack.pictures.pixels[start : start + w * h].numpy().view(np.uint8).reshape(h, w, 4)
+    side = 14 * GRID
+    rgb = rgba[..., :3]
+    if pack.cut_out(number):
+        rgb = np.where(rgba[..., 3:] > 0, rgb, np.uint8(128))
+    how = cv2.INTER_AREA if h > side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(np.ascontiguousarray(rgb), (side, side), interpolation=how), np.uint8)

@@ -1,73 +1,45 @@
-"""Frame-level training and self-distillation: one loop, read top to bottom (sections 3.1, 3.3 and 4 of the paper)."""
+"""The training loop of all stages, and frame-level training with its exits (sections 3.1, 3.3 and 4 of the paper).
+
+`Trainer` is one run. Other stages are trainers with another `loss` or `gradients`: `backbone`, `removal`, `sequence`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fartrack import __version__
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.network import FARTrack, decode, expectation
+from fartrack.models import save_weights
+from fartrack.network import FARTrack, Output, decode, expectation
 from fartrack.training import checkpoint, losses
+from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
+from fartrack.training.options import TrainConfig, easier
 from fartrack.training.pack import Pack
+from fartrack.training.parallel import Parallel
 from fartrack.training.render import Samples, render
-from fartrack.training.synth import Sampler, SynthConfig, easier, plan
+from fartrack.training.synth import Sampler, plan
 
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run. Steps count optimiser steps; a run stops after `steps` and goes on from there when given more."""
-
-    out: Path
-    steps: int = 10_000
-    batch: int = 32
-    templates: int = 5
-    """Templates per sample; fewer than the network's slots are spread over them."""
-    exits: tuple[int, ...] = ()
-    """Layers (1-based) that read their commands; none means the last. Several switch self-distillation on."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    lr: float = 4e-4
-    encoder_lr: float = 1.0
-    """Factor on the learning rate of the encoder's blocks and patch embedding."""
-    weight_decay: float = 0.05
-    warmup: int = 200
-    decay: int = 0
-    """Last steps of the run, over which the learning rate falls to zero."""
-    clip: float = 1.0
-    ema: float = 0.999
-    word_sigma: float = 2.0
-    """Width of the cross entropy's Gaussian target, in words; 0 is the paper's hard target."""
-    siou_weight: float = 2.0
-    ce_weight: float = 2.0
-    kl_weight: float = 0.01
-    dense_weight: float = 1.0
-    """Auxiliary losses on the search tokens, dropped after training; 0 switches them off."""
-    look_weight: float = 0.3
-    """Auxiliary: the commands' attention in the last third of the layers should lie on the target."""
-    feature_weight: float = 1.0
-    feature_layer: int = 4
-    """Where the teacher's features are distilled, when there are any."""
-    curriculum: int = 0
-    """Samples over which jitter, distractors and occluders grow to their full size."""
-    seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
-    save_every: int = 200
-    log_every: int = 20
-    check_every: int = 500
-    synth: SynthConfig = field(default_factory=SynthConfig)
+Parts = dict[str, Tensor]
+"""Numbers to log, still on the device."""
+INDIFFERENT = {"name", "score_bias", "score_slope", "lost_below"}
+"""Fields of a model's config in which a checkpoint may differ."""
 
 
 class Auxiliary(nn.Module):
@@ -82,24 +54,78 @@ class Auxiliary(nn.Module):
 class Trainer:
     """State of one run: network, its moving average, auxiliary heads, optimisers and the step."""
 
+    stage = "frame"
+
     def __init__(
-        self, model: ModelConfig, train: TrainConfig, pack: Pack, features: TeacherFeatures | None, device: str = "cpu"
+        self,
+        model: ModelConfig,
+        train: TrainConfig,
+        data: Pack | Supply,
+        features: TeacherFeatures | None = None,
+        device: str = "cpu",
+        parallel: Parallel | None = None,
     ) -> None:
+        """Begin a run.
+
+        Args:
+            model: the network.
+            train: how it is trained.
+            data: what it is trained on.
+            features: a teacher's, for the auxiliary loss.
+            device: where; pictures are moved there.
+            parallel: the other processes of the run.
+
+        Raises:
+            InputError: options that do not go together.
+        """
         torch.manual_seed(train.seed)
-        self.config, self.train, self.pack, self.features = model, train, pack, features
-        self.device = torch.device(device)
+        self.config, self.train = model, train
+        self.device, self.parallel = torch.device(device), parallel or Parallel()
+        self._check_options(features is not None)
+        self.supply: Supply = (Resident(data) if isinstance(data, Pack) else data).to(self.pictures_on)
+        self.features = features.to(self.device) if features else None
         self.exits = train.exits or (model.depth,)
+        self.templates = min(train.templates, model.templates)
         self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), model.depth}))
         self.look_layers = tuple(range(max(1, model.depth * 3 // 4), model.depth + 1))
         self.net = FARTrack(model).to(self.device)
-        self.aux = Auxiliary(model, self.dense_layers, features.channels if features else 0).to(self.device)
+        self.aux = self._auxiliary().to(self.device)
+        self.parallel.same_start([*self.net.parameters(), *self.aux.parameters()])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.sampler = Sampler(pack).to(self.device)
-        self.held_out = Sampler(pack, train=False).to(self.device)
+        self.look: Callable[..., Output] = self._compiled(self._look)
         self.step = 0
-        self._ahead: tuple[int, Future[Samples]] | None = None
-        self._maker = ThreadPoolExecutor(1, "samples") if self.device.type == "cpu" else None
+        self.stop = False
+        """Set from outside (a signal, say): the run ends after this step, saved."""
         self.optimizers = list(self._optimizers())
+        self._ahead: tuple[int, Future[Any]] | None = None
+        self._maker = ThreadPoolExecutor(1, "samples") if self.device.type == "cpu" else None
+        self._provenance = provenance(self.supply.fingerprint, self.device)
+
+    def _check_options(self, features: bool) -> None:
+        c, t = self.config, self.train
+        pairs = 2 * self.parallel.world
+        problems = [
+            (
+                t.batch % pairs != 0 and self.parallel.world > 1,
+                f"--batch {t.batch} is no multiple of {pairs} (2 x processes)",
+            ),
+            (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
+            (t.decay > t.steps, f"--decay {t.decay} is longer than the run of {t.steps} steps"),
+            (
+                features and not 1 <= t.feature_layer <= c.depth,
+                f"--feature-layer {t.feature_layer} is not in 1..{c.depth}",
+            ),
+        ]
+        for wrong, message in problems:
+            if wrong:
+                raise InputError(f"{message}: choose another")
+
+    def _auxiliary(self) -> nn.Module:
+        return Auxiliary(self.config, self.dense_layers, self.features.channels if self.features else 0)
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        mode = self.train.compile
+        return function if mode == "off" else torch.compile(function, mode=mode, dynamic=False)
 
     def _optimizers(self) -> Iterator[torch.optim.Optimizer]:
         t = self.train
@@ -120,64 +146,130 @@ class Trainer:
             group = {"params": matrices, "base": t.lr * t.encoder_lr}
             yield torch.optim.Muon([group], lr=t.lr, weight_decay=t.weight_decay, adjust_lr_fn="match_rms_adamw")
 
-    # -- one step ----------------------------------------------------------------------------------------------
+    @property
+    def pictures_on(self) -> torch.device:
+        """Where pictures are and samples are made."""
+        return self.device
 
-    def schedule(self, step: int) -> float:
-        """Warm-up, constant, decay."""
-        t = self.train
-        rise = min(1.0, (step + 1) / max(1, t.warmup))
-        fall = min(1.0, (t.steps - step) / t.decay) if t.decay else 1.0
-        return rise * fall
+    @property
+    def sampler(self) -> Sampler:
+        """What this step's samples are drawn from."""
+        return self.supply.at(self.step)
 
-    def samples(self, sampler: Sampler, seed: int, batch: int, amount: float = 1.0) -> Samples:
+    @property
+    def held_out(self) -> Sampler:
+        """What is measured on."""
+        return self.supply.held_out
+
+    # -- samples -----------------------------------------------------------------------------------------------
+
+    def samples(
+        self, sampler: Sampler, seed: int, batch: int, amount: float = 1.0, parallel: Parallel | None = None
+    ) -> Samples:
         """The batch of a seed, always the same one, so that a resumed run sees what it would have seen."""
         rng = torch.Generator(self.device).manual_seed(seed)
-        drawn = plan(
-            self.pack, sampler, self.config, easier(self.train.synth, amount), batch, self.train.templates, rng
-        )
-        return render(self.pack.pictures, self.pack.objects, drawn, self.config)
+        drawn = plan(sampler, self.config, easier(self.train.synth, amount), batch, self.templates, rng)
+        if parallel and parallel.world > 1:
+            drawn = drawn.part(parallel.rank, parallel.world)
+        return render(sampler.pack.pictures, sampler.pack.objects, drawn, self.config)
 
-    def forward(
-        self, s: Samples, slots: list[int], exits: tuple[int, ...], hidden: tuple[int, ...], looks: tuple[int, ...] = ()
-    ) -> Any:
-        """Run the network on samples whose templates stand in `slots`."""
-        net = self.net
-        b, t = s.templates.shape[:2]
-        past = net.embed_template(net.normalise(s.templates.flatten(0, 1)))
-        past = past.unflatten(0, (b, t))
-        templates = [past[:, i] + net.slot_identity(slot) for i, slot in enumerate(slots)]
-        search = net.embed_search(net.normalise(s.search))
-        return net(templates, search, exits=exits, hidden_at=hidden, looks_at=looks)
+    def make(self, step: int) -> Any:
+        """What a step trains on; a function of the step's number alone."""
+        t = self.train
+        amount = step * t.batch / t.curriculum if t.curriculum else 1.0
+        return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
+
+    def made(self, step: int) -> Any:
+        """The same. On the CPU another thread makes that of the next step meanwhile."""
+        if self._maker is None:
+            return self.make(step)
+        ready = self._ahead[1].result() if self._ahead and self._ahead[0] == step else self.make(step)
+        self._ahead = (step + 1, self._maker.submit(self.make, step + 1))
+        return ready
 
     def slots(self, rng: np.random.Generator) -> list[int]:
         """Which of the network's slots this step's templates stand in: the first always, the newest mostly."""
-        n, t = self.config.templates, self.train.templates
+        n, t = self.config.templates, self.templates
         if t >= n:
             return list(range(n))
         if t == 1:
             return [int(rng.integers(n))]
         return [0, *sorted(rng.choice(np.arange(1, n), t - 1, replace=False).tolist())]
 
-    def loss(self, s: Samples, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    # -- forward -----------------------------------------------------------------------------------------------
+
+    def _look(
+        self,
+        templates: Tensor,
+        search: Tensor,
+        slots: Tensor,
+        trajectory: Tensor | None,
+        exits: tuple[int, ...],
+        hidden: tuple[int, ...],
+        looks: tuple[int, ...],
+    ) -> Output:
+        """Crops -> the network's output: one function of tensors, so that it can be compiled as a whole."""
+        net = self.net
+        b, t = templates.shape[:2]
+        past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
+        past = past + (net.identity[0] if self.config.attention == "oneway" else net.identity[slots].unsqueeze(1))
+        words = None if trajectory is None else _words(trajectory, self.config)
+        seen = net.embed_search(net.normalise(search))
+        return net(list(past.unbind(1)), seen, words, exits=exits, hidden_at=hidden, looks_at=looks)
+
+    def forward(
+        self,
+        s: Samples,
+        slots: list[int],
+        exits: tuple[int, ...],
+        hidden: tuple[int, ...] = (),
+        looks: tuple[int, ...] = (),
+        compiled: bool = False,
+    ) -> Output:
+        """Run the network on samples whose templates stand in `slots`."""
+        look = self.look if compiled else self._look
+        at = torch.tensor(slots).to(self.device, non_blocking=True)
+        return look(s.templates, s.search, at, s.trajectory, exits, hidden, looks)
+
+    def autocast(self) -> torch.autocast:
+        """Half precision where it does no harm."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16")
+
+    # -- losses ------------------------------------------------------------------------------------------------
+
+    def track_loss(self, logits: Tensor, truth: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Parts]:
+        """Cross entropy, SIoU and self-distillation of all exits.
+
+        Args:
+            logits: (E, B, 4, words).
+            truth: (B, 4).
+            weight: (B,) of the samples, of mean 1; none counts all alike.
+        """
+        t, config = self.train, self.config
+        box, truth = expectation(logits, config), truth.expand(len(logits), -1, -1)
+        even = torch.ones_like(truth[0, :, 0]) if weight is None else weight
+        ce = (losses.word_cross_entropy(logits, truth, config, t.word_sigma) * even).mean()
+        siou = (losses.siou(box, truth) * even).mean()
+        parts = {"ce": ce, "siou": siou, "iou": (losses.iou(box[-1], truth[-1]) * even).mean()}
+        total = t.ce_weight * ce + t.siou_weight * siou
+        if len(logits) > 1:
+            parts["kl"] = losses.distillation(logits, config, even)
+            total = total + t.kl_weight * parts["kl"]
+        return total, parts
+
+    def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
         """The whole loss of one batch and its parts."""
         t, config = self.train, self.config
         slots = self.slots(np.random.default_rng([t.seed, step]))
-        hidden = self.dense_layers + ((t.feature_layer,) if self.features else ())
+        hidden = (self.dense_layers if t.dense_weight else ()) + ((t.feature_layer,) if self.features else ())
         hidden = tuple(sorted(set(hidden)))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=t.precision == "bfloat16"):
-            out = self.forward(s, slots, self.exits, hidden, self.look_layers if t.look_weight else ())
+        with self.autocast():
+            out = self.forward(s, slots, self.exits, hidden, self.look_layers if t.look_weight else (), compiled=True)
         tokens = dict(zip(hidden, out.hidden, strict=True))
-        box = expectation(out.logits, config)
-        ce = losses.word_cross_entropy(out.logits, s.box.expand_as(box), config, t.word_sigma).mean()
-        siou = losses.siou(box, s.box.expand_as(box)).mean()
-        parts = {"ce": ce, "siou": siou, "iou": losses.iou(box[-1], s.box).mean()}
-        total = t.ce_weight * ce + t.siou_weight * siou
-        if len(self.exits) > 1:
-            parts["kl"] = losses.distillation(out.logits, config)
-            total = total + t.kl_weight * parts["kl"]
-        m = t.templates * config.template_tokens
+        total, parts = self.track_loss(out.logits, s.box)
+        m = self.templates * config.template_tokens
         if t.dense_weight:
-            for head, layer in zip(self.aux.dense, self.dense_layers, strict=True):
+            for head, layer in zip(self.aux.dense, self.dense_layers, strict=True):  # type: ignore[arg-type]
                 search = tokens[layer][:, m : m + config.search_tokens].float()
                 bce, offset = losses.dense(head(search), s.box, config.search_grid)
                 parts[f"bce{layer}"], parts[f"box{layer}"] = bce, offset
@@ -187,40 +279,41 @@ class Trainer:
             parts["look"] = torch.stack([losses.attention_on_target(look, truth) for look in out.looks]).mean()
             total = total + t.look_weight * parts["look"]
         if self.features and t.feature_weight:
-            pictures = self.pack.objects.picture[s.objects]
+            pack = self.supply.at(step).pack
             x = tokens[t.feature_layer].float()
-            seen, seen_weight = self.features.at(pictures[:, -1], s.search_grid)
-            past, past_weight = self.features.at(pictures[:, :-1].flatten(), s.template_grid.flatten(0, 1))
-            ours = self.aux.feature(
-                torch.cat([x[:, :m].flatten(0, 1), x[:, m : m + config.search_tokens].flatten(0, 1)])
-            )
+            seen, seen_weight = self.features.at(s.pictures[:, -1], s.search_grid, pack)
+            past, past_weight = self.features.at(s.pictures[:, :-1].flatten(), s.template_grid.flatten(0, 1), pack)
+            x = torch.cat([x[:, :m].flatten(0, 1), x[:, m : m + config.search_tokens].flatten(0, 1)])
             weight = torch.cat([past_weight, seen_weight])
-            parts["feature"] = losses.feature_distance(ours, torch.cat([past, seen]), weight)
+            mass = self.parallel.mean(weight.sum())
+            parts["feature"] = losses.feature_distance(self.aux.feature(x), torch.cat([past, seen]), weight, mass)  # type: ignore[operator]
             total = total + t.feature_weight * parts["feature"]
         return total, parts
 
-    def _samples_of(self, step: int) -> Samples:
-        """The samples of a step. On the CPU another thread makes those of the next step meanwhile."""
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that learns."""
+        return [*self.net.parameters(), *self.aux.parameters()]
+
+    def schedule(self, step: int) -> float:
+        """Warm-up, constant, decay."""
         t = self.train
+        rise = min(1.0, (step + 1) / max(1, t.warmup))
+        fall = min(1.0, (t.steps - step) / t.decay) if t.decay else 1.0
+        return rise * fall
 
-        def make(step: int) -> Samples:
-            amount = step * t.batch / t.curriculum if t.curriculum else 1.0
-            return self.samples(self.sampler, t.seed * 1_000_003 + step, t.batch, amount)
-
-        if self._maker is None:
-            return make(step)
-        ready = self._ahead[1].result() if self._ahead and self._ahead[0] == step else make(step)
-        self._ahead = (step + 1, self._maker.submit(make, step + 1))
-        return ready
-
-    def train_step(self) -> dict[str, Tensor]:
-        """One optimiser step."""
-        t = self.train
-        total, parts = self.loss(self._samples_of(self.step), self.step)
+    def gradients(self, step: int) -> Parts:
+        """Fill in the gradients of a step's loss."""
+        total, parts = self.loss(self.made(step), step)
         total.backward()
-        norm = nn.utils.clip_grad_norm_([*self.net.parameters(), *self.aux.parameters()], t.clip)
-        if not torch.isfinite(norm):
-            raise InputError(f"the loss is not finite at step {self.step}: the last checkpoint in {t.out} is good")
+        return {"loss": total.detach(), **{k: v.detach() for k, v in parts.items()}}
+
+    def update(self) -> Tensor:
+        """One step of the optimisers and of the average; returns the norm of the gradients."""
+        t = self.train
+        self.parallel.average_gradients(self.parameters())
+        norm = nn.utils.clip_grad_norm_(self.parameters(), t.clip)
         rate = self.schedule(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -232,23 +325,36 @@ class Trainer:
         with torch.no_grad():
             live = self.net.state_dict()
             torch._foreach_lerp_([self.average[k] for k in live], list(live.values()), 1 - momentum)
-        return {"loss": total.detach(), "norm": norm, **{k: v.detach() for k, v in parts.items()}}
+        return norm
+
+    def train_step(self) -> Parts:
+        """One optimiser step."""
+        parts = self.gradients(self.step)
+        return {"norm": self.update(), **parts}
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
         """Mean IoU of one search crop on pictures held out, with the averaged weights: the fast curve."""
-        live = {k: v.clone() for k, v in self.net.state_dict().items()}
-        self.net.load_state_dict(self.average)
         values = []
-        for i in range(batches):
-            s = self.samples(self.held_out, 77_000 + i, batch)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16"):
-                out = self.forward(s, self.slots(np.random.default_rng(i)), self.exits, ())
-            values.append(losses.iou(decode(out.logits, self.config), s.box).cpu())
-        self.net.load_state_dict(live)
+        with self.averaged():
+            for i in range(batches):
+                s = self.samples(self.held_out, 77_000 + i, batch)
+                with self.autocast():
+                    out = self.forward(s, self.slots(np.random.default_rng(i)), self.exits)
+                values.append(losses.iou(decode(out.logits, self.config), s.box).cpu())
         value = torch.cat(values, 1)
         result = {f"held_out_iou_{layer}": float(v) for layer, v in zip(self.exits, value.mean(1), strict=True)}
         return result | {"held_out_sr50": float((value[-1] > 0.5).float().mean())}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the averaged weights in the network for a while."""
+        live = {k: v.clone() for k, v in self.net.state_dict().items()}
+        self.net.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            self.net.load_state_dict(live)
 
     # -- saving and going on -----------------------------------------------------------------------------------
 
@@ -261,21 +367,36 @@ class Trainer:
             for j, slot in optimizer.state_dict()["state"].items():
                 tensors |= {f"optim.{i}.{j}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         path = self.train.out / name
-        state = {"step": self.step, "model": json.loads(self.config.to_json()), "train": describe(self.train)}
-        checkpoint.save(path, tensors, state | provenance(self.pack))
+        state = {"stage": self.stage, "step": self.step, "model": json.loads(self.config.to_json())}
+        checkpoint.save(path, tensors, state | {"train": describe(self.train)} | self._provenance)
         return path
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same model.
+        """Go on from a checkpoint of the same stage and model.
 
         Raises:
             InputError: the checkpoint is of another config; the difference is named.
         """
         tensors, state = checkpoint.load(path)
-        mine, theirs = json.loads(self.config.to_json()), state["model"]
-        differs = [f"{k}: {theirs.get(k)} there, {mine[k]} here" for k in mine if theirs.get(k) != mine[k]]
+        stage = state.get("stage", self.stage)
+        if stage != self.stage:
+            raise InputError(f"{path} is of stage {stage}, not {self.stage}: give another --out, or start with --init")
+        mine, theirs = json.loads(self.config.to_json()), json.loads(ModelConfig().to_json()) | state["model"]
+        differs = [
+            f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
+        ]
+        own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
+            f"aux.{k}": v for k, v in self.aux.state_dict().items()
+        }
+        differs += [
+            f"{k}: {tuple(tensors[k].shape) if k in tensors else 'nothing'} there, {tuple(v.shape)} here"
+            for k, v in own.items()
+            if k not in tensors or tensors[k].shape != v.shape
+        ][:3]
         if differs:
-            raise InputError(f"{path} is of another config ({'; '.join(differs)}): give the same model options")
+            raise InputError(
+                f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out"
+            )
         self.net.load_state_dict(checkpoint.part(tensors, "net."))
         self.aux.load_state_dict(checkpoint.part(tensors, "aux."))
         self.average = {k: v.to(self.device) for k, v in checkpoint.part(tensors, "average.").items()}
@@ -297,42 +418,84 @@ class Trainer:
         return sorted(set(own) - set(found))
 
     def run(self, minutes: float | None = None) -> Iterator[dict[str, float]]:
-        """Train until `steps` or until time is up, saving and logging; yields a row of metrics now and then."""
-        t = self.train
+        """Train until `steps` or until time is up, saving and logging; yields a row of metrics now and then.
+
+        Raises:
+            InputError: the loss is not finite, or something cannot be written; the last checkpoint is good.
+        """
+        t, first = self.train, self.parallel.first
         t.out.mkdir(parents=True, exist_ok=True)
-        begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, []
-        with (t.out / "metrics.jsonl").open("a") as log:
-            while self.step < t.steps and (minutes is None or time.monotonic() - begun < 60 * minutes):
-                rows.append(self.train_step())
-                row: dict[str, float] = {}
-                if self.step % t.log_every == 0:
-                    row = {k: float(torch.stack([r[k].float() for r in rows]).mean()) for k in rows[0]}
-                    now = time.monotonic()
-                    row["samples_per_second"] = (self.step - mark) * t.batch / (now - last)
-                    rows, last, mark = [], now, self.step
-                if self.step % t.check_every == 0:
-                    row |= self.check()
-                if row:
-                    row = {"step": self.step, "samples": self.step * t.batch, **row}
-                    log.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
-                    log.flush()
-                    yield row
-                if self.step % t.save_every == 0:
-                    self.save()
-        self.save()
+        begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, list[Parts]()
+        while self.step < t.steps:
+            rows.append(self.train_step())
+            logs = self.step % t.log_every == 0
+            row: dict[str, float] = {}
+            # Reading a number makes a GPU wait, so that there they are looked at only when they are written.
+            if logs or self.device.type == "cpu" or self.step == t.steps or self.step % t.save_every == 0:
+                self._complain_unless_finite(rows[-1])
+            if logs:
+                means = torch.stack([torch.stack([r[k].float() for r in rows]).mean() for k in rows[0]])
+                row = dict(zip(rows[0], means.tolist(), strict=True))
+                now = time.monotonic()
+                row["samples_per_second"] = (self.step - mark) * t.batch / (now - last)
+                rows, last, mark = [], now, self.step
+            if first and self.step % t.check_every == 0:
+                row |= self.check()
+            if row and first:
+                row = {"step": self.step, "samples": self.step * t.batch, **row}
+                _append(t.out / "metrics.jsonl", json.dumps({k: round(v, 5) for k, v in row.items()}))
+                yield row
+            if first and self.step % t.save_every == 0:
+                self.save()
+            if first and t.keep_every and self.step % t.keep_every == 0:
+                save_weights(t.out / f"step-{self.step:07d}.safetensors", self.average, self.config)
+            over = self.stop or (minutes is not None and time.monotonic() - begun > 60 * minutes)
+            if (logs or self.parallel.world == 1) and self.parallel.agree(over):
+                break
+        if rows:
+            self._complain_unless_finite(rows[-1])
+        if first:
+            self.save()
+
+    def _complain_unless_finite(self, parts: Parts) -> None:
+        loss, norm = float(parts["loss"]), float(parts["norm"])
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise InputError(
+                f"the loss is {loss} and its gradient {norm} at step {self.step}: the last checkpoint in "
+                f"{self.train.out} is good; go on from it with a lower --lr"
+            )
+
+
+def _append(path: Path, line: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): free some space, then run again to go on"
+        ) from None
+
+
+def _words(boxes: Tensor, config: ModelConfig) -> Tensor:
+    """(B, N, 4) boxes in units of the search crop -> (B, 4 N) words."""
+    return losses.coordinate_words(boxes, config).round().long().flatten(1)
 
 
 def describe(config: Any) -> dict[str, Any]:
     """A dataclass as JSON-able fields."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))  # type: ignore[no-any-return]
 
 
-def provenance(pack: Pack) -> dict[str, str]:
-    """What it takes to make a run again: data, code and versions."""
+def provenance(fingerprint: str, device: torch.device) -> dict[str, str]:
+    """What it takes to make a run again: data, code, versions and hardware."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
-        "data": pack.fingerprint,
+        "data": fingerprint,
         "commit": git.stdout.strip() or "not a git checkout",
+        "fartrack": __version__,
         "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
         "python": platform.python_version(),
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
     }

@@ -58,12 +58,17 @@ def word_cross_entropy(logits: Tensor, box: Tensor, config: ModelConfig, sigma: 
     return -(target / target.sum(-1, keepdim=True) * log_p).sum(-1).mean(-1)
 
 
-def distillation(logits: Tensor, config: ModelConfig) -> Tensor:
+def distillation(logits: Tensor, config: ModelConfig, weight: Tensor | None = None) -> Tensor:
     """Layer k + 1 teaches layer k (TSSD, section 3.3): (E, B, 4, words) -> scalar KL, mean over batch and exits."""
     c = config.coordinate_words
     log_p = logits[..., :c].float().log_softmax(-1)
-    teacher, student = log_p[1:].detach(), log_p[:-1]
-    return (teacher.exp() * (teacher - student)).sum(-1).mean(-1).mean()
+    divergence = kl(log_p[1:].detach(), log_p[:-1]).mean(-1)
+    return (divergence if weight is None else divergence * weight).mean()
+
+
+def kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities over the last axis."""
+    return (teacher.exp() * (teacher - student)).sum(-1)
 
 
 def inside_box(box: Tensor, grid: int) -> Tensor:
@@ -102,7 +107,14 @@ def attention_on_target(look: Tensor, inside: Tensor) -> Tensor:
     return -((look.float() * inside.unsqueeze(1)).sum(-1) + 1e-3).log().mean()
 
 
-def feature_distance(student: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Mean ``1 - cosine`` of features where weight says that they show the same thing: (N, C), (N, C), (N)."""
+def feature_distance(student: Tensor, teacher: Tensor, weight: Tensor, mass: Tensor | None = None) -> Tensor:
+    """Mean ``1 - cosine`` of features where weight says that they show the same thing.
+
+    Args:
+        student: (N, C).
+        teacher: (N, C).
+        weight: (N,).
+        mass: what the weighted sum is divided by, when it is not these weights' own sum (several processes).
+    """
     distance = 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
-    return (distance * weight).sum() / weight.sum().clamp(min=1)
+    return (distance * weight).sum() / (weight.sum() if mass is None else mass).clamp(min=1)

@@ -11,9 +11,9 @@ import json
 import logging
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ log = logging.getLogger(__name__)
 
 LEVELS = 3
 """Sizes kept of each picture: whole, half, quarter. Crops that shrink read a smaller one, or they alias."""
+
+MAX_BROKEN = 0.01
+"""Share of broken pictures or boxes above which reading stops."""
+
+Row = dict[str, Any]
+"""A line of an index."""
+Levels = list[np.ndarray]
+"""A picture as (h, w, 4) uint8 in all its sizes."""
 
 
 @dataclass
@@ -64,10 +72,13 @@ class Objects:
     """(M,) int64: number of its track, -1 for stills."""
     frame: Tensor
     """(M,) int64: place in time within its track."""
+    alone: Tensor | None = None
+    """(M,) bool: a cut-out without surroundings of its own."""
 
     def to(self, device: torch.device) -> Objects:
         """The same on another device."""
-        return Objects(*(getattr(self, f.name).to(device) for f in fields(self)))
+        columns = [getattr(self, f.name) for f in fields(self)]
+        return Objects(*(None if c is None else c.to(device) for c in columns))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -85,41 +96,65 @@ class Pack:
     skipped: list[str]
     """Pictures or annotations that could not be used, each with its reason."""
 
+    def cut_out(self, number: int) -> bool:
+        """Whether a picture is a cut-out without surroundings."""
+        alone = self.objects.alone
+        return alone is not None and bool((alone & (self.objects.picture == number)).any())
 
-def read_pack(paths: Sequence[Path], workers: int = 2, max_broken: float = 0.01) -> Pack:
+    def to(self, device: torch.device) -> Pack:
+        """The same with its tables on another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("pictures", "objects", "picture_source")}
+        return replace(self, **moved)
+
+
+def read_pack(paths: Sequence[Path], workers: int = 2) -> Pack:
     """Decode shards.
 
     Args:
         paths: tar files, or folders of them.
         workers: decoding threads.
-        max_broken: share of broken pictures above which reading stops.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        InputError: a path is no shard, or too many pictures are broken.
+        InputError: a path is no shard, or too many pictures or boxes are broken.
     """
-    shards = _find_shards(paths)
+    shards = find_shards(paths)
     digest = hashlib.sha256()
+
+    def decoded() -> Iterator[tuple[Row, Levels | str]]:
+        with ThreadPoolExecutor(workers) as pool:
+            for shard in shards:
+                entries = list(_entries(shard, digest))
+                for (row, _, _), levels in zip(entries, pool.map(_decode, entries), strict=True):
+                    yield {**row, "where": f"{shard.name}/{row['file']}"}, levels
+
+    pack = assemble(decoded())
+    pack.fingerprint = digest.hexdigest()[:16]
+    return pack
+
+
+def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
+    """Tables of pictures and objects out of rows of an index with their pictures, or with what is wrong with them.
+
+    Raises:
+        InputError: more than one in a hundred pictures or boxes cannot be used, or none is left.
+    """
     store: list[np.ndarray] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     skipped: list[str] = []
     sizes: list[list[tuple[int, int]]] = []
     total = 0
-    with ThreadPoolExecutor(workers) as pool:
-        for shard in shards:
-            entries = list(_entries(shard, digest))
-            for (row, _, _), levels in zip(entries, pool.map(_decode, entries), strict=True):
-                total += 1
-                if isinstance(levels, str):
-                    skipped.append(f"{shard.name}/{row['file']}: {levels}")
-                    continue
-                store.extend(level.reshape(-1, 4).view(np.int32).ravel() for level in levels)
-                sizes.append([(level.shape[1], level.shape[0]) for level in levels])
-                rows.append(row)
-    for line in skipped[:20]:
-        log.warning("skipped %s", line)
-    if len(skipped) > max_broken * total:
-        raise InputError(f"{len(skipped)} of {total} pictures are broken, first {skipped[0]}: check the shards")
+    for row, levels in decoded:
+        total += 1
+        if isinstance(levels, str):
+            skipped.append(f"{row.get('where', row['file'])}: {levels}")
+            continue
+        store.extend(level.reshape(-1, 4).view(np.int32).ravel() for level in levels)
+        sizes.append([(level.shape[1], level.shape[0]) for level in levels])
+        rows.append(row)
+    complain_of_broken(skipped, total, "pictures")
+    if not rows:
+        raise InputError("there is not one picture to train on: check --data")
     flat = np.concatenate(store)
     del store
     size = torch.tensor(sizes, dtype=torch.int64)
@@ -129,12 +164,31 @@ def read_pack(paths: Sequence[Path], workers: int = 2, max_broken: float = 0.01)
     names = sorted({row["source"] for row in rows})
     picture_source = torch.tensor([names.index(row["source"]) for row in rows])
     objects, bad = _objects(rows, size[:, 0], names)
-    return Pack(
-        pictures, objects, names, [r["file"] for r in rows], picture_source, digest.hexdigest()[:16], skipped + bad
-    )
+    complain_of_broken(bad, sum(len(row["objects"]) for row in rows), "boxes")
+    return Pack(pictures, objects, names, [r["file"] for r in rows], picture_source, "", skipped + bad)
 
 
-def _find_shards(paths: Sequence[Path]) -> list[Path]:
+def complain_of_broken(problems: Sequence[str], total: int, what: str) -> None:
+    """Name what is broken in the log, and stop when it is too much.
+
+    Raises:
+        InputError: more than one in a hundred.
+    """
+    for line in problems[:20]:
+        log.warning("skipped %s", line)
+    if problems:
+        log.warning("%d of %d %s are broken and were skipped", len(problems), total, what)
+    if len(problems) > MAX_BROKEN * total:
+        raise InputError(f"{len(problems)} of {total} {what} are broken, first {problems[0]}: check the data")
+
+
+def find_shards(paths: Sequence[Path]) -> list[Path]:
+    """Tar files among paths and in folders.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        InputError: a folder holds none.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -146,7 +200,7 @@ def _find_shards(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _entries(shard: Path, digest: Any) -> Iterator[tuple[dict[str, Any], bytes, bytes | None]]:
+def _entries(shard: Path, digest: Any) -> Iterator[tuple[Row, bytes, bytes | None]]:
     try:
         with tarfile.open(shard) as tar:
             members = {m.name: m for m in tar.getmembers()}
@@ -164,7 +218,7 @@ def _entries(shard: Path, digest: Any) -> Iterator[tuple[dict[str, Any], bytes, 
         raise InputError(f"{shard} is not a whole shard ({type(error).__name__}: {error}): copy it again") from None
 
 
-def _decode(entry: tuple[dict[str, Any], bytes, bytes | None]) -> list[np.ndarray] | str:
+def _decode(entry: tuple[Row, bytes, bytes | None]) -> Levels | str:
     row, data, mask = entry
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -174,6 +228,7 @@ def _decode(entry: tuple[dict[str, Any], bytes, bytes | None]) -> list[np.ndarra
     owner = np.zeros(image.shape[:2], np.uint8)
     if image.shape[2] == 4:  # a sprite: its alpha is the mask of its only object
         owner = (image[..., 3] > 127).astype(np.uint8)
+        row["alone"] = True
         for item in row["objects"]:
             item["mask"] = 1
     if mask is not None:
@@ -181,8 +236,12 @@ def _decode(entry: tuple[dict[str, Any], bytes, bytes | None]) -> list[np.ndarra
         if decoded is None or decoded.shape != owner.shape:
             return "the mask cannot be decoded or has another size"
         owner = decoded
-    rgba = np.dstack([image[..., 2::-1], owner])
-    levels = [np.ascontiguousarray(rgba)]
+    return pyramid(image[..., :3], owner)
+
+
+def pyramid(bgr: np.ndarray, owner: np.ndarray) -> Levels:
+    """All sizes of a picture as RGBA, A being the number of the object that a pixel belongs to."""
+    levels = [np.ascontiguousarray(np.dstack([bgr[..., ::-1], owner]))]
     for _ in range(LEVELS - 1):
         h, w = levels[-1].shape[:2]
         half = (max(1, (w + 1) // 2), max(1, (h + 1) // 2))
@@ -192,7 +251,7 @@ def _decode(entry: tuple[dict[str, Any], bytes, bytes | None]) -> list[np.ndarra
     return levels
 
 
-def _objects(rows: list[dict[str, Any]], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
+def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
     table: list[tuple[int, ...]] = []
     boxes: list[list[float]] = []
     kinds: dict[tuple[str, str], int] = {}
@@ -216,9 +275,11 @@ def _objects(rows: list[dict[str, Any]], size: Tensor, names: list[str]) -> tupl
                     names.index(row["source"]),
                     tracks.setdefault(track["id"], len(tracks)) if track else -1,
                     track["frame"] if track else 0,
+                    row.get("alone", False),
                 )
             )
             boxes.append([x, y, w, h])
-    columns = torch.tensor(table, dtype=torch.int64).T
-    picture, mask, kind, source, track_no, frame = columns
-    return Objects(picture, torch.tensor(boxes), mask, kind, source, track_no, frame), bad
+    columns = torch.tensor(table, dtype=torch.int64).view(-1, 7).T.contiguous()
+    picture, mask, kind, source, track_no, frame, alone = columns
+    box = torch.tensor(boxes).view(-1, 4)
+    return Objects(picture, box, mask, kind, source, track_no, frame, alone.bool()), bad

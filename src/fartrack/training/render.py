@@ -29,8 +29,8 @@ class Samples:
     """(B, 3, S, S) float RGB in 0..255."""
     box: Tensor
     """(B, 4) x0, y0, x1, y1 of the target in units of the search crop."""
-    objects: Tensor
-    """(B, T + 1) rows of the object table."""
+    pictures: Tensor
+    """(B, T + 1) numbers of the pictures that the crops show."""
     search_grid: Tensor
     """(B, G, G, 3): where each search token's centre lies in its picture (x, y in 0..1) and how surely it shows it."""
     template_grid: Tensor
@@ -49,7 +49,7 @@ def render(pictures: Pictures, objects: Objects, plan: Plan, config: ModelConfig
         past,
         seen,
         plan.target,
-        plan.objects,
+        own,
         _token_places(plan.affine[:, -1], sizes[:, -1], seen_surely, config.search_grid),
         _token_places(plan.affine[:, :-1], sizes[:, :-1], past_surely, config.template_grid),
         plan.trajectory,
@@ -95,7 +95,7 @@ def _render_torch(
         seen = torch.cat([seen[: b - n], beside])
         seen_surely = torch.cat([seen_surely[: b - n], seen_surely[b - n :] * (1 - hidden)])
     cover = _cover(plan.cover, config.search_size)
-    seen = seen + (seen.roll(1, 0) - seen) * cover.unsqueeze(1)
+    seen = seen + (seen[plan.partner] - seen) * cover.unsqueeze(1)
     seen_surely = seen_surely * (1 - cover)
     gain, offset, grain = light(plan)
     seen = _relight(seen.flatten(2), gain[:, -1], offset[:, -1], grain[:, -1], plan.search_noise)
@@ -250,7 +250,7 @@ def _render_opencv(
                 sheet[there == 0] = 0
             cv2.copyTo(sheet, cv2.bitwise_not(alpha), out)
     _rivals_opencv(store, plan, seen, seen_alpha)
-    _cover_opencv(plan.cover.numpy(), seen, seen_alpha)
+    _cover_opencv(plan, seen, seen_alpha)
     gain, offset, grain = light(plan)
     gain = F.pad(gain, (0, 1))  # the fourth byte of a pixel is no colour
 
@@ -353,9 +353,9 @@ def _rivals_opencv(store: _Store, plan: Plan, seen: Bytes, alpha: Bytes) -> None
         sure[rows, columns] = (sure[rows, columns] * (1 - soft)).astype(np.uint8)
 
 
-def _cover_opencv(cover: npt.NDArray[np.float32], seen: Bytes, alpha: Bytes) -> None:
-    """Cover parts of search crops with pieces of the ones before them, in place."""
-    side = seen.shape[1]
+def _cover_opencv(plan: Plan, seen: Bytes, alpha: Bytes) -> None:
+    """Cover parts of search crops with pieces of others, in place."""
+    side, cover, partner = seen.shape[1], plan.cover.numpy(), plan.partner.tolist()
     at = (np.arange(side, dtype=np.float32) + 0.5) / side
     pieces = []
     for i in np.flatnonzero((cover[:, 2:] > 0).all(1)).tolist():
@@ -363,7 +363,7 @@ def _cover_opencv(cover: npt.NDArray[np.float32], seen: Bytes, alpha: Bytes) -> 
         y = np.flatnonzero(np.abs(at - cover[i, 1]) < cover[i, 3])
         if len(x) and len(y):
             where = slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)
-            pieces.append((i, where, seen[i - 1][where].copy()))
+            pieces.append((i, where, seen[partner[i]][where].copy()))
     for i, where, piece in pieces:
         seen[i][where] = piece
         alpha[i][where] = 0

@@ -8,39 +8,18 @@ Coordinates: a crop's pixels are (u, v) in [-0.5, 0.5]; an affine maps them to p
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fartrack.config import ModelConfig
+from fartrack.training.options import SynthConfig
 from fartrack.training.pack import Pack
-
-
-@dataclass(frozen=True)
-class SynthConfig:
-    """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method."""
-
-    track_share: float = 0.4
-    centre_jitter: float = 3.5
-    """The search crop's centre moves by up to half of this times ``sqrt(w * h)``."""
-    scale_jitter: float = 0.5
-    template_centre_jitter: float = 0.25
-    template_scale_jitter: float = 0.12
-    aspect: float = 0.15
-    template_rotation: float = 12.0
-    """Degrees."""
-    paste_share: float = 0.5
-    """Of objects with a mask: cut out and put on another picture."""
-    distractor_share: float = 0.3
-    occluder_share: float = 0.25
-    gray_share: float = 0.08
-    blur_share: float = 0.15
-    light: float = 0.25
-    gap: int = 300
 
 
 @dataclass
@@ -76,6 +55,8 @@ class Plan:
     """(R, 4) middle and half axes of the ellipse a rival without mask is cut out by, in units of the search crop."""
     cover: Tensor
     """(B, 4) middle and half sides of an occluder, in units of the search crop; 0 for none."""
+    partner: Tensor
+    """(B,) sample whose search crop the occluder is a piece of."""
     change: Tensor
     """(B, K, 5) of brightness, contrast, colour, warmth, green."""
     gray: Tensor
@@ -92,11 +73,28 @@ class Plan:
         moved: list[Any] = [None if v is None else v.to(device, non_blocking=True) for v in values]
         return Plan(*moved)
 
+    def part(self, rank: int, world: int) -> Plan:
+        """One process's part of a batch. Samples stay in pairs, for they lend each other occluders."""
+        b, r = len(self.objects), len(self.rival)
+        rows = torch.arange(b).view(-1, 2)[rank::world].flatten()
+        rivals = rows[rows >= b - r] - (b - r)
+        whole = {"template_noise", "search_noise", "partner"}
+
+        def pick(name: str) -> Tensor | None:
+            value = getattr(self, name)
+            if value is None or name in whole:
+                return value  # type: ignore[no-any-return]
+            return value[(rivals if name.startswith("rival") else rows).to(value.device)]  # type: ignore[no-any-return]
+
+        picked: dict[str, Any] = {f.name: pick(f.name) for f in fields(self)}
+        return Plan(**picked | {"partner": self.partner[: len(rows)]})
+
 
 class Sampler:
     """Draws which objects make a batch: sources first, then classes, then objects, so that no large one drowns it."""
 
     def __init__(self, pack: Pack, held_out: float = 0.02, train: bool = True) -> None:
+        self.pack = pack
         o = pack.objects
         area = o.box[:, 2:].prod(1).sqrt()
         unit = torch.where(o.track >= 0, 1_000_003 + o.track, o.picture)
@@ -128,11 +126,12 @@ class Sampler:
         weight = _hierarchical(source, ids) * (count >= 2) * real[source]
         return rows, start, count, weight.double().cumsum(0)
 
-    def to(self, device: torch.device) -> Sampler:
-        """Move the tables."""
+    def to(self, device: torch.device, pack: Pack) -> Sampler:
+        """Move the tables to where the pack has been moved to."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
+        self.pack = pack
         return self
 
     def draw(self, batch: int, crops: int, track_share: float, gap: int, rng: torch.Generator) -> Tensor:
@@ -157,6 +156,12 @@ class Sampler:
         parts.append(self.stills[pick].unsqueeze(1).expand(-1, crops))
         return torch.cat(parts)
 
+    def only_tracks(self, which: Tensor) -> Sampler:
+        """A sampler of some tracks, each as likely as the others."""
+        chosen = copy.copy(self)
+        chosen.track_reach = which.double().cumsum(0)
+        return chosen
+
     def same_source(self, source: Tensor, rng: torch.Generator) -> Tensor:
         """For each source one random object of it."""
         lo, hi = self.source_start[source], self.source_start[source + 1]
@@ -164,14 +169,14 @@ class Sampler:
 
 
 def plan(
-    pack: Pack, sampler: Sampler, config: ModelConfig, synth: SynthConfig, batch: int, templates: int,
+    sampler: Sampler, config: ModelConfig, synth: SynthConfig, batch: int, templates: int,
     rng: torch.Generator,
 ) -> Plan:  # fmt: skip
     """Draw one batch; everything random comes from `rng`, and no shape depends on what is drawn."""
     crops = templates + 1
     objects = sampler.draw(batch, crops, synth.track_share, synth.gap, rng)
     device = objects.device
-    o = pack.objects
+    o, pictures = sampler.pack.objects, sampler.pack.pictures
 
     def uniform(*shape: int, lo: float = -1.0, hi: float = 1.0) -> Tensor:
         return lo + (hi - lo) * torch.rand(*shape, device=device, generator=rng)
@@ -204,9 +209,9 @@ def plan(
     # What lies behind and beside -------------------------------------------------------------------------------
     mask = o.mask[objects]
     paste = (mask > 0) & (uniform(batch, 1, lo=0) < synth.paste_share)
-    paste |= (mask > 0) & (o.track[objects] >= 0)  # animated cut-outs have no surroundings of their own
+    paste |= (mask > 0) & (o.track[objects] >= 0 if o.alone is None else o.alone[objects])
     backdrop = sampler.backdrops[(uniform(batch, lo=0) * len(sampler.backdrops)).long()]
-    bsize = pack.pictures.size[backdrop, 0].float()
+    bsize = pictures.size[backdrop, 0].float()
     bside = bsize.amin(1) * uniform(batch, lo=0.4, hi=0.95)
     room = (bsize - bside.unsqueeze(1)).clamp(min=0)
     bcentre = bsize / 2 + 0.5 * room * uniform(batch, 2)
@@ -238,6 +243,7 @@ def plan(
         rival_affine=rival_affine,
         rival_oval=rival_oval,
         cover=torch.cat([middle, half], 1),
+        partner=(torch.arange(batch, device=device) ^ 1).clamp(max=batch - 1),
         change=synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5)),
         gray=uniform(batch, lo=0) < synth.gray_share,
         template_noise=normal(config.template_size, config.template_size),
@@ -299,20 +305,3 @@ def _choose(reach: Tensor, count: int, rng: torch.Generator) -> Tensor:
 
 def _rng(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def easier(synth: SynthConfig, amount: float) -> SynthConfig:
-    """A curriculum: `amount` 0 is gentle, 1 the whole of `synth`."""
-
-    def blend(low: float, high: float) -> float:
-        return low + (high - low) * min(1.0, max(0.0, amount))
-
-    return replace(
-        synth,
-        centre_jitter=blend(min(1.6, synth.centre_jitter), synth.centre_jitter),
-        scale_jitter=blend(min(0.15, synth.scale_jitter), synth.scale_jitter),
-        distractor_share=blend(0.0, synth.distractor_share),
-        occluder_share=blend(0.0, synth.occluder_share),
-        template_rotation=blend(0.0, synth.template_rotation),
-        light=blend(0.1, synth.light),
-    )

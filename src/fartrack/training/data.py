@@ -1,0 +1,386 @@
+"""What a run trains on: packs that stay in memory, data sets that do too or are streamed in large shares.
+
+A streamed share is a pack like any other, decoded by worker threads while the one before is trained on. So sampling,
+augmentation and losses know nothing of where pictures come from, and the share of a step is always the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fartrack.errors import InputError
+from fartrack.training.pack import Levels, Pack, Row, assemble, complain_of_broken, pyramid, read_pack
+from fartrack.training.readers import READERS, Clip, Listing
+from fartrack.training.synth import Sampler
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "FARTRACK_DATA"
+MAX_SIDE = 448
+"""Longest side of a picture cut out of a data set's frame."""
+REACH = 12.0
+"""Side of that cut around a target, in multiples of its size; drawn search crops rarely need more."""
+BYTES = 0.8e6
+"""What a picture takes in memory, in all its sizes."""
+HELD_OUT = 20
+"""Clips of a thousand that are never trained on."""
+
+
+class Supply(Protocol):
+    """Where samples come from."""
+
+    fingerprint: str
+
+    def at(self, step: int) -> Sampler:
+        """What a step's samples are drawn from."""
+        ...
+
+    @property
+    def held_out(self) -> Sampler:
+        """What measuring draws from: never trained on."""
+        ...
+
+    def to(self, device: torch.device) -> Supply:
+        """The same with its pictures on another device."""
+        ...
+
+
+class Resident:
+    """One pack for the whole run."""
+
+    def __init__(self, pack: Pack, held_out: Pack | None = None) -> None:
+        self.pack = pack
+        self.fingerprint = pack.fingerprint
+        share = 0.02 if held_out is None else 0.0
+        self._train = Sampler(pack, share)
+        self.held_out = Sampler(pack, share, train=False) if held_out is None else Sampler(held_out, 0.0)
+
+    def at(self, step: int) -> Sampler:
+        """Always the same."""
+        return self._train
+
+    def to(self, device: torch.device) -> Resident:
+        """Move pictures and tables."""
+        self.pack = self.pack.to(device)
+        pack = self.pack if self.held_out.pack is self._train.pack else self.held_out.pack.to(device)
+        self._train, self.held_out = self._train.to(device, self.pack), self.held_out.to(device, pack)
+        return self
+
+
+class Streamed:
+    """A share of the clips for some steps, then another; the next one is decoded meanwhile."""
+
+    def __init__(
+        self, listings: Sequence[Listing], *, memory: float, steps: int, workers: int, seed: int, gap: int,
+        tracks: bool = False, rank: int = 0,
+    ) -> None:  # fmt: skip
+        """Prepare; the first share is decoded when the first step asks for it.
+
+        Args:
+            listings: the data sets.
+            memory: GB for the share in use and the next one together.
+            steps: for how many steps a share is used.
+            workers: decoding threads.
+            seed: of the run.
+            gap: frames that the pictures drawn of a clip lie apart at most.
+            tracks: whole runs of frames in one fixed window, for sequences, instead of frames around their target.
+            rank: of this process; each draws its own shares.
+        """
+        self.steps, self.workers, self.seed, self.gap, self.tracks, self.rank = steps, workers, seed, gap, tracks, rank
+        self.pictures = max(64, int(memory * 1e9 / BYTES / 2))
+        self.fingerprint = fingerprint(listings)
+        parts = [
+            [clip for clip in one.clips if is_held_out(clip) is held] for held in (False, True) for one in listings
+        ]
+        self._sources = [part for part in parts[: len(listings)] if part]
+        held = [part for part in parts[len(listings) :] if part] or self._sources
+        self._device = torch.device("cpu")
+        self._pool = ThreadPoolExecutor(1, "share")
+        self._shares: dict[int, Future[Sampler]] = {}
+        jobs = draw_jobs(held, min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
+        self.held_out = Sampler(decode_jobs(jobs, workers, tracks), 0.0)
+
+    def at(self, step: int) -> Sampler:
+        """The share of a step; the next one is begun."""
+        number = step // self.steps
+        for wanted in (number, number + 1):
+            if wanted not in self._shares:
+                self._shares[wanted] = self._pool.submit(self._share, wanted)
+        self._shares = {k: v for k, v in self._shares.items() if k in (number, number + 1)}
+        return self._shares[number].result()
+
+    def _share(self, number: int) -> Sampler:
+        rng = np.random.default_rng([self.seed, number, self.rank])
+        jobs = draw_jobs(self._sources, self.pictures, rng, self.gap, self.tracks)
+        pack = decode_jobs(jobs, self.workers, self.tracks)
+        return Sampler(pack, 0.0).to(self._device, pack.to(self._device))
+
+    def to(self, device: torch.device) -> Streamed:
+        """Shares will be moved when they are decoded."""
+        self._device = device
+        self.held_out = self.held_out.to(device, self.held_out.pack.to(device))
+        return self
+
+
+class Mixed:
+    """Several supplies in turn, one for each step."""
+
+    def __init__(self, parts: Sequence[Supply]) -> None:
+        self.parts = list(parts)
+        self.fingerprint = "+".join(part.fingerprint for part in parts)
+
+    def at(self, step: int) -> Sampler:
+        """The turn of a step."""
+        return self.parts[step % len(self.parts)].at(step // len(self.parts))
+
+    @property
+    def held_out(self) -> Sampler:
+        """Of the first."""
+        return self.parts[0].held_out
+
+    def to(self, device: torch.device) -> Mixed:
+        """Move all."""
+        self.parts = [part.to(device) for part in self.parts]
+        return self
+
+
+# -- clips -> a pack -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """Frames of one clip to decode."""
+
+    clip: Clip
+    frames: tuple[int, ...]
+
+
+def is_held_out(clip: Clip) -> bool:
+    """Whether a clip is for measuring only: a matter of its name, not of what else is there."""
+    name = f"{clip.source}/{clip.name}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % 1000 < HELD_OUT
+
+
+def fingerprint(listings: Sequence[Listing]) -> str:
+    """A digest of names and annotations."""
+    digest = hashlib.sha256()
+    for listing in listings:
+        for clip in listing.clips:
+            digest.update(f"{clip.source}/{clip.name}".encode() + clip.boxes.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def all_jobs(listings: Sequence[Listing]) -> list[Job]:
+    """Every frame with a box."""
+    return [Job(clip, (0,) if clip.still else tuple(_seen(clip).tolist())) for one in listings for clip in one.clips]
+
+
+def draw_jobs(
+    sources: Sequence[Sequence[Clip]], pictures: int, rng: np.random.Generator, gap: int, tracks: bool
+) -> list[Job]:
+    """About so many pictures, evenly over the sources (as the paper's 1:1:1:1), a few of each clip drawn."""
+    jobs = []
+    span = 63 if tracks else gap
+    for clips in sources:
+        room = pictures // len(sources)
+        for number in rng.permutation(len(clips)).tolist():  # a small source is gone through once
+            if room <= 0:
+                break
+            clip, frames = clips[number], (0,)
+            if not clip.still:
+                seen = _seen(clip)
+                start = seen[int(rng.integers(max(1, len(seen) - span)))]
+                window = seen[(seen >= start) & (seen <= start + span)]
+                count = len(window) if tracks else min(len(window), 10)
+                frames = tuple(np.sort(rng.choice(window, count, replace=False)).tolist())
+            jobs.append(Job(clip, frames))
+            room -= len(frames)
+    return jobs
+
+
+def decode_jobs(jobs: Sequence[Job], workers: int, tracks: bool = False) -> Pack:
+    """Decode frames into a pack; what is broken is skipped and named.
+
+    Raises:
+        InputError: more than one in a hundred are broken.
+    """
+
+    def decoded() -> Iterator[tuple[Row, Levels | str]]:
+        with ThreadPoolExecutor(workers) as pool:
+            for number, rows in enumerate(pool.map(lambda job: _decode(job, tracks), jobs)):
+                for row, levels in rows:
+                    if "track" in row:  # a clip drawn twice is two tracks
+                        row["track"]["id"] += f"#{number}"
+                    yield row, levels
+
+    return assemble(decoded())
+
+
+def _seen(clip: Clip) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.isfinite(clip.boxes).all(1))
+
+
+def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
+    clip = job.clip
+    result: list[tuple[Row, Levels | str]] = []
+    try:
+        frames = clip.frames()
+    except InputError as error:
+        return [({"file": f"{clip.source}/{clip.name}"}, str(error))]
+    window = _around(clip.boxes[list(job.frames)]) if tracks and not clip.still else None
+    for index in job.frames:
+        row: Row = {"file": f"{clip.source}/{clip.name}/{index}", "source": clip.source}
+        try:
+            image = frames[index]
+            owner = np.zeros(image.shape[:2], np.uint8) if clip.mask is None else clip.mask(index, image.shape[:2])
+        except InputError as error:
+            result.append((row, str(error)))
+            continue
+        boxes = clip.boxes if clip.still else clip.boxes[index : index + 1]
+        where = (-1e9, -1e9, 1e9, 1e9) if clip.still else window or _around(boxes)
+        image, owner, boxes = _cut(image, owner, boxes, where)
+        masked = {} if clip.mask is None else {"mask": 1}
+        row["objects"] = [
+            {"box": box, "class": kind} | ({"mask": i} if masked and (owner == i).any() else {})
+            for i, (box, kind) in enumerate(zip(boxes.tolist(), clip.kinds, strict=True), 1)
+            if np.isfinite(box).all() and min(box[2:]) >= 3
+        ]
+        if not clip.still:
+            row["track"] = {"id": f"{clip.source}/{clip.name}", "frame": index}
+        result.append((row, pyramid(image, owner)))
+    return result
+
+
+def _around(boxes: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 with room around all of the boxes for search crops."""
+    room = 0.5 * (REACH - 1) * np.sqrt(boxes[:, 2:].prod(1, keepdims=True)).clip(4)
+    low, high = (boxes[:, :2] - room).min(0), (boxes[:, :2] + boxes[:, 2:] + room).max(0)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _cut(
+    image: npt.NDArray[np.uint8],
+    owner: npt.NDArray[np.uint8],
+    boxes: npt.NDArray[np.float32],
+    where: tuple[float, float, float, float],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A window of a frame, shrunk to `MAX_SIDE`, with its boxes."""
+    height, width = image.shape[:2]
+    x0, y0 = max(0, int(where[0])), max(0, int(where[1]))
+    x1, y1 = min(width, int(min(where[2], width)) + 1), min(height, int(min(where[3], height)) + 1)
+    x0, y0 = min(x0, width - 1), min(y0, height - 1)
+    image, owner = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], owner[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    boxes = boxes - np.array([x0, y0, 0, 0], np.float32)
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    if scale < 1:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        ratio = np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, np.float32)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        owner = np.asarray(cv2.resize(owner, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+        boxes = boxes * ratio
+    return image, owner, boxes
+
+
+# -- opening ---------------------------------------------------------------------------------------------------
+
+
+def find_data(specs: Sequence[str], environment: Mapping[str, str] | None = None) -> list[tuple[str, Path]]:
+    """(reader's name, folder) of each data set asked for; "pack" is our own format.
+
+    Args:
+        specs: ``NAME=DIR``, or a folder of shards, or a shard; none means whatever is in $FARTRACK_DATA.
+        environment: in place of `os.environ`.
+
+    Raises:
+        InputError: nothing is given, or a name is unknown.
+        FileNotFoundError: a path does not exist.
+    """
+    known = {**{_plain(name): name for name in READERS}, "pack": "pack", "ytvos": "youtube-vos", "coco2017": "coco"}
+    if specs:
+        found = []
+        for spec in specs:
+            name, equals, path = spec.partition("=")
+            if not equals:
+                name, path = "pack", spec
+            if _plain(name) not in known:
+                raise InputError(f"--data {spec}: {name!r} is unknown: choose one of pack, {', '.join(READERS)}")
+            if not Path(path).exists():
+                raise FileNotFoundError(f"--data {spec}: {path} does not exist: check the path")
+            found.append((known[_plain(name)], Path(path)))
+        return found
+    root = (environment if environment is not None else os.environ).get(VARIABLE)
+    if not root:
+        raise InputError(f"no training data: give --data DIR (shards) or --data NAME=DIR, or set {VARIABLE}")
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"{VARIABLE}={root} is not a folder: check the path")
+    if any(Path(root).glob("*.tar")):
+        return [("pack", Path(root))]
+    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
+    found = [(known[_plain(folder.name)], folder) for folder in folders if _plain(folder.name) in known]
+    if not found:
+        raise InputError(
+            f"{VARIABLE}={root} holds no data set: folders named pack, {', '.join(READERS)} were looked for"
+        )
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def open_data(
+    specs: Sequence[str], *, memory: float = 24.0, steps: int = 200, workers: int = 4, seed: int = 0, gap: int = 300,
+    tracks: bool = False, rank: int = 0,
+) -> Supply:  # fmt: skip
+    """Open data sets: those that fit stay in memory, the others are streamed. What was found is logged.
+
+    Raises:
+        InputError: nothing is given or found, or more than 1 % of it is broken.
+        FileNotFoundError: a path does not exist.
+    """
+    found = find_data(specs)
+    packs = [path for name, path in found if name == "pack"]
+    parts: list[Supply] = []
+    if packs:
+        pack = read_pack(packs, workers)
+        log.info("%s", describe_pack(pack))
+        parts.append(Resident(pack))
+    listings = [READERS[name](path, workers) for name, path in found if name != "pack"]
+    for listing in listings:
+        log.info("%s", listing.summary())
+        complain_of_broken(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
+    if listings:
+        jobs = all_jobs(listings)
+        if sum(len(job.frames) for job in jobs) * BYTES < memory * 1e9:
+            train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
+            kept = decode_jobs(train, workers, tracks)
+            kept.fingerprint = fingerprint(listings)
+            parts.append(Resident(kept, decode_jobs(held, workers, tracks) if held else None))
+        else:
+            log.info("streaming: %d pictures do not fit into %g GB", sum(len(job.frames) for job in jobs), memory)
+            streamed = Streamed(
+                listings, memory=memory, steps=steps, workers=workers, seed=seed, gap=gap, tracks=tracks, rank=rank
+            )
+            parts.append(streamed)
+    return parts[0] if len(parts) == 1 else Mixed(parts)
+
+
+def describe_pack(pack: Pack) -> str:
+    """One line for the start of a run."""
+    tracks = int(pack.objects.track.max()) + 1 if len(pack.objects.track) else 0
+    skipped = f", {len(pack.skipped):,} BROKEN" if pack.skipped else ""
+    counts = f"{len(pack.files):,} pictures, {len(pack.objects.picture):,} objects, {tracks:,} tracks"
+    return f"pack: {counts} of {len(pack.sources)} sources{skipped}"

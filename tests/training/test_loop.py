@@ -1,0 +1,151 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from fartrack.errors import InputError
+from fartrack.training import checkpoint
+from fartrack.training.loop import Trainer
+from fartrack.training.options import SynthConfig, TrainConfig
+
+EASY = SynthConfig(centre_jitter=1.0, scale_jitter=0.1, distractor_share=0, occluder_share=0, light=0.1)
+
+
+def options(tmp_path, **changes):
+    common = {"out": tmp_path, "steps": 6, "batch": 8, "templates": 2, "warmup": 2, "log_every": 2, "check_every": 100}
+    return TrainConfig(**{**common, "save_every": 100, "precision": "float32", "synth": EASY, **changes})
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.net.state_dict().values(), b.net.state_dict().values(), strict=True))
+
+
+def test_the_loss_falls(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path, steps=40, batch=16, lr=3e-3, log_every=10), pack)
+    rows = list(trainer.run())
+    assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
+    assert rows[-1]["samples"] == 40 * 16
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pack, config, tmp_path, optimizer):
+    both = {"optimizer": optimizer, "decay": 2, "curriculum": 40, "exits": (1, 3)}
+    whole = Trainer(config, options(tmp_path / "whole", **both), pack)
+    list(whole.run())
+    first = Trainer(config, options(tmp_path / "parts", **both), pack)
+    for _ in range(3):
+        first.train_step()
+    first.save()
+    second = Trainer(config, options(tmp_path / "parts", **both), pack)
+    second.load(tmp_path / "parts" / "last.safetensors")
+    assert second.step == 3
+    list(second.run())
+    assert same(whole, second)
+    assert all(torch.equal(whole.average[k], second.average[k]) for k in whole.average)
+
+
+def test_a_run_stops_when_told_and_is_saved(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=1), pack)
+    for _ in trainer.run():
+        trainer.stop = True
+    assert trainer.step <= 3
+    assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step
+
+
+def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path), pack)
+    state = checkpoint.load(trainer.save())[1]
+    assert state["data"] == pack.fingerprint and state["train"]["seed"] == 0 and state["model"]["depth"] == 3
+    assert {"commit", "torch", "numpy", "opencv", "python", "hardware"} <= set(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"depth": 2}, "depth: 3 there, 2 here"), ({"keep": 0.5}, "keep: 0.75 there, 0.5 here")],
+)
+def test_a_checkpoint_of_another_config_is_refused(pack, config, tmp_path, change, named):
+    Trainer(config, options(tmp_path), pack).save()
+    other = Trainer(config.replace(**change), options(tmp_path), pack)
+    with pytest.raises(InputError, match=named):
+        other.load(tmp_path / "last.safetensors")
+
+
+def test_another_score_is_no_other_config(pack, config, tmp_path):
+    Trainer(config, options(tmp_path), pack).save()
+    Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack).load(tmp_path / "last.safetensors")
+
+
+def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path, save_every=2), pack)
+    healthy = trainer.loss
+
+    def loss(s, step):
+        total, parts = healthy(s, step)
+        return (total * float("nan") if step == 3 else total), parts
+
+    trainer.loss = loss
+    with pytest.raises(InputError, match=r"the loss is nan.*step 4"):
+        list(trainer.run())
+    tensors, state = checkpoint.load(tmp_path / "last.safetensors")
+    assert state["step"] == 2
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):
+    trainer = Trainer(config, options(tmp_path), pack)
+    before = trainer.save().read_bytes()
+    trainer.train_step()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(InputError, match="No space left"):
+        trainer.save()
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_cut_checkpoint_is_named(pack, config, tmp_path):
+    path = Trainer(config, options(tmp_path), pack).save()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a whole fartrack checkpoint"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"exits": (2, 9)}, "exits"),
+        ({"decay": 99}, "decay"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(pack, config, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        Trainer(config, options(tmp_path, **change), pack)
+
+
+@pytest.mark.parametrize(
+    "change", [{"trajectory": 2}, {"attention": "oneway"}, {"templates": 1}, {"decoding": "release"}]
+)
+def test_other_networks_train_too(pack, config, tmp_path, change):
+    model = config.replace(**change)
+    trainer = Trainer(model, options(tmp_path, templates=min(2, model.templates)), pack)
+    assert torch.isfinite(trainer.train_step()["loss"])
+
+
+def test_one_process_of_two_makes_half_of_the_batch(pack, config, tmp_path):
+    from fartrack.training.parallel import Parallel
+
+    trainer = Trainer(config, options(tmp_path, synth=SynthConfig()), pack)
+    whole = trainer.samples(trainer.sampler, 5, 12)
+    halves = [trainer.samples(trainer.sampler, 5, 12, parallel=Parallel(rank, 2)) for rank in range(2)]
+    rows = [torch.arange(12).view(-1, 2)[rank::2].flatten() for rank in range(2)]
+    for half, which in zip(halves, rows, strict=True):
+        for field in dataclasses.fields(half):
+            ours, theirs = getattr(half, field.name), getattr(whole, field.name)
+            if ours is not None:
+                torch.testing.assert_close(ours, theirs[which], msg=field.name)

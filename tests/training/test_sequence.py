@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+
+from fartrack.memory import sample_history
+from fartrack.network import FARTrack
+from fartrack.runtime import Output
+from fartrack.step import TrackStep
+from fartrack.target import Target
+from fartrack.training import sequence
+from fartrack.training.options import Sparsify
+from fartrack.training.sequence import SequenceTrainer, Tracks, one_pass, prefix, roll
+from fartrack.training.synth import Sampler
+
+
+def options(tmp_path, **changes):
+    common = {"out": tmp_path, "steps": 4, "batch": 2, "frames": 6, "micro": 4, "warmup": 1, "log_every": 1}
+    return Sparsify(**{**common, "lr": 1e-3, "check_every": 100, "precision": "float32", **changes})
+
+
+@pytest.fixture
+def tracks(pack):
+    return Tracks(Sampler(pack, held_out=0))
+
+
+@pytest.fixture
+def pool():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def test_tracks_are_videos_not_cut_outs(pack, tracks):
+    assert len(tracks) == 5
+    clip = tracks.clip(0)
+    assert len(clip.frames) == len(clip.boxes) == 5 and clip.frames[0].shape == (120, 140, 3)
+
+
+def test_short_tracks_go_to_and_fro(tracks):
+    clip = tracks.clip(0, 12)
+    numbers = clip.frames.numbers
+    assert numbers[:5] == numbers[8:12] + [numbers[4]] or numbers[5:9] == numbers[3::-1]
+    assert numbers[0] == numbers[8]
+
+
+def test_a_mirrored_clip_has_mirrored_boxes(tracks):
+    plain = tracks.clip(0, 5)
+    for seed in range(20):
+        other = tracks.clip(0, 5, np.random.default_rng(seed))
+        if other.frames.mirrored and other.frames.numbers == plain.frames.numbers:
+            assert (other.frames[2] == plain.frames[2][:, ::-1]).all()
+            x, _, w, _ = plain.boxes[2]
+            assert other.boxes[2][0] == pytest.approx(140 - x - w)
+            return
+    raise AssertionError("no clip was mirrored")
+
+
+def test_clips_are_tracked_as_the_tracker_does(config, tracks, pool):
+    """Side by side, in one batch, clips get the boxes that `Target` and `TrackStep` give each alone."""
+    torch.manual_seed(0)
+    step = TrackStep(FARTrack(config)).eval()
+    clips = [tracks.clip(0, 5), tracks.clip(1, 5)]
+    tracking = sequence.Tracking(step, config, clips, pool)
+    together = [tracking.frame(i).boxes for i in range(1, 5)]
+
+    def ask(*arrays):
+        with torch.no_grad():
+            return Output(*(t.numpy() for t in step(*(torch.from_numpy(a)[None] for a in arrays))))
+
+    for which, clip in enumerate(clips):
+        target = Target(config, clip.frames[0], clip.boxes[0])
+        crop = target.first_template(clip.frames[0])
+        search = np.zeros((config.search_size, config.search_size, 3), np.uint8)
+        memory = np.zeros((config.templates - 1, config.template_tokens, config.width), np.float32)
+        target.start(crop, ask(search, crop, memory).tokens[0])
+        for number in range(1, 5):
+            inputs = target.look(clip.frames[number])[:3]
+            target.absorb(clip.frames[number], Output(*(part[0] for part in ask(*inputs))))
+            np.testing.assert_allclose(together[number - 1][which], target.box, atol=1e-3)
+
+
+def test_what_is_trained_on_is_what_was_tracked_with(config, tracks, pool, tmp_path, pack):
+    """Templates with inherited masks, put together again from pictures, give the boxes of the tracking itself."""
+    trainer = SequenceTrainer(config, options(tmp_path, micro=100), pack)
+    clips = [tracks.clip(0, 6), tracks.clip(2, 6)]
+    step = trainer.step_of(config.depth)
+    seen = []
+
+    def spy(*arrays):
+        answer = TrackStep(trainer.net)(*arrays)
+        seen.append(answer[1])
+        return answer
+
+    class Spy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = step
+
+        def forward(self, *arrays):
+            return spy(*arrays)
+
+    rolled = roll(Spy(), config, clips, pool)
+    assert rolled.search.shape[:2] == (5, 2) and rolled.kept.shape == (5, 2, config.kept_tokens)
+    assert rolled.slots.tolist() == [sample_history(i, config.templates, config.memory) for i in range(5)]
+    with torch.no_grad():
+        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in trainer._batches(rolled)]
+    tracked = torch.stack(seen[1:]).flatten(0, 1)  # the first call only embeds
+    torch.testing.assert_close(torch.cat(logits), tracked, atol=1e-4, rtol=1e-4)
+
+
+def test_truth_and_boxes_are_in_the_same_units(config, tracks, pool):
+    class Sure(torch.nn.Module):
+        """Always says the middle of the crop, in the size of the target."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = FARTrack(config)
+
+        def forward(self, search, template, memory):
+            b = len(search)
+            half = 0.5 / config.search_factor
+            box = torch.tensor([0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half]).expand(b, 4)
+            n, d = config.template_tokens, config.width
+            return box, torch.zeros(b, 4, config.words), torch.zeros(b, n), torch.zeros(b, n, d)
+
+    clip = tracks.clip(0)
+    tracking = sequence.Tracking(Sure(), config, [clip], pool)
+    moment = tracking.frame(1)
+    x0, y0, x1, y1 = moment.truth[0]
+    assert (x1 - x0) * (y1 - y0) == pytest.approx(1 / config.search_factor**2, rel=0.1)
+    centre = clip.boxes[1][:2] + clip.boxes[1][2:] / 2 - (clip.boxes[0][:2] + clip.boxes[0][2:] / 2)
+    side = (clip.boxes[0][2] * clip.boxes[0][3]) ** 0.5 * config.search_factor
+    assert np.allclose([(x0 + x1) / 2 - 0.5, (y0 + y1) / 2 - 0.5], centre / side, atol=0.03)
+
+
+@pytest.mark.parametrize("change", [{}, {"exits": (2, 3)}, {"method": "runtime"}])
+def test_training_on_clips_brings_the_loss_down(config, pack, tmp_path, change):
+    trainer = SequenceTrainer(config, options(tmp_path, steps=8, shake=0, **change), pack)
+    rows = list(trainer.run())
+    assert min(r["loss"] for r in rows[4:]) < rows[0]["loss"]
+    assert set(trainer.check()) <= {f"held_out_ao_{e}" for e in (2, 3)}
+
+
+def test_a_resumed_run_of_clips_ends_where_an_uninterrupted_one_does(config, pack, tmp_path):
+    whole = SequenceTrainer(config, options(tmp_path / "whole"), pack)
+    list(whole.run())
+    first = SequenceTrainer(config, options(tmp_path / "parts"), pack)
+    first.train_step()
+    first.save()
+    second = SequenceTrainer(config, options(tmp_path / "parts"), pack)
+    second.load(tmp_path / "parts" / "last.safetensors")
+    list(second.run())
+    for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_a_prefix_is_the_first_layers(config):
+    torch.manual_seed(0)
+    net = FARTrack(config)
+    small = prefix(net, 2)
+    inputs = torch.rand(1, 64, 64, 3) * 255, torch.rand(1, 32, 32, 3) * 255
+    memory = torch.rand(1, config.templates - 1, 12, config.width)
+    with torch.no_grad():
+        ours = TrackStep(small)(*inputs, memory)[1]
+        past = net.embed_template(net.normalise(inputs[1].permute(0, 3, 1, 2)))
+        tokens = [memory[:, i] + net.slot_identity(i) for i in range(2)] + [past + net.slot_identity(2)]
+        seen = net.embed_search(net.normalise(inputs[0].permute(0, 3, 1, 2)))
+        theirs = net(tokens, seen, exits=(2, 3)).logits[0]
+    torch.testing.assert_close(ours, theirs)
+    assert small.config.depth == 2 and net.config.depth == 3
+
+
+def test_clips_of_several_lengths_are_measured_alone(config, tracks, pool):
+    step = TrackStep(FARTrack(config)).eval()
+    clips = [tracks.clip(0, 3), tracks.clip(1, 5)]
+    both = one_pass(step, config, clips, pool)
+    assert both == pytest.approx([one_pass(step, config, [clip], pool)[0] for clip in clips], abs=1e-4)
