@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        # Where a CPU has no VNNI, int8 products would saturate at 16 bits; there they are computed otherwise.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not _has_vnni():
+            # Without it int8 products may saturate at 16 bits; this is slower (with VNNI by 40 %) but exact.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
@@ -45,6 +47,14 @@ class OnnxRuntime:
         if trajectory is not None:
             feeds["trajectory"] = trajectory
         return Output(*self.session.run(OUTPUTS, feeds))
+
+
+def _has_vnni() -> bool:
+    """Whether the CPU is known to add int8 products in 32 bits."""
+    info = Path("/proc/cpuinfo")
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return info.exists() and "vnni" in info.read_text()
 
 
 def _first_line(error: Exception) -> str:
