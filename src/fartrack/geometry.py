@@ -71,6 +71,8 @@ def check_box(box: object, width: int, height: int) -> Box:
         InputError: not four finite numbers, no area, or outside a frame of width x height pixels.
     """
     try:
+        if isinstance(box, str):
+            raise TypeError
         x, y, w, h = (float(v) for v in box)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         raise InputError(f"box {box!r} is not four numbers: give x, y, w, h in pixels") from None

@@ -54,7 +54,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], config: ModelConfig)
 
     temporary = path.with_name(path.name + ".part")
     save_file({k: v.contiguous() for k, v in weights.items()}, temporary, {"fartrack": config.to_json()})
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:

@@ -120,7 +120,7 @@ def open_release(path: Path, model: str = "tiny", keep: float | None = None) -> 
             names[f"blocks.{i}.norm{n}.{kind}"] = theirs + (f"masknorm{n}.norm.{kind}" if sparse else f"norm{n}.{kind}")
     lacking = [v for v in names.values() if v not in state]
     if lacking:
-        raise InputError(f"{path} lacks {_several(lacking)}: it is no released FARTrack checkpoint that holds a {model}")
+        raise InputError(f"{path} lacks {_several(lacking)}: it is no released FARTrack that holds a {model}")
     like = {k: v.shape for k, v in FARTrack(config).state_dict().items()}
     weights = {}
     for ours, theirs in names.items():
@@ -150,7 +150,7 @@ def open_backbone(path: Path, config: ModelConfig) -> Opened:
     state = _vit_state(path)
     count = 1 + max((int(m[1]) for k in state if (m := re.match(r"blocks\.(\d+)\.", k))), default=-1)
     if config.depth > 2 * count:
-        raise InputError(f"{path} has {count} layers, too few to start a network of {config.depth}: copy no layer twice")
+        raise InputError(f"{path} has {count} layers, too few to start a network of {config.depth} from")
     net = FARTrack(config)
     names = {"patch_embed.weight": "patch_embed.proj.weight", "patch_embed.bias": "patch_embed.proj.bias"}
     for i in range(config.depth):
@@ -203,7 +203,7 @@ def read_pickle(path: Path) -> Any:
                     f"checkpoint {path} needs {needs[1]}, which could run code: it is not opened; "
                     "save its state_dict alone with torch.save, where you trust it"
                 ) from None
-            raise InputError(f"{path} is not a PyTorch checkpoint: give the .pth.tar file as it was downloaded") from None
+            raise InputError(f"{path} is not a PyTorch checkpoint: give the file as it was downloaded") from None
         except OSError as error:
             raise InputError(f"checkpoint {path} cannot be read ({error.strerror or _line(error)})") from None
         except Exception as error:  # a broken file fails in many ways, no two releases of PyTorch alike
@@ -236,7 +236,7 @@ def _state_dict(path: Path, content: object) -> dict[str, object]:
         raise InputError(f"{path} holds a {type(content).__name__}, not a checkpoint: give the authors' .pth.tar file")
     state = content.get("net", content)
     if not isinstance(state, Mapping):
-        raise InputError(f"{path} holds a {type(state).__name__} under 'net', not weights: give the authors' .pth.tar file")
+        raise InputError(f"{path} holds a {type(state).__name__} under 'net', not weights: give the authors' file")
     state = {str(k).removeprefix("module."): v for k, v in state.items()}
     if not any(k.startswith("backbone.") for k in state):
         has = ", ".join(list(state)[:4]) or "nothing"
@@ -261,7 +261,7 @@ def _vit_state(path: Path) -> dict[str, object]:
         if prefix is not None:
             found = {str(k).removeprefix(prefix): v for k, v in state.items() if str(k).startswith(prefix)}
             if any(k.startswith("extension.") for k in found):
-                raise InputError(f"{path} is a released tracker, not a backbone: make a model of it with `fartrack import`")
+                raise InputError(f"{path} is a released tracker, not a backbone: use `fartrack import`")
             return found
     raise InputError(f"{path} is no ViT checkpoint: no {end} in it; give an MAE or timm ViT-Tiny/16")
 

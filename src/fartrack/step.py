@@ -35,7 +35,9 @@ class TrackStep(nn.Module):
         identity = torch.stack([net.slot_identity(i) for i in range(net.config.templates)])
         templates = [memory[:, i] + identity[i] for i in range(last)]
         templates.append(tokens + identity[last])
-        out = net(templates, net.embed_search(net.normalise(search.permute(0, 3, 1, 2))), trajectory, want_saliency=True)
+        out = net(
+            templates, net.embed_search(net.normalise(search.permute(0, 3, 1, 2))), trajectory, want_saliency=True
+        )
         logits = out.logits[-1]
         assert out.saliency is not None
         return decode(logits, net.config), logits, out.saliency, tokens

@@ -86,7 +86,7 @@ def keeps(seed):
     return [np.sort(rng(seed, f"keep{i}").permutation(49)[:37]) for i in range(4)]
 
 
-# -- the network --------------------------------------------------------------------------------------------------------
+# -- the network ----------------------------------------------------------------------------------------------------
 
 
 class Reference:
@@ -147,7 +147,7 @@ def stays(saliency):
     return sorted(order[12:])
 
 
-# -- the loop -----------------------------------------------------------------------------------------------------------
+# -- the loop -------------------------------------------------------------------------------------------------------
 
 
 def crop(image, box, factor, size):
@@ -185,9 +185,8 @@ def loop(reference, frames, box, keep=True):
     templates, masks, boxes = [normalised(crop(image, box, 2.0, 112)[0])], {}, []
     for image in frames[1:]:
         t = len(templates) - 1
-        if t < 4:
-            slots = [0] * (4 - t) + list(range(t + 1))
-        else:
+        slots = [0] * (4 - t) + list(range(t + 1))
+        if t >= 4:
             slots = [0, *(int(t * (1 - 0.7**i)) for i in (1, 2, 3)), t]
         search, scale = crop(image, box, 4.0, 224)
         kept = [masks.get(i, range(49)) for i in slots[:-1]]

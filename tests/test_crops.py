@@ -1,0 +1,84 @@
+"""Crops, byte for byte as the released tracker cuts them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack import crops
+from fartrack.geometry import Window, window_around
+from parity import reference
+
+
+@pytest.mark.parametrize("model", ["tiny", "pico"])
+@pytest.mark.parametrize("number", range(4))
+def test_crops_of_the_release(model, number):
+    arrays = np.load(reference.HERE / f"seed0_{model}.npz")
+    *box, factor, size, scale = arrays[f"crop{number}_args"]
+    window = window_around(box, factor)
+    cut = crops.cut(reference.frame(3, 0), window, int(size))
+    np.testing.assert_array_equal(cut, arrays[f"crop{number}"])
+    assert int(size) / window.side == scale
+
+
+def test_crops_at_every_edge():
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (90, 130, 3), np.uint8)
+    for x, y, w, h in rng.uniform((-8, -8, 10, 10), (120, 80, 60, 60), (150, 4)):
+        for factor, size in ((2.0, 112), (4.0, 224)):
+            expected, _ = reference.crop(frame, (x, y, w, h), factor, size)
+            np.testing.assert_array_equal(crops.cut(frame, window_around((x, y, w, h), factor), size), expected)
+
+
+def test_last_row_and_column_count_as_outside():
+    white = np.full((64, 64, 3), 255, np.uint8)
+    whole = crops.cut(white, Window(0, 0, 64), 64)
+    assert whole[:-1, :-1].min() == 255 and not whole[-1].any() and not whole[:, -1].any()
+
+
+@pytest.mark.parametrize("window", [(-200, 10, 50), (10, 500, 50), (64, 0, 8), (-50, 0, 50)])
+def test_outside_the_frame_is_black(window):
+    assert not crops.cut(np.full((64, 64, 3), 255, np.uint8), Window(*window), 32).any()
+
+
+def test_frames_are_never_written_to():
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    frame.setflags(write=False)
+    before = frame.copy()
+    for window in (Window(5, 5, 32), Window(-10, -10, 100)):
+        cut = crops.cut(frame, window, 32)
+        cut[:] = 0  # also not through the crop, when it needed no resizing
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_views_are_frames_too():
+    frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    for view in (frame[::-1], frame[:, ::-1], frame[..., ::-1], frame[::2, 1::2]):
+        for window in (Window(5, 5, 20), Window(-5, -5, 50)):
+            np.testing.assert_array_equal(crops.cut(view, window, 24), crops.cut(view.copy(), window, 24))
+
+
+def test_gray_and_bgra_become_bgr():
+    bgr = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    assert crops.as_bgr(bgr) is bgr
+    np.testing.assert_array_equal(crops.as_bgr(cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA)), bgr)
+    for gray in (bgr[..., 0], bgr[..., :1]):
+        three = crops.as_bgr(gray)
+        assert three.shape == (20, 30, 3) and (three == bgr[..., :1]).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (None, "NoneType"),
+        ([[1, 2], [3, 4]], "list"),
+        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 3), np.uint16), "uint16"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),
+        (np.zeros((4,), np.uint8), "shape"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "shape"),
+    ],
+)
+def test_other_things_are_refused(frame, says):
+    with pytest.raises(ValueError, match=says):
+        crops.as_bgr(frame)

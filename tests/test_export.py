@@ -1,0 +1,151 @@
+"""One model in every engine: the same numbers."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import torch
+
+import fartrack
+from fartrack import models
+from fartrack.cli.main import main
+from fartrack.errors import InputError
+from fartrack.export import export, state_of, weights_of
+from fartrack.runtime import Output, embed, open_runtime
+from small import BOX, SMALL, call, frames, network
+
+CALLS = [call(SMALL, batch, tokens, seed) for seed, (batch, tokens) in enumerate(itertools.product((1, 3), (49, 37)))]
+
+
+def engines(model):
+    pytest.importorskip("openvino")
+    return {
+        "torch": open_runtime(model.weights, "torch", 1),
+        "onnxruntime": open_runtime(model.onnx, "onnxruntime", 1),
+        "openvino": open_runtime(model.onnx, "openvino", 1),
+    }
+
+
+def test_engines_agree(tiny_model):
+    runtimes = engines(tiny_model)
+    assert {r.config for r in runtimes.values()} == {SMALL}
+    for inputs in CALLS:
+        expected = runtimes["torch"](*inputs.values())
+        for name in ("onnxruntime", "openvino"):
+            given = runtimes[name](*inputs.values())
+            for field, a, b in zip(Output._fields, expected, given, strict=True):
+                assert a.dtype == b.dtype == np.float32
+                np.testing.assert_allclose(b, a, atol=1e-3 if field == "logits" else 1e-4, err_msg=f"{name} {field}")
+
+
+def test_engines_track_alike(tiny_model):
+    images, boxes = frames(6), {}
+    for name in engines(tiny_model):
+        path = tiny_model.weights if name == "torch" else tiny_model.onnx
+        tracker = fartrack.Tracker(path, name, 1)
+        tracker.init(images[0], BOX)
+        boxes[name] = np.array([tracker.update(f)[1] for f in images[1:]])
+    np.testing.assert_allclose(boxes["onnxruntime"], boxes["torch"], atol=0.05)
+    np.testing.assert_allclose(boxes["openvino"], boxes["torch"], atol=0.05)
+
+
+def test_outputs_are_not_overwritten_by_the_next_call(tiny_model):
+    for runtime in engines(tiny_model).values():
+        first = runtime(*CALLS[0].values())
+        copies = [x.copy() for x in first]
+        runtime(*call(SMALL, seed=9, tokens=49).values())
+        for x, copy in zip(first, copies, strict=True):
+            np.testing.assert_array_equal(x, copy)
+
+
+def test_batch_is_several_single_calls(tiny_model):
+    batch = CALLS[2]
+    for runtime in engines(tiny_model).values():
+        whole = runtime(*batch.values())
+        for i in range(3):
+            one = runtime(*(a[i : i + 1] for a in batch.values()))
+            for a, b in zip(whole, one, strict=True):
+                np.testing.assert_allclose(a[i : i + 1], b, atol=1e-4)
+
+
+def test_embed_is_what_a_frame_gives(tiny_model):
+    runtime = open_runtime(tiny_model.onnx, "onnxruntime", 1)
+    template = CALLS[0]["template"]
+    np.testing.assert_allclose(embed(runtime, template), runtime(*CALLS[0].values()).tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"trajectory": 2}, {"attention": "oneway"}, {"keep": 1.0}, {"templates": 2}], ids=str
+)
+def test_other_configs(tmp_path, changes):
+    config = SMALL.replace(**changes)
+    try:
+        parity = export(network(config), tmp_path / "m.onnx", "fp32", inputs=[call(config), call(config, 2, 49)])
+    except InputError as error:
+        pytest.skip(str(error))
+    assert parity.logits < 1e-3
+    tracker = fartrack.Tracker(tmp_path / "m.onnx", threads=1)
+    assert tracker.config == config
+    images = frames(4)
+    tracker.init(images[0], BOX)
+    assert all(tracker.update(f)[1][2] >= 10 for f in images[1:])
+
+
+def test_weights_come_back(tiny_model, tmp_path):
+    saved, config = models.load_weights(tiny_model.weights)
+    weights, same = weights_of(tiny_model.onnx)
+    assert same == config
+    assert set(weights) == set(saved)
+    for name, value in saved.items():
+        torch.testing.assert_close(weights[name], value, atol=0, rtol=0)
+
+
+def test_half_precision_files_are_smaller_and_near(tiny_model, tmp_path):
+    net = models.load_network(tiny_model.weights)
+    export(net, tmp_path / "half.onnx", "fp16", inputs=CALLS[:2])
+    assert (tmp_path / "half.onnx").stat().st_size < 0.62 * tiny_model.onnx.stat().st_size
+    weights, _ = weights_of(tmp_path / "half.onnx")
+    for name, value in state_of(net).items():
+        np.testing.assert_allclose(weights[name], value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(fartrack.export.BOUND, "fp32", (0.0, 0.0))
+    with pytest.raises(InputError, match="not written"):
+        export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("m.onnx", {"precision": "fp8"}, "fp8"),
+        ("m.onnx", {"form": "coreml"}, "coreml"),
+        ("m.bin", {}, r"\.onnx"),
+        ("file/m.onnx", {}, "cannot be written"),
+    ],
+)
+def test_wrong_wishes(tmp_path, name, options, says):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=says):
+        export(network(), tmp_path / name, **{"precision": "fp32", "inputs": CALLS[:1], **options})
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = [
+        (["nosuch.safetensors"], "nosuch.safetensors"),
+        ([str(tiny_model.onnx), "--out", str(tiny_model.onnx)], "the model itself"),
+        ([str(tiny_model.weights), "--precision", "fp8"], "fp8"),
+        ([str(tiny_model.weights), "--out", "m.txt"], "m.txt"),
+    ]
+    for args, says in wrong:
+        assert main(["export", *args]) == 2
+        told = capsys.readouterr().err
+        assert says in told and told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,291 @@
+"""The tracker as one writes it in a loop of one's own."""
+
+import cv2
+import numpy as np
+import pytest
+
+import fartrack
+from fartrack import geometry
+from small import BOX, frames
+
+
+@pytest.fixture
+def tracker(tiny_model):
+    return fartrack.Tracker(tiny_model.onnx, threads=1)
+
+
+def follow(tracker, images, box=BOX):
+    tracker.init(images[0], box)
+    return [(*tracker.update(image), tracker.score) for image in images[1:]]
+
+
+def test_answers(tracker):
+    results = follow(tracker, frames(8))
+    for found, box, score in results:
+        assert type(found) is bool and 0 < score < 1
+        assert len(box) == 4 and all(type(v) is float for v in box)
+        x, y, w, h = box
+        assert 0 <= x <= 150 and 0 <= y <= 110 and w >= 10 and h >= 10
+    assert len({box for _, box, _ in results}) == len(results)
+    assert tracker.getTrackingScore() == tracker.score
+
+
+def test_same_frames_same_boxes(tracker, tiny_model):
+    images = frames(6)
+    assert follow(tracker, images) == follow(fartrack.Tracker(tiny_model.onnx, threads=1), images)
+
+
+def test_init_again_starts_afresh(tracker):
+    images = frames(12)
+    first = follow(tracker, images[:5])
+    follow(tracker, images[3:], (20, 20, 30, 30))
+    tracker.init(frames(1, 60, 200)[0], (5, 5, 20, 20))  # another size of frame is another video
+    assert follow(tracker, images[:5]) == first
+    assert len(tracker.target.memory) == 4
+
+
+def test_score_before_and_after_init(tracker):
+    assert tracker.score == 0
+    tracker.init(frames(1)[0], BOX)
+    assert tracker.score == tracker.getTrackingScore() == 1
+
+
+def test_two_trackers_share_no_state(tracker, tiny_model):
+    images, others = frames(6), frames(6, seed=1)
+    alone = follow(tracker, images)
+    a, b = (fartrack.Tracker(tiny_model.onnx, threads=1) for _ in range(2))
+    a.init(images[0], BOX)
+    b.init(others[0], (30, 30, 40, 40))
+    together = []
+    for image, other in zip(images[1:], others[1:], strict=True):
+        together.append((*a.update(image), a.score))
+        b.update(other)
+    assert together == alone
+
+
+def test_gray_frames(tracker):
+    gray = [cv2.cvtColor(f, cv2.COLOR_BGR2GRAY) for f in frames(4)]
+    expected = follow(tracker, [cv2.cvtColor(f, cv2.COLOR_GRAY2BGR) for f in gray])
+    assert follow(tracker, gray) == expected
+    assert follow(tracker, [f[..., None] for f in gray]) == expected
+
+
+def test_bgra_frames(tracker):
+    expected = follow(tracker, frames(4))
+    assert follow(tracker, [cv2.cvtColor(f, cv2.COLOR_BGR2BGRA) for f in frames(4)]) == expected
+
+
+def test_kinds_of_frames_may_change_within_a_video(tracker):
+    images = frames(3)
+    tracker.init(images[0], BOX)
+    tracker.update(cv2.cvtColor(images[1], cv2.COLOR_BGR2BGRA))
+    tracker.update(images[2][..., 0])
+
+
+def test_frame_is_never_modified(tracker):
+    images = frames(4)
+    copies = [f.copy() for f in images]
+    for f in images:
+        f.setflags(write=False)
+    follow(tracker, images)
+    for f, copy in zip(images, copies, strict=True):
+        np.testing.assert_array_equal(f, copy)
+
+
+def test_a_reused_buffer_does_not_change_the_past(tracker):
+    """OpenCV reads every frame into the same array when asked to."""
+    images = frames(5)
+    expected = follow(tracker, images)
+    buffer = images[0].copy()
+    tracker.init(buffer, BOX)
+    results = []
+    for image in images[1:]:
+        buffer[:] = image
+        results.append((*tracker.update(buffer), tracker.score))
+    assert results == expected
+
+
+def test_views_of_frames(tracker):
+    images = frames(4)
+    flipped = [np.ascontiguousarray(f[:, ::-1]) for f in images]
+    assert follow(tracker, [f[:, ::-1] for f in flipped]) == follow(tracker, images)
+
+
+WRONG_STARTS = [
+    (None, BOX, "NoneType"),
+    (np.zeros((120, 160, 3), np.float32), BOX, "float32"),
+    (np.zeros((120, 160, 5), np.uint8), BOX, "shape"),
+    (frames(1)[0], (1, 2, 3), "four numbers"),
+    (frames(1)[0], (1, 2, float("nan"), 3), "finite"),
+    (frames(1)[0], (1, 2, 0, 3), "no area"),
+    (frames(1)[0], (1, 2, 3, -3), "no area"),
+    (frames(1)[0], (160, 2, 3, 3), "outside"),
+]
+
+
+@pytest.mark.parametrize(("frame", "box", "says"), WRONG_STARTS)
+def test_wrong_start_leaves_the_old_state(tracker, frame, box, says):
+    images = frames(5)
+    expected = follow(tracker, images)
+    tracker.init(images[0], BOX)
+    tracker.update(images[1])
+    with pytest.raises(ValueError, match=says) as caught:
+        tracker.init(frame, box)
+    assert "\n" not in str(caught.value)
+    assert [(*tracker.update(f), tracker.score) for f in images[2:]] == expected[1:]
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (None, "NoneType"),
+        (np.zeros((120, 160, 3), np.int32), "int32"),
+        (np.zeros((120, 150, 3), np.uint8), "150 x 120 but the video began with 160 x 120"),
+        (np.zeros((0, 0, 3), np.uint8), "empty"),
+    ],
+)
+def test_wrong_frame_leaves_the_state(tracker, frame, says):
+    images = frames(4)
+    expected = follow(tracker, images)
+    tracker.init(images[0], BOX)
+    tracker.update(images[1])
+    before = (tracker.score, tracker.target.box, tracker.target.window, len(tracker.target.memory))
+    with pytest.raises(ValueError, match=says):
+        tracker.update(frame)
+    assert (tracker.score, tracker.target.box, tracker.target.window, len(tracker.target.memory)) == before
+    assert [(*tracker.update(f), tracker.score) for f in images[2:]] == expected[1:]
+
+
+def test_update_before_init(tracker):
+    with pytest.raises(ValueError, match="init"):
+        tracker.update(frames(1)[0])
+
+
+def test_wrong_start_of_a_new_tracker(tracker):
+    with pytest.raises(ValueError, match="no area"):
+        tracker.init(frames(1)[0], (1, 1, 0, 0))
+    assert tracker.score == 0
+    with pytest.raises(ValueError, match="init"):
+        tracker.update(frames(1)[0])
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(-10, -10, 30, 30), (150, 110, 30, 30), (0, 0, 160, 120), (80, 60, 0.5, 0.5), (-500, 50, 2000, 3)],
+)
+def test_boxes_that_stick_out_tiny_and_huge(tracker, box):
+    for _, (x, y, w, h), _ in follow(tracker, frames(4), box):
+        assert geometry.iou((x, y, w, h), (0, 0, 160, 120)) > 0
+
+
+def test_frame_smaller_than_the_margin(tracker):
+    for _, (x, y, w, h), _ in follow(tracker, [np.zeros((6, 8, 3), np.uint8)] * 3, (1, 1, 4, 4)):
+        assert 0 <= x < 8 and 0 <= y < 6 and w > 0 and h > 0
+
+
+def test_templates_go_in_once_and_pruned(tiny_model):
+    """What the network is given: 49 tokens per older slot in the first frame, 37 in every other."""
+    tracker = fartrack.Tracker(tiny_model.onnx, threads=1)
+    shapes, run = [], tracker.runtime
+
+    class Spy:
+        config = run.config
+
+        def __call__(self, search, template, memory, trajectory=None):
+            shapes.append((search.shape, template.shape, memory.shape))
+            return run(search, template, memory, trajectory)
+
+    tracker.runtime = Spy()
+    follow(tracker, frames(5))
+    assert {s[:2] for s in shapes} == {((1, 224, 224, 3), (1, 112, 112, 3))}
+    assert [s[2] for s in shapes] == [(1, 4, 49, 48)] * 2 + [(1, 4, 37, 48)] * 3  # init, then frames 1 to 4
+
+
+def test_trajectory_models_are_given_the_past(tmp_path):
+    pytest.importorskip("torch")
+    from fartrack.models import save_weights
+    from small import SMALL, network
+
+    config = SMALL.replace(trajectory=3)
+    save_weights(tmp_path / "m.safetensors", network(config).state_dict(), config)
+    tracker = fartrack.Tracker(tmp_path / "m.safetensors", threads=1)
+    words, run = [], tracker.runtime
+
+    class Spy:
+        config = run.config
+
+        def __call__(self, search, template, memory, trajectory=None):
+            words.append(trajectory[0].reshape(3, 4))
+            return run(search, template, memory, trajectory)
+
+    tracker.runtime = Spy()
+    boxes = [b for _, b, _ in follow(tracker, frames(5))]
+    assert (words[0] == 604).all()  # the call that only embeds the first template: padding
+    assert (words[1] == words[1][0]).all()  # one box is known, and fills up
+    window = geometry.window_around(boxes[2], 4.0)
+    for given, (x, y, w, h) in zip(words[4], boxes[:3], strict=True):
+        corners = np.array([x - window.x, y - window.y, x + w - window.x, y + h - window.y]) / window.side
+        np.testing.assert_array_equal(given, np.clip(np.rint((corners + 0.5) * 299), 0, 599))
+
+
+def test_runtime_follows_from_the_file(tiny_model):
+    pytest.importorskip("torch")
+    assert type(fartrack.Tracker(tiny_model.weights, threads=1).runtime).__name__ == "Torch"
+    assert type(fartrack.Tracker(tiny_model.onnx, threads=1).runtime).__name__ == "OnnxRuntime"
+    with pytest.raises(fartrack.InputError, match="fartrack export"):
+        fartrack.Tracker(tiny_model.weights, "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "says"),
+    [
+        ("nosuch", {}, FileNotFoundError, "nosuch"),
+        ("no/such.onnx", {}, FileNotFoundError, "no/such.onnx"),
+        ("text.onnx", {}, fartrack.InputError, "text.onnx is not a whole ONNX model"),
+        ("text.safetensors", {}, fartrack.InputError, "text.safetensors is not a whole safetensors file"),
+        ("text.pth.tar", {}, fartrack.InputError, "fartrack import"),
+        ("cut.onnx", {}, fartrack.InputError, "cut.onnx is not a whole ONNX model"),
+        ("folder.onnx", {}, fartrack.InputError, "not a file"),
+        ("good.onnx", {"runtime": "tensorrt"}, fartrack.InputError, "choose one of onnxruntime"),
+        ("good.onnx", {"threads": 0}, fartrack.InputError, "threads is 0"),
+    ],
+)
+def test_wrong_models(tiny_model, tmp_path, monkeypatch, model, options, error, says):
+    monkeypatch.chdir(tmp_path)
+    data = tiny_model.onnx.read_bytes()
+    for name in ("text.onnx", "text.safetensors", "text.pth.tar"):
+        (tmp_path / name).write_text("this is no model")
+    (tmp_path / "good.onnx").write_bytes(data)
+    (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(error, match=says) as caught:
+        fartrack.Tracker(model, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_peoples_onnx(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    value = onnx.helper.make_tensor_value_info("x", 1, [1])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "g",
+        [value],
+        [onnx.helper.make_tensor_value_info("y", 1, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(fartrack.InputError, match="not a fartrack model"):
+        fartrack.Tracker(tmp_path / "other.onnx")
+
+
+def test_weights_that_do_not_fit_their_config(tiny_model, tmp_path):
+    pytest.importorskip("torch")
+    from fartrack.models import load_weights, save_weights
+
+    weights, config = load_weights(tiny_model.weights)
+    save_weights(tmp_path / "a.safetensors", {k: v for k, v in weights.items() if k != "norm.bias"}, config)
+    save_weights(tmp_path / "b.safetensors", weights, config.replace(bins=200))
+    with pytest.raises(fartrack.InputError, match=r"lacks norm\.bias"):
+        fartrack.Tracker(tmp_path / "a.safetensors")
+    with pytest.raises(fartrack.InputError, match="words has shape"):
+        fartrack.Tracker(tmp_path / "b.safetensors")
