@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-TEST_EXTRAS = train,openvino,eval,supervision,vot,got10k,formats-test,dev
+TEST_EXTRAS = train,openvino,eval,supervision,vot,got10k,formats-test,docs,dev
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -33,8 +33,23 @@ format: .venv-test/installed  ## put code into the format that lint wants
 	.venv-test/bin/ruff check --fix .
 	.venv-test/bin/ruff format .
 
+docs: .venv-test/installed  ## the documentation as a site: site/index.html
+	.venv-test/bin/python docs/commands.py
+	.venv-test/bin/mkdocs build --quiet --strict
+
+package: .venv-test/installed  ## wheel and sdist in dist/, checked, and installed into an empty environment
+	rm -rf build dist
+	.venv-test/bin/python -m build --outdir dist .
+	.venv-test/bin/python -m twine check --strict dist/*
+	rm -rf build/venv
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/pip install --quiet dist/*.whl
+	build/venv/bin/pip check
+	cd build && venv/bin/fartrack models && venv/bin/fartrack demo --out demo
+	ls -l dist
+
 clean:  ## environments, caches and results away
-	rm -rf .venv .venv-test build out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-test build dist site out .mypy_cache .ruff_cache .pytest_cache
 
 # As a user installs it: a copy, so that a file missing from the package is missed here.
 .venv/installed: pyproject.toml $(SOURCES)
