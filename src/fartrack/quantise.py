@@ -33,7 +33,7 @@ Inputs = dict[str, npt.NDArray[np.generic]]
 
 DEMO = Path(__file__).parent / "demo" / "clip.mp4"
 STRETCHED = ("attn.qkv", "mlp.fc1")
-SAMPLES = 100_000
+SAMPLES = 40_000
 """Values of one tensor from which its bounds are chosen."""
 
 
@@ -117,13 +117,13 @@ def measure(
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
-    each = max(1, SAMPLES // (len(inputs) * config.width))
     random = np.random.default_rng(0)
     seen: dict[str, list[Array]] = {name: [] for name in names}
     largest: dict[str, Array] = {}
     for call in inputs:
         for name, value in zip(names, session.run(names, call), strict=True):
             rows = value.reshape(-1, value.shape[-1])
+            each = max(1, SAMPLES // (len(inputs) * rows.shape[1]))
             seen[name].append(rows[random.integers(0, len(rows), each)])
             most = np.abs(rows).max(0)
             largest[name] = np.maximum(largest.get(name, most), most)
@@ -148,8 +148,8 @@ def least_error_bounds(values: Array) -> tuple[float, float]:
     """Bounds whose 256 steps represent the values with the least squared error."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 1e-8)
     best, least = (low, high), np.inf
-    for below in np.linspace(1, 0.3, 15):
-        for above in np.linspace(1, 0.3, 15):
+    for below in np.linspace(1, 0.3, 11):
+        for above in np.linspace(1, 0.3, 11):
             if low == 0 and below < 1:
                 continue
             a, b = low * below, high * above

@@ -26,7 +26,9 @@ class Export:
     format: Literal["onnx", "openvino"] = "onnx"
     """onnx, or openvino: an .xml with a .bin beside it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    """fp16 stores the weights in half precision, half the size; int8 also rounds what goes through them, and is faster."""
+    """fp16 stores weights in half precision, half the size; int8 rounds what goes through them too, and is faster."""
+    crops: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Sequences (NAME/img/*.jpg, groundtruth_rect.txt) for the comparison and for int8's ranges; else the demo clip."""
 
     def run(self) -> int:
         """Export, and say how near to PyTorch it is."""
@@ -45,7 +47,7 @@ class Export:
         except ModuleNotFoundError as error:
             extra = "openvino" if error.name == "openvino" else "train"
             raise InputError(f'export needs {error.name}: pip install "fartrack[{extra}]"') from None
-        parity = export(models.load_network(path), out, self.precision, form=self.format)
+        parity = export(models.load_network(path), out, self.precision, form=self.format, crops=self.crops)
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0
