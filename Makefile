@@ -7,9 +7,12 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
+export FARTRACK_MODEL ?= $(CURDIR)/src/fartrack/weights/pico.onnx
+CHROMIUM ?= chromium
+WEB_SOURCES := $(filter-out %.md,$(shell find web -maxdepth 1 -type f; find web/src web/licences -type f))
 SOURCES := $(shell find src -type f -not -name '*.pyc' -not -path '*.egg-info/*')
 
-.PHONY: help demo test test-toolkits lint format clean
+.PHONY: help demo test test-toolkits web test-web lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +26,16 @@ test: .venv-test/installed  ## the whole suite; ARGS="tests/video -k size" for a
 test-toolkits: .venv-test/installed  ## with the VOT toolkit and Datumaro, in environments of their own
 	.venv-test/bin/python tests/toolkits/environments.py
 	.venv-test/bin/python -m pytest tests/toolkits tests/formats -rs
+
+web: web/dist/index.html  ## the tracker as a web page, in web/dist; `fartrack web` serves it (needs Node.js 20.19+)
+
+test-web: web .venv/installed  ## the page in headless Chromium, compared with Python; makes docs/images/web.png
+	@command -v "$(CHROMIUM)" >/dev/null || { apt-get update && apt-get install -y chromium; } || \
+	  { echo "test-web needs Chromium: install it, or give CHROMIUM=PATH" >&2; exit 1; }
+	PYTHONPATH=src .venv/bin/python web/tests/reference.py $(FARTRACK_MODEL) web/tests/out
+	mkdir -p docs/images
+	cd web && PYTHONPATH=../src PYTHON=../.venv/bin/python CHROMIUM="$$(command -v "$(CHROMIUM)")" \
+	  FARTRACK_SCREENSHOT=../docs/images/web.png npm test --silent -- $(ARGS)
 
 lint: .venv-test/installed  ## style, format and types
 	.venv-test/bin/ruff check .
@@ -63,3 +76,10 @@ clean:  ## environments, caches and results away
 	.venv-test/bin/pip install --quiet "$(TORCH)"
 	.venv-test/bin/pip install --quiet --editable ".[$(TEST_EXTRAS)]"
 	touch $@
+
+web/node_modules/installed: web/package.json web/package-lock.json
+	cd web && npm ci
+	touch $@
+
+web/dist/index.html: web/node_modules/installed $(WEB_SOURCES) $(FARTRACK_MODEL) $(wildcard src/fartrack/demo/*)
+	cd web && npm run --silent build

@@ -1,0 +1,383 @@
+/** The page in headless Chromium, against Python's own results. */
+
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { extname, join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { chromium, type BrowserContext, type Page } from "playwright-core";
+import { iou } from "../src/geometry.ts";
+import { boxOf, OUT, reference, type ReferenceRow } from "./reference.ts";
+
+const DIST = resolve("dist");
+const PATIENCE = 10 * 60_000; // the machine may be busy
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
+];
+
+// Two servers: `fartrack web`, and one that knows nothing of headers, with the page under a sub-path.
+
+let command: ChildProcess;
+let home = "";
+let plain: Server;
+let subpath = "";
+
+before(async () => {
+  command = spawn(process.env.PYTHON ?? "python3", ["-m", "fartrack.cli.main", "web", "--port", "0"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  home = await new Promise((done, failed) => {
+    command.on("exit", () => failed(new Error("fartrack web did not start")));
+    command.stdout!.on("data", (data) => {
+      const address = /http:\S+/.exec(String(data));
+      if (address) done(address[0]);
+    });
+  });
+  const kinds: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css" };
+  plain = createServer((request, response) => {
+    const path = new URL(request.url!, home).pathname;
+    try {
+      if (!path.startsWith("/some/where/")) throw new Error();
+      const file = path.slice("/some/where/".length) || "index.html";
+      const body = readFileSync(join(DIST, file));
+      response.setHeader("Content-Type", kinds[extname(file)] ?? "application/octet-stream").end(body);
+    } catch {
+      response.writeHead(404).end();
+    }
+  }).listen(0, "127.0.0.1");
+  await new Promise((done) => plain.once("listening", done));
+  subpath = `http://127.0.0.1:${(plain.address() as AddressInfo).port}/some/where/`;
+});
+
+after(() => {
+  command?.kill("SIGINT");
+  plain?.close();
+});
+
+interface Visit {
+  page: Page;
+  context: BrowserContext;
+}
+
+interface Wishes {
+  address?: string;
+  size?: { width: number; height: number };
+  touch?: boolean;
+  flags?: string[];
+  /** Runs in the page before its own scripts. */
+  early?: () => void;
+  /** Console errors that belong to the test. */
+  expected?: RegExp;
+  dark?: boolean;
+}
+
+/** Open the page in a browser of its own; afterwards its console must be clean and all requests local. */
+async function visit(wishes: Wishes, act: (visit: Visit) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "fartrack-web-"));
+  const address = wishes.address ?? home;
+  const context = await chromium.launchPersistentContext(folder, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: [...FLAGS, ...(wishes.flags ?? [])],
+    viewport: wishes.size ?? { width: 1100, height: 940 },
+    hasTouch: wishes.touch ?? false,
+    isMobile: wishes.touch ?? false,
+    deviceScaleFactor: wishes.touch ? 2 : 1,
+    colorScheme: wishes.dark ? "dark" : "light",
+    acceptDownloads: true,
+  });
+  const wrong: string[] = [];
+  try {
+    context.setDefaultTimeout(PATIENCE);
+    const page = context.pages()[0] ?? (await context.newPage());
+    context.on("console", (message) => {
+      if (message.type() !== "error" && message.type() !== "warning") return;
+      if (!wishes.expected?.test(message.text())) wrong.push(`console: ${message.text()}`);
+    });
+    context.on("weberror", (error) => wrong.push(`error: ${error.error()}`));
+    context.on("request", (request) => {
+      const url = new URL(request.url());
+      if (url.protocol !== "blob:" && url.protocol !== "data:" && url.origin !== new URL(address).origin) {
+        wrong.push(`request to ${request.url()}`);
+      }
+    });
+    if (wishes.early) await page.addInitScript(wishes.early);
+    await page.goto(address);
+    await act({ page, context });
+  } finally {
+    await context.close();
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+  }
+  assert.deepEqual(wrong, []);
+}
+
+const networkIsThere = (page: Page) => page.waitForSelector("html[data-ready]", { state: "attached" });
+
+/** Wait until the message says something. */
+async function says(page: Page, what: RegExp): Promise<string> {
+  const handle = await page.waitForFunction(
+    ([source, flags]) => {
+      const texts = ["message", "early"].map((id) => document.getElementById(id)!.textContent ?? "");
+      return texts.find((text) => new RegExp(source, flags).test(text)) ?? null;
+    },
+    [what.source, what.flags],
+  );
+  return (await handle.jsonValue())!;
+}
+
+/** boxes.csv as the visitor downloads it. */
+async function download(page: Page): Promise<ReferenceRow[]> {
+  const [file] = await Promise.all([page.waitForEvent("download"), page.click("#save")]);
+  assert.equal(file.suggestedFilename(), "boxes.csv");
+  const [head, ...lines] = readFileSync((await file.path())!, "utf8").trimEnd().split("\n");
+  assert.equal(head, "frame,x,y,w,h,score,found");
+  return lines.map((line) => line.split(",").map(Number) as ReferenceRow);
+}
+
+/** Mean overlap with Python's boxes over the frames that are there, which must be 0, 1, 2 ... */
+function overlap(rows: ReferenceRow[], expected: ReferenceRow[]): number {
+  rows.forEach((row, i) => assert.equal(row[0], i, "every frame is there, once"));
+  return rows.reduce((sum, row, i) => sum + iou(boxOf(row), boxOf(expected[i])), 0) / rows.length;
+}
+
+async function frameShown(page: Page): Promise<number> {
+  return Number.parseInt((await page.textContent("#frame"))!, 10);
+}
+
+const frameIs = (page: Page, at: number) =>
+  page.waitForFunction((n) => Number.parseInt(document.getElementById("frame")!.textContent!, 10) >= n, at);
+
+/** Draw a box, given in pixels of the frame, with the mouse. */
+async function drag(page: Page, [x, y, w, h]: readonly number[], frameWidth: number): Promise<void> {
+  const stage = (await page.locator("#stage").boundingBox())!;
+  const scale = stage.width / frameWidth;
+  await page.mouse.move(stage.x + x * scale, stage.y + y * scale);
+  await page.mouse.down();
+  await page.mouse.move(stage.x + (x + w / 2) * scale, stage.y + (y + h / 2) * scale, { steps: 3 });
+  await page.mouse.move(stage.x + (x + w) * scale, stage.y + (y + h) * scale, { steps: 3 });
+  await page.mouse.up();
+}
+
+/** Let it run to a frame and stop there. */
+async function runTo(page: Page, frame: number): Promise<void> {
+  await frameIs(page, frame);
+  if ((await page.textContent("#play")) === "Pause") await page.click("#play");
+  await page.waitForFunction(() => document.getElementById("play")!.textContent === "Play");
+}
+
+test("the clip is followed as in Python, frame for frame", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    await networkIsThere(page);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+    await page.evaluate(() => {
+      const tick = (last: number): void => {
+        requestAnimationFrame((now) => {
+          const gaps = ((window as { gaps?: number[] }).gaps ??= []);
+          gaps.push(now - last);
+          tick(now);
+        });
+      };
+      tick(performance.now());
+    });
+    await page.check("#fast");
+    await page.click("#try");
+    await says(page, /^Done: 193 frames\.$/);
+    const rows = await download(page);
+    assert.equal(rows.length, reference.clip.length);
+    const mean = overlap(rows, reference.clip);
+    const scores = rows.reduce((sum, row, i) => sum + Math.abs(row[5] - reference.clip[i][5]), 0) / rows.length;
+    const runsOn = await page.getAttribute("html", "data-ready");
+    const gaps = (await page.evaluate(() => (window as { gaps?: number[] }).gaps ?? [])).sort((a, b) => a - b);
+    console.log(`# mean IoU with Python ${mean.toFixed(4)}, scores differ by ${scores.toFixed(4)}; on ${runsOn}`);
+    console.log(`# ${await page.textContent("#time")} for the last frame; the page waits ${gaps[Math.floor(gaps.length * 0.99)].toFixed(0)} ms at the 99th percentile`);
+    assert.ok(mean >= 0.95, `mean IoU ${mean}`);
+    assert.ok(scores <= 0.02, `scores differ by ${scores}`);
+
+    await page.focus("#seek"); // look at a frame again
+    for (let i = 0; i < 3; i++) await page.keyboard.press("PageDown");
+    await page.locator("#seek").fill("66");
+    await page.waitForFunction(() => document.getElementById("frame")!.textContent!.startsWith("66 "));
+    await page.evaluate(() => (document.activeElement as HTMLElement).blur());
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: process.env.FARTRACK_SCREENSHOT ?? join(OUT, "web.png") });
+  });
+});
+
+test("under a sub-path, without isolation, it works", { timeout: PATIENCE }, async () => {
+  await visit({ address: subpath }, async ({ page }) => {
+    await networkIsThere(page);
+    assert.equal(await page.evaluate(() => crossOriginIsolated), false);
+    await page.click("#try");
+    await runTo(page, 12);
+    assert.ok(overlap(await download(page), reference.clip) >= 0.95);
+  });
+});
+
+test("where WebCodecs is missing, frames are the same", { timeout: PATIENCE }, async () => {
+  const early = () => {
+    delete (window as { VideoDecoder?: unknown }).VideoDecoder;
+  };
+  await visit({ early }, async ({ page }) => {
+    await networkIsThere(page);
+    await page.click("#try");
+    await runTo(page, 20);
+    assert.ok(overlap(await download(page), reference.clip) >= 0.95);
+  });
+});
+
+test("a video filmed lying down stands upright", { timeout: PATIENCE }, async () => {
+  const { rows, size } = reference.turned;
+  await visit({}, async ({ page }) => {
+    await networkIsThere(page);
+    await page.setInputFiles("#file", join(OUT, "turned.mp4"));
+    await says(page, /Draw a box/);
+    const stage = (await page.locator("#stage").boundingBox())!;
+    assert.ok(Math.abs(stage.width / stage.height - size[0] / size[1]) < 0.01, "shown upright");
+    await drag(page, boxOf(rows[0]), size[0]);
+    await runTo(page, 15);
+    const found = await download(page);
+    assert.ok(overlap(found.slice(0, rows.length), rows) >= 0.9, `IoU ${overlap(found.slice(0, rows.length), rows)}`);
+  });
+});
+
+test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    await networkIsThere(page);
+    await page.setInputFiles("#file", join(OUT, "clip.webm"));
+    await says(page, /Draw a box/);
+    await page.keyboard.press("b");
+    const [x, y, w, h] = boxOf(reference.webm[0]);
+    // The first box is the middle quarter: (240, 180, 160, 120), moved and resized by 2 pixels with each press.
+    const press = async (key: string, times: number) => {
+      for (let i = 0; i < Math.abs(times); i++) await page.keyboard.press(key);
+    };
+    await press(x > 240 ? "ArrowRight" : "ArrowLeft", Math.round((x - 240) / 2));
+    await press(y > 180 ? "ArrowDown" : "ArrowUp", Math.round((y - 180) / 2));
+    await press(w > 160 ? "Shift+ArrowRight" : "Shift+ArrowLeft", Math.round((w - 160) / 2));
+    await press(h > 120 ? "Shift+ArrowDown" : "Shift+ArrowUp", Math.round((h - 120) / 2));
+    await page.keyboard.press("Enter");
+    await frameIs(page, 3);
+    await page.keyboard.press(" ");
+    await page.waitForFunction(() => document.getElementById("play")!.textContent === "Play");
+    const at = await frameShown(page);
+    await page.keyboard.press(".");
+    await frameIs(page, at + 1);
+    await page.keyboard.press(",");
+    await page.waitForFunction((n) => Number.parseInt(document.getElementById("frame")!.textContent!, 10) === n, at);
+    const rows = await download(page);
+    assert.equal(rows.length, at + 2);
+    assert.ok(overlap(rows, reference.webm) >= 0.9, `IoU ${overlap(rows, reference.webm)}`);
+  });
+});
+
+test("what cannot be opened is said in one sentence and costs nothing", { timeout: PATIENCE }, async () => {
+  await visit({ expected: /VideoDecoder|decod|Mediabunny/i }, async ({ page }) => {
+    await page.setInputFiles("#file", join(OUT, "noise.mp4"));
+    assert.match(await says(page, /noise\.mp4/), /^noise\.mp4 is not a video that can be read here, or it is damaged: .*\.$/);
+    await page.setInputFiles("#file", join(OUT, "mpeg4.mp4"));
+    assert.match(await says(page, /mpeg4\.mp4/), /^(This browser cannot decode mpeg4\.mp4|mpeg4\.mp4 is not).*\.$/);
+    await networkIsThere(page);
+
+    await page.setInputFiles("#file", join(OUT, "damaged.mp4"));
+    await says(page, /Draw a box/);
+    await drag(page, boxOf(reference.clip[0]), 640);
+    await runTo(page, 4);
+    const before = await download(page);
+
+    await drag(page, [100, 100, 2.5, 2.5], 640);
+    assert.match(await says(page, /too small/), /^A box of \d × \d pixels is too small to follow: .*\.$/);
+    await page.setInputFiles("#file", join(OUT, "noise.mp4"));
+    await says(page, /noise\.mp4 is not/);
+    await page.setInputFiles("#file", join(OUT, "noise.onnx"));
+    assert.match(await says(page, /noise\.onnx/), /^The network does not load: noise\.onnx is not a whole ONNX model.*\.$/);
+    assert.deepEqual(await download(page), before, "nothing tracked is lost");
+
+    await page.check("#fast");
+    await page.click("#play");
+    await page.waitForFunction((n) => {
+      const paused = document.getElementById("play")!.textContent === "Play";
+      return paused && Number.parseInt(document.getElementById("frame")!.textContent!, 10) > n;
+    }, 4);
+    const message = await says(page, /./);
+    console.log(`# damaged in the middle: ${message}`);
+    const rows = await download(page);
+    assert.ok(rows.length > 20, `${rows.length} rows`);
+  });
+});
+
+test("a model that is not there is one sentence", { timeout: PATIENCE }, async () => {
+  const folder = `${subpath}`;
+  await visit({ address: home, expected: /404|Failed to load/ }, async ({ page, context }) => {
+    await context.route(/model-.*\.onnx$/, (route) => route.fulfill({ status: 404, body: "" }));
+    await page.goto(folder);
+    assert.match(await says(page, /does not load/), /^The network does not load: The model cannot be fetched \(the server says 404\)\.$/);
+  }).catch((error: unknown) => {
+    if (!/request to http:\/\/127\.0\.0\.1/.test(String(error))) throw error; // two local servers in one visit
+  });
+});
+
+test("a refused webcam is one sentence", { timeout: PATIENCE }, async () => {
+  await visit({ flags: ["--deny-permission-prompts"] }, async ({ page }) => {
+    await page.click("#start [data-do=webcam]");
+    assert.match(await says(page, /webcam/i), /^The webcam was refused: .*\.$/);
+  });
+});
+
+test("the webcam, on a phone, with a finger", { timeout: PATIENCE }, async () => {
+  const size = { width: 390, height: 844 };
+  await visit({ size, touch: true, flags: ["--use-fake-ui-for-media-stream"] }, async ({ page, context }) => {
+    await networkIsThere(page);
+    await page.click("#start [data-do=webcam]");
+    await says(page, /Draw a box/);
+    await page.waitForFunction(() => document.getElementById("frame")!.textContent === "0");
+    const stage = (await page.locator("#stage").boundingBox())!;
+    const finger = await context.newCDPSession(page);
+    const touch = (type: "touchStart" | "touchMove" | "touchEnd", at?: [number, number]) =>
+      finger.send("Input.dispatchTouchEvent", { type, touchPoints: at ? [{ x: stage.x + at[0], y: stage.y + at[1] }] : [] });
+    await touch("touchStart", [80, 50]);
+    await touch("touchMove", [120, 90]);
+    await touch("touchMove", [180, 150]);
+    await touch("touchEnd");
+    await runTo(page, 4);
+    const rows = await download(page);
+    rows.forEach((row, i) => assert.equal(row[0], i));
+    assert.ok(rows.length >= 5);
+    assert.equal(await page.isVisible("#timeline"), false);
+  });
+});
+
+test("on a phone nothing sticks out", { timeout: PATIENCE }, async () => {
+  await visit({ size: { width: 360, height: 740 }, touch: true, dark: true }, async ({ page }) => {
+    await networkIsThere(page);
+    const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+    assert.ok(await fits());
+    await page.screenshot({ path: join(OUT, "phone-start.png"), fullPage: true });
+    await page.tap("#try");
+    await runTo(page, 14);
+    assert.ok(await fits());
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: join(OUT, "phone.png"), fullPage: true });
+    for (const name of ["play", "step", "draw", "save"]) {
+      const size = (await page.locator(`#${name}`).boundingBox())!;
+      assert.ok(size.height >= 40, `${name} is large enough for a finger`);
+    }
+  });
+});
+
+if (process.env.FARTRACK_WEBGPU) {
+  const flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--ignore-gpu-blocklist"];
+  test("WebGPU computes the same (imitated on the processor: minutes)", { timeout: 3 * PATIENCE }, async () => {
+    await visit({ address: `${home}?engine=webgpu`, flags, expected: /./ }, async ({ page }) => {
+      await networkIsThere(page);
+      await page.click("#try");
+      await runTo(page, 2);
+      const mean = overlap(await download(page), reference.clip);
+      console.log(`# mean IoU with Python ${mean.toFixed(4)} on ${await page.getAttribute("html", "data-ready")}`);
+      assert.ok(mean >= 0.95);
+    });
+  });
+}

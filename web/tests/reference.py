@@ -1,0 +1,167 @@
+"""What Python computes, for the page's tests to compare with: run anew with every test, so that it is never stale.
+
+python reference.py MODEL OUT writes OUT/reference.json and the videos that the tests open.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+import fartrack
+from fartrack import crops, geometry, memory, vocabulary
+from fartrack.cli.demo import CLIP
+from fartrack.config import ModelConfig
+from fartrack.formats.tracks import number
+from fartrack.video.reader import frames_from_source
+
+TURNED_FRAMES = 25
+
+
+def functions(config: ModelConfig) -> dict:
+    rng = np.random.default_rng(7)
+    boxes = [[-20.5, 3.25, 41.0, 6.5], [0, 0, 1, 1], [10, 10, 9, 16], [3.5, 4.5, 16, 16], *rng.uniform(0, 300, (40, 4))]
+    boxes = [[float(v) for v in b] for b in boxes]
+    corners = [[float(v) for v in c] for c in rng.uniform(-0.5, 1.5, (len(boxes), 4)).astype(np.float32)]
+    windows = [geometry.window_around(b, 2.0 + 2 * (i % 2)) for i, b in enumerate(boxes)]
+    found = [geometry.from_window(c, w, b if i % 3 == 0 else None) for i, (c, w, b) in enumerate(zip(corners, windows, boxes))]
+    clipped = [geometry.clip(b, 320, 240, 10.0) for b in found]
+    logits = rng.normal(0, 4, (6, 4, config.words)).astype(np.float32)
+    saliency = rng.integers(0, 12, (8, 49)).astype(np.float32)  # many equals
+    return {
+        "boxes": boxes,
+        "corners": corners,
+        "windows": windows,
+        "found": found,
+        "clipped": clipped,
+        "overlaps": [float(geometry.iou(a, b)) for a, b in zip(boxes, boxes[1:])],
+        "logits": logits.reshape(6, -1).tolist(),
+        "scores": vocabulary.score(logits, config).tolist(),
+        "entropies": vocabulary.entropy(logits, config).tolist(),
+        "coordinates": (coordinates := rng.uniform(-0.7, 1.7, 50).tolist()),
+        "words": vocabulary.to_words(coordinates, config).tolist(),
+        "saliency": saliency.tolist(),
+        "salient": [memory.most_salient(s, 37).tolist() for s in saliency],
+        "numbers": [[v, number(v), number(v, 4)] for v in (0.0, -0.0001, 12.0, 100.0, 3.14159, 0.5, 1200.25, 0.99996)],
+    }
+
+
+def histories(config: ModelConfig) -> list[dict]:
+    cases = []
+    for policy, slots, capacity, frames in [("linear", 5, 192, 700), ("linear", 5, 12, 300), ("exponential", 7, 20, 200), ("linear", 1, 4, 20)]:
+        kept = memory.TemplateMemory(config.replace(templates=slots, memory=policy), capacity)
+        tokens = np.zeros((config.template_tokens, config.width), np.float32)
+        kept.start(np.zeros(0, np.uint8), tokens)
+        seen = []
+        for _ in range(frames):
+            seen.append(kept.frames())
+            kept.settle(tokens, np.zeros(config.template_tokens))
+            kept.add(np.zeros(0, np.uint8))
+        cases.append({"policy": policy, "slots": slots, "capacity": capacity, "frames": seen})
+    return cases
+
+
+def cuts() -> dict:
+    """Windows of a noisy picture: inside, over every edge, far outside, shrunk, as it is, enlarged."""
+    width, height = 97, 71
+    picture = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+    windows = [(10, 10, 32), (10, 8, 64), (-9, 5, 40), (70, 50, 40), (-20, -20, 140), (40, -30, 41), (3, 60, 9), (96, 0, 8), (20, 20, 1), (-500, 0, 50), (13, 7, 57)]
+    cases = [
+        {"window": w, "size": size, "bytes": text(crops.cut(picture, geometry.Window(*w), size))}
+        for w in windows
+        for size in (32, 28)
+    ]
+    return {"width": width, "height": height, "picture": text(picture), "cases": cases}
+
+
+def text(data: np.ndarray) -> str:
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def follow(model: Path, video: Path, box: list[float], count: int | None = None) -> list[list[float]]:
+    tracker = fartrack.Tracker(model)
+    rows = []
+    with frames_from_source(video) as frames:
+        for frame in frames:
+            if frame.index == count:
+                break
+            if frame.index == 0:
+                tracker.init(frame.image, box)
+                rows.append([0, *box, 1.0, 1])
+            else:
+                found, now = tracker.update(frame.image)
+                rows.append([frame.index, *now, tracker.score, int(found)])
+    return rows
+
+
+def turned(clip: bytes) -> bytes:
+    """The clip as a phone would have filmed it: the same pictures, to be turned by a quarter when shown."""
+    at = clip.index(b"tkhd") + 4
+    matrix = at + 4 + (32 if clip[at] == 1 else 20) + 16
+    with frames_from_source(CLIP) as frames:
+        height = frames.height
+    rotated = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, height << 16, 0, 1 << 30)
+    return clip[:matrix] + rotated + clip[matrix + 36 :]
+
+
+def in_codec(path: Path, codec: str, options: dict[str, str], count: int) -> None:
+    """The clip's beginning in another container and codec."""
+    with frames_from_source(CLIP) as frames, av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=Fraction(30), options=options)
+        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "yuv420p"
+        for frame in frames:
+            if frame.index == count:
+                break
+            picture = av.VideoFrame.from_ndarray(frame.image, format="bgr24")
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+def main() -> None:
+    model, out = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    config = fartrack.Tracker(model).config
+    about = json.loads(CLIP.with_suffix(".json").read_text())
+    box = [float(v) for v in about["box"]]
+    clip = CLIP.read_bytes()
+
+    (out / "turned.mp4").write_bytes(turned(clip))
+    with frames_from_source(out / "turned.mp4") as frames:
+        turned_size = [frames.width, frames.height]
+    x, y, w, h = box
+    turned_box = [turned_size[0] - y - h, x, h, w]
+    in_codec(out / "clip.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, TURNED_FRAMES)
+    in_codec(out / "mpeg4.mp4", "mpeg4", {}, 5)  # which browsers do not decode
+    (out / "broken.mp4").write_bytes(clip[: len(clip) // 2])
+    noise = np.random.default_rng(1).integers(0, 256, 40_000, np.uint8).tobytes()
+    (out / "noise.mp4").write_bytes(noise)
+    # Whole at first, noise later: `mdat` holds the pictures, and the index that follows or precedes it stays.
+    middle = len(clip) * 2 // 3
+    start = clip.index(b"mdat")
+    damaged = bytearray(clip)
+    at = max(middle, start + 1000)
+    damaged[at : at + 20_000] = noise[: len(damaged[at : at + 20_000])]
+    (out / "damaged.mp4").write_bytes(damaged)
+    (out / "noise.onnx").write_bytes(noise)
+
+    reference = {
+        "config": json.loads(config.to_json()),
+        **functions(config),
+        "histories": histories(config),
+        "cuts": cuts(),
+        "clip": follow(model, CLIP, box),
+        "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},
+        "webm": follow(model, out / "clip.webm", box),
+    }
+    (out / "reference.json").write_text(json.dumps(reference))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+/** What Python computed: see reference.py. */
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { ModelConfig } from "../src/config.ts";
+import type { Box } from "../src/geometry.ts";
+
+/** Where reference.py wrote, and where the tests put what they make. */
+export const OUT = process.env.FARTRACK_WEB_OUT ?? join(process.cwd(), "tests", "out");
+
+/** frame, x, y, w, h, score, found */
+export type ReferenceRow = [number, number, number, number, number, number, number];
+
+export interface Reference {
+  config: ModelConfig;
+  boxes: Box[];
+  corners: number[][];
+  windows: [number, number, number][];
+  found: Box[];
+  clipped: Box[];
+  overlaps: number[];
+  logits: number[][];
+  scores: number[];
+  entropies: number[];
+  coordinates: number[];
+  words: number[];
+  saliency: number[][];
+  salient: number[][];
+  numbers: [number, string, string][];
+  histories: { policy: ModelConfig["memory"]; slots: number; capacity: number; frames: number[][] }[];
+  cuts: {
+    width: number;
+    height: number;
+    picture: string;
+    cases: { window: [number, number, number]; size: number; bytes: string }[];
+  };
+  clip: ReferenceRow[];
+  turned: { size: [number, number]; rows: ReferenceRow[] };
+  webm: ReferenceRow[];
+}
+
+export const reference = JSON.parse(readFileSync(join(OUT, "reference.json"), "utf8")) as Reference;
+
+export const boxOf = (row: ReferenceRow): Box => [row[1], row[2], row[3], row[4]];

@@ -1,0 +1,184 @@
+/** The session: nothing tracked is lost, whatever fails. */
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import type { Frame } from "../src/frames.ts";
+import type { Box } from "../src/geometry.ts";
+import { Session, type Follower } from "../src/session.ts";
+import type { Source } from "../src/sources.ts";
+
+const BOX: Box = [10, 10, 20, 20];
+
+/** Frames that count how many of them are still open. */
+class FakeSource implements Source {
+  readonly name = "fake";
+  readonly width = 64;
+  readonly height = 48;
+  readonly fps = 1e6;
+  open = 0;
+  reads = 0;
+
+  constructor(
+    readonly count: number | null,
+    private readonly breaksAt = Infinity,
+  ) {}
+
+  async read(index: number): Promise<Frame | null> {
+    this.reads += 1;
+    if (index >= this.breaksAt) throw new Error(`frame ${index} cannot be decoded.`);
+    if (this.count !== null && index >= this.count) return null;
+    this.open += 1;
+    const image = { close: () => void (this.open -= 1) } as ImageBitmap;
+    return { index, time: index, image, width: 64, height: 48, turn: 0, flip: false };
+  }
+
+  close(): void {}
+}
+
+/** Moves one pixel to the right per frame. */
+class FakeFollower implements Follower {
+  box: Box = BOX;
+  updates = 0;
+  breaksAt = Infinity;
+
+  async init(_: Frame, box: Box): Promise<void> {
+    this.box = box;
+  }
+
+  async update(frame: Frame) {
+    if (frame.index >= this.breaksAt) throw new Error("the network broke.");
+    this.updates += 1;
+    this.box = [this.box[0] + 1, ...this.box.slice(1)] as unknown as Box;
+    return { box: this.box, score: 0.9, found: true, network: 1, total: 2 };
+  }
+}
+
+function make(source: FakeSource) {
+  const follower = new FakeFollower();
+  const said: [string, boolean][] = [];
+  const session = new Session(source, follower, () => {}, (text, wrong) => void said.push([text, wrong]));
+  session.fullSpeed = true;
+  return { session, follower, said, source };
+}
+
+test("a file is followed to its end, every frame once", async () => {
+  const { session, follower, said, source } = make(new FakeSource(8));
+  await session.show(0);
+  assert.ok(await session.begin(BOX));
+  await session.play();
+  assert.deepEqual([...session.rows.keys()], [0, 1, 2, 3, 4, 5, 6, 7]);
+  assert.deepEqual(session.rows.get(0), { frame: 0, box: BOX, score: 1, found: true, network: 0, total: 0 });
+  assert.equal(session.rows.get(7)?.box[0], 17);
+  assert.equal(follower.updates, 7);
+  assert.equal(session.playing, false);
+  assert.deepEqual(said, [["Done: 8 frames.", false]]);
+  assert.equal(source.open, 1, "only the frame on the page is open");
+});
+
+test("going back shows again and does not track again", async () => {
+  const { session, follower } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  await session.step();
+  await session.step();
+  await session.step();
+  await session.show(1);
+  assert.equal(session.row?.box[0], 11);
+  await session.step();
+  assert.equal(follower.updates, 3);
+  assert.equal(session.frame?.index, 2);
+  await session.play();
+  assert.equal(follower.updates, 7);
+});
+
+test("a box drawn anew goes on from there and keeps what lies before", async () => {
+  const { session } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  await session.play();
+  await session.show(4);
+  await session.begin([30, 5, 9, 9]);
+  await session.step();
+  assert.equal(session.rows.get(3)?.box[0], 13);
+  assert.equal(session.rows.get(5)?.box[0], 31);
+  assert.equal(session.rows.get(6)?.box[0], 16, "replaced only when it is tracked again");
+  await session.play();
+  assert.equal(session.rows.get(7)?.box[0], 33);
+});
+
+test("without a box there is nothing to play", async () => {
+  const { session, said } = make(new FakeSource(8));
+  await session.show(3);
+  await session.play();
+  assert.equal(session.frame?.index, 3);
+  assert.match(said[0][0], /Draw a box on this frame/);
+  await session.show(7);
+  await session.step();
+  assert.match(said[1][0], /last frame/);
+});
+
+test("a box of two pixels changes nothing", async () => {
+  const { session, said } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  await session.step();
+  assert.equal(await session.begin([5, 5, 2, 2]), false);
+  assert.match(said[0][0], /2 × 2 pixels/);
+  assert.equal(session.head, 1);
+  assert.equal(session.rows.size, 2);
+  await session.step();
+  assert.equal(session.rows.size, 3);
+});
+
+for (const what of ["decoder", "network"]) {
+  test(`when the ${what} breaks, what was tracked is kept and the frame stays`, async () => {
+    const { session, follower, said, source } = make(new FakeSource(8, what === "decoder" ? 5 : Infinity));
+    if (what === "network") follower.breaksAt = 5;
+    await session.show(0);
+    await session.begin(BOX);
+    await session.play();
+    assert.deepEqual([...session.rows.keys()], [0, 1, 2, 3, 4]);
+    assert.equal(session.frame?.index, 4);
+    assert.equal(session.playing, false);
+    assert.equal(said.length, 1);
+    assert.equal(said[0][1], true);
+    assert.equal(source.open, 1);
+    follower.breaksAt = Infinity;
+    if (what === "network") {
+      await session.play();
+      assert.equal(session.rows.size, 8);
+    }
+  });
+}
+
+test("the webcam is seen before a box is drawn, and counted from there", async () => {
+  const { session } = make(new FakeSource(null));
+  const preview = session.play();
+  while (session.frame === null || (session.source as FakeSource).reads < 5) await new Promise((done) => setTimeout(done, 1));
+  session.pause();
+  await preview;
+  assert.equal(session.frame.index, 0);
+  assert.equal(session.rows.size, 0);
+  await session.begin(BOX);
+  await session.step();
+  await session.step();
+  assert.deepEqual([...session.rows.keys()], [0, 1, 2]);
+});
+
+test("a forgetful tracker wants a new box", async () => {
+  const { session, said } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  await session.step();
+  session.forget();
+  await session.play();
+  assert.match(said[0][0], /Draw a box on this frame/);
+  assert.equal(session.rows.size, 2);
+});
+
+test("closing lets go of the frame", async () => {
+  const { session, source } = make(new FakeSource(8));
+  await session.show(2);
+  await session.close();
+  assert.equal(source.open, 0);
+});
