@@ -110,6 +110,10 @@ class Block(nn.Module):
 class FARTrack(nn.Module):
     """The tracker's network; `config.depth` layers, any prefix of which is a shallower tracker."""
 
+    mean: Tensor
+    std: Tensor
+    salient_rows: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -195,7 +199,8 @@ class FARTrack(nn.Module):
         rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
 
         wanted = tuple(exits) or (self.config.depth,)
-        commands, seen = torch.arange(x.shape[1] - 4, x.shape[1], device=x.device), slice(m, m + self.config.search_tokens)
+        commands = torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)
+        seen = slice(m, m + self.config.search_tokens)
         logits, hidden, looks, saliency = [], [], [], None
         for layer, block in enumerate(self.blocks[: max([*wanted, *hidden_at])], start=1):
             if layer in looks_at:
@@ -291,7 +296,7 @@ def _initialise(net: FARTrack) -> None:
     with torch.no_grad():
         weight = _dct_patches(config.width, config.patch)
         net.patch_embed.weight.copy_(weight)
-        net.patch_embed.bias.zero_()
+        nn.init.zeros_(net.patch_embed.bias)  # type: ignore[arg-type]
         head = config.width // config.heads
         for module in net.modules():
             if isinstance(module, nn.Linear):
