@@ -63,6 +63,10 @@ class Opened:
     missing: tuple[str, ...] = ()
     """Our tensors that the file does not have; they keep their initial values (backbones only)."""
 
+    def __str__(self) -> str:
+        new = f", {len(self.missing)} of ours not in it ({', '.join(self.missing)})" if self.missing else ""
+        return f"{self.stage}, {self.used} tensors used, {len(self.unused)} not needed{new}"
+
 
 def import_release(checkpoint: Path, model: str, out: Path, keep: float | None = None) -> Opened:
     """Make a model file out of a released checkpoint.

@@ -42,7 +42,7 @@ class Import:
         net = network.FARTrack(config)
         size = network.parameters_of_encoder(net) / 1e6
         print(
-            f"{self.checkpoint.name}: {opened.stage}, {opened.used} tensors used, {len(opened.unused)} not needed\n"
+            f"{self.checkpoint.name}: {opened}\n"
             f"{config.name}: {config.depth} layers, {size:.2f} M parameters in the encoder, "
             f"{config.kept_tokens} of {config.template_tokens} tokens of a template stay\n"
             f"{out}"
