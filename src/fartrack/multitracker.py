@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -111,6 +111,9 @@ class MultiTracker:
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._targets)
 
     def __contains__(self, number: object) -> bool:
         return number in self._targets

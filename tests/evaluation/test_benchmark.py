@@ -92,7 +92,19 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     scores.write_text('{"small onnxruntime": 50.5}')
     box = ",".join(str(v) for v in boxes[0])
     out = tmp_path / "out"
-    given = ["--model", str(model), "--runtime", "onnxruntime", "torch", "--rounds", "2", "--threads", "1"]
+    given = [
+        "--model",
+        str(model),
+        "--runtime",
+        "onnxruntime",
+        "torch",
+        "--rounds",
+        "2",
+        "--threads",
+        "1",
+        "--targets",
+        "3",
+    ]
     assert (
         main(["benchmark", *given, "--video", str(tmp_path), "--box", box, "--out", str(out), "--scores", str(scores)])
         == 0
@@ -108,6 +120,8 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     assert {"floor", "over_floor", "times_released"} <= set(ours)
     assert ours["score"] == 50.5
     assert result["frames"] == 2 * benchmark.TURN
+    crowd = rows["each of 3 targets, onnxruntime"]
+    assert crowd["targets"] == 3
     assert "small onnxruntime" in capsys.readouterr().out
 
 
@@ -131,6 +145,7 @@ def test_two_thousand_frames_do_not_grow(model):
     ("options", "said"),
     [
         (["--rounds", "0"], "--rounds is 0"),
+        (["--targets", "0"], "--targets is 0"),
         (["--threads", "0"], "--threads is 0"),
         (["--video", "clip.mp4"], "belong together"),
         (["--model", "no-such-model"], "no-such-model"),

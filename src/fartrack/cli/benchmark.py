@@ -42,6 +42,8 @@ class Benchmark:
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()
     """Others: csrt, kcf (run by themselves where OpenCV has them), nanotrackv2-opencv:DIR, nanotrackv3:DIR, ..."""
+    targets: Annotated[int, arg(metavar="N")] = 1
+    """Also track so many targets at once with MultiTracker; its rows give the time of each."""
     no_dense: bool = False
     """Leave out the released layout (it needs PyTorch)."""
     no_floor: bool = False
@@ -63,8 +65,9 @@ class Benchmark:
         """Measure, print and write."""
         from fartrack.evaluation import benchmark
 
-        if self.rounds < 1:
-            raise InputError(f"--rounds is {self.rounds}: give 1 or more")
+        for name, number in (("--rounds", self.rounds), ("--targets", self.targets)):
+            if number < 1:
+                raise InputError(f"{name} is {number}: give 1 or more")
         threads = benchmark.cores() if self.threads is None else self.threads
         if threads < 1:
             raise InputError(f"--threads is {threads}: give 1 or more")
@@ -129,8 +132,9 @@ class Benchmark:
         import cv2
 
         from fartrack import models
-        from fartrack.evaluation.benchmark import Contestant
+        from fartrack.evaluation.benchmark import Contestant, Crowd
         from fartrack.evaluation.peers import parse_model
+        from fartrack.multitracker import MultiTracker
         from fartrack.tracker import Tracker
 
         cv2.setNumThreads(threads)
@@ -150,6 +154,10 @@ class Benchmark:
                 name = f"{path.stem} {runtime}"
                 precision = getattr(tracker.runtime, "precision", "")
                 found.append(Contestant(name, tracker, runtime, precision, tracker.config))
+                if self.targets > 1:
+                    crowd = Crowd(MultiTracker(path, runtime, threads), self.targets)
+                    name = f"  each of {self.targets} targets, {runtime}"
+                    found.append(Contestant(name, crowd, runtime, precision, tracker.config, targets=self.targets))
         if not self.no_dense and importlib.util.find_spec("torch"):
             found += _dense(found, paths, threads)
         for spec in [*_opencv_peers(), *(p for group in self.peer for p in group)]:
@@ -184,7 +192,7 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
     torch.set_num_threads(threads)
     made: dict[int, list[Contestant]] = {}
     for path in paths:
-        config = next((c.config for c in found if c.name.split()[0] == path.stem), None)
+        config = next((c.config for c in found if c.name.split()[0] == path.stem and not c.dense), None)
         if config is None or config.depth in made:
             continue
         config = config.replace(attention="joint", trajectory=0)
@@ -256,7 +264,9 @@ def _row(
             row["over_floor"] = row["network_median"] / row["floor"]
     first = one.name.split()[0]
     score = scores.get(one.name.strip(), scores.get(first))
-    if score is None and one.config is not None and not one.dense:
+    if one.targets > 1:
+        row["targets"] = one.targets
+    elif score is None and one.config is not None and not one.dense:
         packaged = next((p for p in models.packaged() if p.stem == first), None)
         dev = (models.card(packaged).get("scores") or {}).get("dev") or {} if packaged else {}
         score = dev.get("ao")
