@@ -40,7 +40,7 @@ def test_tracks_are_videos_not_cut_outs(pack, tracks):
 def test_short_tracks_go_to_and_fro(tracks):
     clip = tracks.clip(0, 12)
     numbers = clip.frames.numbers
-    assert numbers[:5] == numbers[8:12] + [numbers[4]] or numbers[5:9] == numbers[3::-1]
+    assert numbers[:5] == [*numbers[8:12], numbers[4]] or numbers[5:9] == numbers[3::-1]
     assert numbers[0] == numbers[8]
 
 

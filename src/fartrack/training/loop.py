@@ -81,7 +81,7 @@ class Trainer:
         torch.manual_seed(train.seed)
         self.config, self.train = model, train
         self.device, self.parallel = torch.device(device), parallel or Parallel()
-        self._check_options(features is not None)
+        self._check_options(features is not None and train.feature_weight > 0)
         self.supply: Supply = (Resident(data) if isinstance(data, Pack) else data).to(self.pictures_on)
         self.features = features.to(self.device) if features else None
         self.exits = train.exits or (model.depth,)
@@ -89,11 +89,15 @@ class Trainer:
         self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), model.depth}))
         self.look_layers = tuple(range(max(1, model.depth * 3 // 4), model.depth + 1))
         self.net = FARTrack(model).to(self.device)
+        for name, p in self.net.named_parameters():
+            layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
+            p.requires_grad_(layer >= train.freeze or train.freeze == 0)
         self.aux = self._auxiliary().to(self.device)
         self.parallel.same_start([*self.net.parameters(), *self.aux.parameters()])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.look: Callable[..., Output] = self._compiled(self._look)
-        self.step = 0
+        self.step = self.base = 0
+        """Steps done, and the step at which this run branched off from another."""
         self.stop = False
         """Set from outside (a signal, say): the run ends after this step, saved."""
         self.optimizers = list(self._optimizers())
@@ -132,6 +136,8 @@ class Trainer:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         matrices = []
         for name, p in [*self.net.named_parameters(), *self.aux.named_parameters()]:
+            if not p.requires_grad:
+                continue
             encoder = name.startswith(("blocks", "patch_embed"))
             if t.optimizer == "muon" and name.startswith("blocks") and p.ndim == 2:
                 matrices.append(p)
@@ -261,7 +267,9 @@ class Trainer:
         """The whole loss of one batch and its parts."""
         t, config = self.train, self.config
         slots = self.slots(np.random.default_rng([t.seed, step]))
-        hidden = (self.dense_layers if t.dense_weight else ()) + ((t.feature_layer,) if self.features else ())
+        hidden = (self.dense_layers if t.dense_weight else ()) + (
+            (t.feature_layer,) if self.features and t.feature_weight else ()
+        )
         hidden = tuple(sorted(set(hidden)))
         with self.autocast():
             out = self.forward(s, slots, self.exits, hidden, self.look_layers if t.look_weight else (), compiled=True)
@@ -367,7 +375,8 @@ class Trainer:
             for j, slot in optimizer.state_dict()["state"].items():
                 tensors |= {f"optim.{i}.{j}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         path = self.train.out / name
-        state = {"stage": self.stage, "step": self.step, "model": json.loads(self.config.to_json())}
+        state: dict[str, Any] = {"stage": self.stage, "step": self.step, "base": self.base}
+        state["model"] = json.loads(self.config.to_json())
         checkpoint.save(path, tensors, state | {"train": describe(self.train)} | self._provenance)
         return path
 

@@ -66,6 +66,8 @@ class TrainConfig:
     lr: float = 4e-4
     encoder_lr: float = 1.0
     """Factor on the learning rate of the encoder's blocks and patch embedding."""
+    freeze: int = 0
+    """First layers that do not learn, nor do embeddings, norm and words: layers grown on top learn alone."""
     weight_decay: float = 0.05
     warmup: int = 200
     decay: int = 0
@@ -141,6 +143,7 @@ class Backbone(Run):
     lr: float = 1e-3
     batch: int = 64
     templates: int = 1
+    feature_weight: float = 0.0
     synth: SynthConfig = SynthConfig(track_share=0.2, distractor_share=0.0, occluder_share=0.0, gap=300)
 
 

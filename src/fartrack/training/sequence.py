@@ -48,6 +48,8 @@ class Clip:
     frames: Frames
     boxes: npt.NDArray[np.float64]
     """(L, 4) x, y, w, h; NaN where the target is not seen."""
+    seed: int = 0
+    """Of the knocks that its tracker is given in training."""
 
 
 # -- tracking clips --------------------------------------------------------------------------------------------
@@ -171,23 +173,18 @@ class Rollout:
 
 
 def roll(
-    step: nn.Module,
-    config: ModelConfig,
-    clips: Sequence[Clip],
-    pool: ThreadPoolExecutor,
-    shake: float = 0.0,
-    seed: int = 0,
+    step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor, shake: float = 0.0
 ) -> Rollout:
     """Track clips of the same length and keep what was seen.
 
     A tracker that has lost its target sees nothing to learn from: its box is put back to the truth. Now and then
     (`shake`) a box is knocked aside before a frame, so that finding back is learned.
     """
-    rng = np.random.default_rng(seed)
+    rngs = [np.random.default_rng(clip.seed) for clip in clips]
     tracking = Tracking(step, config, clips, pool)
     moments, templates, overlaps = [], [], []
     for number in range(1, len(clips[0].boxes)):
-        for target in tracking.targets:
+        for target, rng in zip(tracking.targets, rngs, strict=True):
             if rng.random() < shake:
                 target.box = knocked(target.box, rng)
         templates.append(tracking.templates())
@@ -195,7 +192,7 @@ def roll(
         moments.append(moment)
         truth = np.array([clip.boxes[number] for clip in tracking.clips])
         overlaps.append(geometry.iou(moment.boxes, truth))
-        for target, box, overlap in zip(tracking.targets, truth, overlaps[-1], strict=True):
+        for target, box, overlap, rng in zip(tracking.targets, truth, overlaps[-1], rngs, strict=True):
             if overlap == 0 and np.isfinite(box).all():
                 target.box = knocked(tuple(box.tolist()), rng)
     truths = torch.from_numpy(np.stack([m.truth for m in moments]))
@@ -293,7 +290,8 @@ class Tracks:
         if mirrored:
             width = int(self.sampler.pack.pictures.size[pictures[0], 0, 0])
             boxes = np.concatenate([width - boxes[:, :1] - boxes[:, 2:3], boxes[:, 1:]], 1)
-        return Clip(PackFrames(self.sampler, pictures, mirrored), boxes)
+        seed = 0 if rng is None else int(rng.integers(2**31))
+        return Clip(PackFrames(self.sampler, pictures, mirrored), boxes, seed)
 
 
 # -- training --------------------------------------------------------------------------------------------------
@@ -358,9 +356,7 @@ class SequenceTrainer(Trainer):
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
         clips = self.made(step)
         with self.autocast():
-            rolled = roll(
-                self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, seed=t.seed + 7 * step
-            )
+            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake)
         mass = self.parallel.mean(rolled.weight.sum()).clamp(min=1)
         sums: Parts = {}
         for batch in self._batches(rolled):

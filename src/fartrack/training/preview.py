@@ -1,0 +1,71 @@
+"""Pictures of what a run is about to be trained on: most failed trainings are seen there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.training.render import Samples
+from fartrack.training.sequence import Clip
+
+Image = npt.NDArray[np.uint8]
+GREEN = (0, 220, 0)
+
+
+def save_preview(path: Path, made: Samples | Sequence[Clip], rows: int = 16) -> None:
+    """Write a sheet: a sample a row, its templates and its search crop with the box; or a clip a row."""
+    sheet = _samples(made, rows) if isinstance(made, Samples) else _clips(made, rows)
+    done, data = cv2.imencode(".png", sheet)
+    assert done
+    temporary = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(data.tobytes())
+    temporary.replace(path)
+
+
+def _bgr(crop: Any) -> Image:
+    picture = crop.permute(1, 2, 0).clamp(0, 255).byte().cpu().numpy()
+    return np.ascontiguousarray(picture[..., ::-1])
+
+
+def _samples(s: Samples, rows: int) -> Image:
+    side = s.search.shape[-1]
+    lines = []
+    # Tracks come first and distractors last: show some of all.
+    for i in np.linspace(0, len(s.search) - 1, min(rows, len(s.search))).round().astype(int).tolist():
+        search = _bgr(s.search[i])
+        x0, y0, x1, y1 = (round(v * side) for v in s.box[i].tolist())
+        cv2.rectangle(search, (x0, y0), (x1, y1), GREEN, 2)
+        small = [np.asarray(cv2.resize(_bgr(t), (side // 2, side // 2)), np.uint8) for t in s.templates[i]]
+        small += [np.zeros_like(small[0])] * (len(small) % 2)
+        lines.append(
+            np.concatenate(
+                [search, np.concatenate([np.concatenate(small[k : k + 2]) for k in range(0, len(small), 2)], 1)], 1
+            )
+        )
+    lines += [np.zeros_like(lines[0])] * (len(lines) % 2)
+    half = len(lines) // 2
+    return np.concatenate([np.concatenate(lines[:half]), np.concatenate(lines[half:])], 1)
+
+
+def _clips(clips: Sequence[Clip], rows: int, columns: int = 8, side: int = 160) -> Image:
+    lines = []
+    for clip in clips[:rows]:
+        tiles = []
+        for i in np.linspace(0, len(clip.boxes) - 1, columns).round().astype(int).tolist():
+            frame = clip.frames[i].copy()
+            if np.isfinite(clip.boxes[i]).all():
+                x, y, w, h = clip.boxes[i].tolist()
+                cv2.rectangle(frame, (round(x), round(y)), (round(x + w), round(y + h)), GREEN, 2)
+            scale = side / max(frame.shape[:2])
+            small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            tile = np.zeros((side, side, 3), np.uint8)
+            tile[: small.shape[0], : small.shape[1]] = small[:side, :side]
+            tiles.append(tile)
+        lines.append(np.concatenate(tiles, 1))
+    return np.concatenate(lines)

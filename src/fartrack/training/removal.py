@@ -1,0 +1,83 @@
+"""The baseline of distillation, deep to shallow: layers fade out while the whole network teaches (as MixFormerV2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.network import FARTrack
+from fartrack.training import losses
+from fartrack.training.loop import Parts, Trainer
+from fartrack.training.options import Distill
+from fartrack.training.render import Samples
+from fartrack.training.start import without
+
+
+class RemovalTrainer(Trainer):
+    """Trains the whole network while some layers lose their say; `shallow` is what is left in the end."""
+
+    stage = "removal"
+    train: Distill
+
+    def __init__(self, model: ModelConfig, train: Distill, *more: Any, **named: Any) -> None:
+        """As `Trainer`; `teach` must be called before the first step."""
+        if not train.remove or any(not 0 <= layer < model.depth - 1 for layer in train.remove):
+            raise InputError(f"--remove {train.remove} must name layers of 0..{model.depth - 2}: the last one stays")
+        super().__init__(model, train, *more, **named)
+        self.strength = torch.ones((), device=self.device)
+        for layer in train.remove:
+            self.net.blocks[layer].register_forward_hook(self._fade)
+        self.teacher: FARTrack | None = None
+
+    def _fade(self, _block: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> Any:
+        x: Tensor = inputs[0]
+        y, received = output
+        return x + self.strength.to(x.dtype) * (y - x), received
+
+    def teach(self, weights: dict[str, Tensor]) -> None:
+        """Set the frozen teacher: the whole network as it was at the start."""
+        self.teacher = FARTrack(self.config).to(self.device).requires_grad_(False)
+        self.teacher.load_state_dict(weights)
+
+    def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
+        """The loss of tracking, and KL to the teacher's coordinate distributions."""
+        assert self.teacher is not None
+        self._weaken(step)
+        total, parts = super().loss(s, step)
+        c = self.config.coordinate_words
+        own, self.net = self.net, self.teacher
+        try:
+            with torch.no_grad(), self.autocast():
+                taught = self.forward(s, list(range(self.templates)), self.exits).logits[-1]
+        finally:
+            self.net = own
+        ours = self._last[-1][..., :c].float().log_softmax(-1)
+        parts["kl"] = losses.kl(taught[..., :c].float().log_softmax(-1), ours).mean()
+        return total + self.train.kl_weight * parts["kl"], parts
+
+    def track_loss(self, logits: Tensor, truth: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Parts]:
+        """Keeps the logits for the teacher's part."""
+        self._last = logits
+        return super().track_loss(logits, truth, weight)
+
+    def _weaken(self, step: int) -> None:
+        over = self.train.fade or max(1, self.train.steps // 2)
+        self.strength.fill_(max(0.0, 1 - step / over))
+
+    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
+        """As if the layers had gone already."""
+        before = self.strength.clone()
+        self.strength.zero_()
+        try:
+            return super().check(batches, batch)
+        finally:
+            self.strength.copy_(before)
+
+    def shallow(self) -> tuple[dict[str, Tensor], ModelConfig]:
+        """The averaged weights without the layers that went."""
+        depth = self.config.depth - len(self.train.remove)
+        return without(self.average, self.train.remove), self.config.replace(depth=depth, name=f"removal{depth}")

@@ -1,0 +1,328 @@
+"""Starting a stage: `fartrack train STAGE ...`, or without any extra package
+
+python -m fartrack.training.run STAGE --steps 1000 --model.depth 15 --data DIR
+torchrun --nproc-per-node 8 -m fartrack.training.run STAGE ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import torch
+
+from fartrack.errors import InputError
+from fartrack.training import checkpoint
+from fartrack.training.backbone import BackboneTrainer, matching, with_backgrounds
+from fartrack.training.data import Resident, describe_pack, find_data, open_data
+from fartrack.training.features import TeacherFeatures, make_features
+from fartrack.training.finish import export_run
+from fartrack.training.loop import Trainer
+from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify
+from fartrack.training.pack import read_pack
+from fartrack.training.parallel import Parallel, join
+from fartrack.training.preview import save_preview
+from fartrack.training.progress import Progress
+from fartrack.training.removal import RemovalTrainer
+from fartrack.training.sequence import SequenceTrainer
+from fartrack.training.speed import report
+from fartrack.training.start import depth_of, read_start
+from fartrack.training.teacher import open_teacher
+
+log = logging.getLogger("fartrack.training")
+LAST = "last.safetensors"
+
+
+def start(options: Features | Run | Export) -> int:
+    """Run a stage; returns the exit code.
+
+    Raises:
+        InputError: something given is wrong.
+        FileNotFoundError: something given is not there.
+    """
+    _speak()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    if isinstance(options, Features):
+        return _features(options)
+    if isinstance(options, Export):
+        return _export(options)
+    parallel = join(options.device)
+    try:
+        return _train(options, parallel)
+    finally:
+        parallel.leave()
+
+
+def _train(options: Run, parallel: Parallel) -> int:
+    if not parallel.first:
+        logging.getLogger("fartrack").setLevel(logging.ERROR)
+    trainer = make_trainer(options, parallel)
+    options = typing.cast(Run, trainer.train)
+    if parallel.first:
+        save_preview(options.out / "preview.png", trainer.make(trainer.step))
+        log.info("preview: %s", options.out / "preview.png")
+    if options.profile:
+        print(report(trainer))
+        return 0
+    left = _stop_on_signals(trainer)
+    unit = "clips" if isinstance(trainer, SequenceTrainer) else "samples"
+    if parallel.first:
+        with Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress:
+            for row in trainer.run(options.minutes):
+                progress.tell(row)
+        log.info("step %d of %d, saved in %s", trainer.step, options.steps, options.out / LAST)
+    else:
+        for _ in trainer.run(options.minutes):
+            pass
+    return 130 if left() else 0
+
+
+def make_trainer(options: Run, parallel: Parallel | None = None) -> Trainer:
+    """The trainer of a stage, ready to run: data opened, weights or an earlier state taken over."""
+    parallel = parallel or Parallel()
+    device = pick_device(options.device, parallel)
+    last = options.out / LAST
+    base = _base(options, last)
+    model = options.model
+    if isinstance(options, Distill) and options.method == "layer-by-layer" and not options.exits:
+        if not 1 <= options.lowest < model.depth:
+            raise InputError(f"--lowest {options.lowest} is not in 1..{model.depth - 1}: choose another")
+        options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
+    options = dataclasses.replace(options, steps=base + options.steps)
+    weights = read_start(options.init, model) if options.init else None
+    supply = open_data(
+        options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
+        gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
+    )  # fmt: skip
+    features = None
+    if options.features:
+        if not isinstance(supply, Resident):
+            raise InputError("--features holds the pictures of a pack: train on packs alone, or leave it out")
+        features = TeacherFeatures(options.features, supply.pack)
+    trainer: Trainer
+    common: tuple[Any, ...] = (model, options, supply, features, device, parallel)
+    if isinstance(options, Backbone):
+        if isinstance(supply, Resident):
+            supply = Resident(with_backgrounds(supply.pack))
+            if options.features:
+                features = TeacherFeatures(options.features, supply.pack)
+        teacher = open_teacher(options.teacher) if options.teacher else None
+        trainer = BackboneTrainer(model, options, supply, features, device, parallel, teacher=teacher)
+        if teacher is not None and not last.exists() and parallel.first:
+            log.info("matching number of the teacher: %.3f", matching(trainer.teacher, trainer.sampler, model))  # type: ignore[arg-type]
+    elif isinstance(options, Sparsify):
+        trainer = SequenceTrainer(*common)
+    elif isinstance(options, Distill) and options.method == "removal":
+        trainer = RemovalTrainer(*common)
+    else:
+        trainer = Trainer(*common)
+    trainer.base = base
+    if weights is not None:
+        missing = trainer.start_from(weights)
+        log.info(
+            "start: %s, %d layers%s", options.init, depth_of(weights), f"; new: {', '.join(missing)}" if missing else ""
+        )
+    if isinstance(trainer, RemovalTrainer):
+        if weights is None:
+            raise InputError("--method removal needs a trained network to take layers from: give --init")
+        trainer.teach(trainer.average)
+    if last.exists():
+        trainer.load(last)
+        log.info("going on with %s at step %d", last, trainer.step)
+    elif options.resume:
+        trainer.load(options.resume)
+        log.info("branching off from %s at step %d", options.resume, trainer.step)
+    return trainer
+
+
+def _base(options: Run, last: Path) -> int:
+    """The step at which a run branched off from another, 0 for one that did not."""
+    if last.exists():
+        return int(checkpoint.load(last)[1].get("base", 0))
+    return int(checkpoint.load(options.resume)[1]["step"]) if options.resume else 0
+
+
+def pick_device(name: str, parallel: Parallel | None = None) -> str:
+    """A device for "auto", "cpu" or "cuda"; every process of a machine has a GPU of its own.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise InputError(f"--device {name!r} is unknown: choose auto, cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: PyTorch sees no GPU here; choose cpu")
+    if kind == "cuda":
+        torch.set_float32_matmul_precision("high")
+        if name == "cuda" and parallel:
+            name = f"cuda:{parallel.local}"
+    return name
+
+
+def _features(options: Features) -> int:
+    found = find_data(options.data)
+    packs = [path for name, path in found if name == "pack"]
+    if not packs:
+        raise InputError("features are cached for packs only: give --data DIR (shards)")
+    device = pick_device(options.device)
+    teacher = open_teacher(options.teacher).to(device)
+    pack = read_pack(packs, options.workers)
+    log.info("%s", describe_pack(pack))
+    for done, count in make_features(
+        pack, teacher, options.out, options.channels, options.batch, device, options.workers
+    ):
+        log.info("features: %d of %d pictures", done, count)
+    log.info("features are in %s: give --features %s", options.out, options.out)
+    return 0
+
+
+def _export(options: Export) -> int:
+    device = pick_device(options.device)
+    sampler = None
+    if options.samples:
+        supply = open_data(options.data, memory=options.memory, workers=options.workers)
+        sampler = supply.to(torch.device(device)).held_out
+    files = export_run(
+        options.checkpoint, options.out, options.depths, sampler, options.samples,
+        onnx=options.onnx, precision=options.precision, device=device,
+    )  # fmt: skip
+    for file in files:
+        log.info("%s", file)
+    return 0
+
+
+def _stop_on_signals(trainer: Trainer) -> Callable[[], bool]:
+    """Let the first Ctrl-C or SIGTERM end the run after its step, saved; the second one ends it at once."""
+    caught: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        trainer.stop = True
+        log.warning("stopping after this step; the run will be saved")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return lambda: bool(caught)
+
+
+def _speak() -> None:
+    logger = logging.getLogger("fartrack")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+# -- options without tyro --------------------------------------------------------------------------------------
+
+
+def parse(kind: type, arguments: Sequence[str], program: str = "run") -> Any:
+    """A frozen dataclass of options from ``--name value``; nested ones have dotted names, `--json FILE` gives many.
+
+    Raises:
+        InputError: the file is no JSON, or has an option that there is not.
+    """
+    parser = argparse.ArgumentParser(program, allow_abbrev=False)
+    parser.add_argument("--json", type=Path, help="file with options by name, dotted or nested")
+    _add(parser, kind, "")
+    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
+    path = given.pop("json", None)
+    if path is not None:
+        try:
+            filed = _flat(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"--json {path} cannot be read: {error}") from None
+        words: list[str] = []
+        for name, value in filed.items():
+            if isinstance(value, bool):
+                words.append(f"--{'' if value else 'no-'}{name}")
+            elif value is not None:
+                words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        given = {k: v for k, v in vars(parser.parse_args(words)).items() if v is not None and k != "json"} | given
+    return _build(kind, given, "")
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        name = before + name.replace("_", "-")
+        result |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return result
+
+
+def _add(parser: argparse.ArgumentParser, kind: type, before: str) -> None:
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name, hint = before + field.name.replace("_", "-"), hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            _add(parser, typing.cast(type, hint), f"{name}.")
+            continue
+        required = not before and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if typing.get_origin(hint) in (typing.Union, types.UnionType):
+            hint = next(part for part in typing.get_args(hint) if part is not type(None))
+        if typing.get_origin(hint) is Literal:
+            parser.add_argument(f"--{name}", choices=typing.get_args(hint), required=required)
+        elif typing.get_origin(hint) is tuple:
+            parser.add_argument(f"--{name}", nargs="*", type=typing.get_args(hint)[0], required=required)
+        elif hint is bool:
+            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
+        else:
+            parser.add_argument(f"--{name}", type=hint, required=required)
+
+
+def _build(kind: type, given: dict[str, Any], before: str, default: Any = None) -> Any:
+    values = {}
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        key = before + field.name  # argparse turns dashes into underscores, dots stay
+        if dataclasses.is_dataclass(hints[field.name]):
+            own = getattr(default, field.name) if default is not None else _default(field)
+            values[field.name] = _build(typing.cast(type, hints[field.name]), given, f"{key}.", own)
+        elif key in given:
+            values[field.name] = tuple(given[key]) if isinstance(given[key], list) else given[key]
+        elif default is not None:
+            values[field.name] = getattr(default, field.name)
+    return kind(**values)
+
+
+def _default(field: Any) -> Any:
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m fartrack.training.run STAGE ...`."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] not in STAGES:
+        print(f"usage: python -m fartrack.training.run {{{','.join(STAGES)}}} [--help]", file=sys.stderr)
+        return 2
+    try:
+        return start(parse(STAGES[words[0]], words[1:], f"run {words[0]}"))
+    except (InputError, FileNotFoundError) as error:
+        print(f"fartrack: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fartrack: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Where the time of a step goes, and how much of the machine it uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from fartrack.config import ModelConfig
+from fartrack.training.loop import Trainer
+
+
+def macs(config: ModelConfig, templates: int | None = None, exits: int = 1) -> float:
+    """Multiply-accumulates of one forward pass with whole templates, attention's products included."""
+    t = config.templates if templates is None else templates
+    pictures = t * config.template_tokens + config.search_tokens
+    n, d = pictures + config.trajectory_tokens + 4, config.width
+    layer = (4 + 2 * config.mlp_ratio) * n * d * d + 2 * n * n * d
+    return config.depth * layer + pictures * 3 * config.patch**2 * d + exits * 4 * config.words * d
+
+
+def step_flops(config: ModelConfig, templates: int, exits: int) -> float:
+    """Floating-point operations of training on one sample: two a MAC, the backward pass twice the forward one."""
+    return 6 * macs(config, templates, exits)
+
+
+def peak_flops(device: torch.device, half: bool) -> float:
+    """What this machine's matrix product reaches, measured: the honest hundred per cent."""
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    return 2 * side**3 / _seconds(lambda: a @ a, device, 10)
+
+
+def _seconds(function: Callable[[], Any], device: torch.device, times: int) -> float:
+    function()
+    _wait(device)
+    begun = time.perf_counter()
+    for _ in range(times):
+        function()
+    _wait(device)
+    return (time.perf_counter() - begun) / times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def report(trainer: Trainer, steps: int = 10) -> str:
+    """Train a few steps and say what they cost, part by part; the trainer is not to be used afterwards."""
+    device, t = trainer.device, trainer.train
+    for _ in range(3):
+        trainer.train_step()
+    whole = _seconds(trainer.train_step, device, steps)
+    parts: dict[str, float] = {}
+    if type(trainer).gradients is Trainer.gradients:
+        trainer._maker = None  # one thing after the other, or the parts cannot be told apart
+        made = trainer.make(trainer.step)
+        parts["making samples"] = _seconds(lambda: trainer.make(trainer.step), device, steps)
+        parts["forward and loss"] = _seconds(lambda: trainer.loss(made, trainer.step), device, steps)
+        both = _seconds(lambda: trainer.loss(made, trainer.step)[0].backward(), device, steps)
+        parts["backward"] = both - parts["forward and loss"]
+    else:
+        parts["clips, forward and backward"] = _seconds(lambda: trainer.gradients(trainer.step), device, steps)
+    trainer.gradients(trainer.step)
+    parts["optimiser and average"] = _seconds(trainer.update, device, steps)
+
+    frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
+    flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
+    peak = peak_flops(device, t.precision == "bfloat16")
+    lines = [
+        f"{frames / whole:,.0f} frames a second, {1000 * whole:,.1f} ms a step of {frames} frames "
+        f"({t.precision}, compile {t.compile})",
+        f"({t.precision}, compile {t.compile})",
+        f"{flops / whole / 1e12:.3g} of {peak / 1e12:.3g} TFLOP/s that a matrix product reaches here: "
+        f"model FLOP utilisation {100 * flops / whole / peak:.1f} %",
+        *(f"  {1000 * value:8.1f} ms  {100 * value / whole:3.0f} %  {name}" for name, value in parts.items()),
+    ]
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device.type == "cuda" else [])
+    with profile(activities=activities) as seen:
+        trainer.train_step()
+        _wait(device)
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(seen.key_averages(), key=lambda e: -getattr(e, key))[:12]
+    lines.append("operations that take longest, in one step:")
+    lines += [f"  {getattr(e, key) / 1e3:8.1f} ms  {e.count:5d} x  {e.key[:80]}" for e in events]
+    if device.type == "cuda":
+        lines.append(f"memory: {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB at most")
+    return "\n".join(lines)

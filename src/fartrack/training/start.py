@@ -1,0 +1,85 @@
+"""Weights to start a stage from, whatever file they are in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.models import load_weights
+from fartrack.release import open_backbone
+from fartrack.training import checkpoint
+
+
+def read_start(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Weights for a network of `config`.
+
+    Args:
+        path: a checkpoint of a run (its averaged weights are taken), a model file, or a timm or MAE ViT-Tiny.
+        config: of the network to be. Deeper than the file: its last layers are copied for a ViT; behind a tracker's
+            new layers are put that at first change nothing. Shallower: the first layers are taken.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: the file is none of these.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"--init {path} does not exist: check the path")
+    about = _about(path) if path.suffix == ".safetensors" else {}
+    if "state" in about:
+        return fit(checkpoint.part(checkpoint.load(path)[0], "average."), config)
+    if "fartrack" in about or path.suffix == ".onnx":
+        return fit(load_weights(path)[0], config)
+    return open_backbone(path, config).weights
+
+
+def _about(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise InputError(f"--init {path} is not a whole safetensors file ({error}): copy it again") from None
+
+
+def depth_of(weights: Mapping[str, Tensor]) -> int:
+    """Layers that weights have."""
+    return 1 + max((int(m[1]) for name in weights if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
+
+
+def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Weights of a tracker cut or grown to another depth.
+
+    New layers are copies of the last one whose output projections are zero: the network stays what it was.
+    """
+    have = depth_of(weights)
+    if have == 0:
+        raise InputError("--init holds no encoder layers: give a checkpoint, a model file or a ViT-Tiny")
+    result = cut(weights, config.depth)
+    for layer in range(have, config.depth):
+        for name, value in weights.items():
+            if name.startswith(f"blocks.{have - 1}."):
+                own = name.removeprefix(f"blocks.{have - 1}.")
+                silent = own.startswith(("attn.proj", "mlp.fc2"))
+                result[f"blocks.{layer}.{own}"] = value * 0 if silent else value.clone()
+    return result
+
+
+def cut(weights: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """The first layers, and everything that is not a layer."""
+    layer = re.compile(r"blocks\.(\d+)\.")
+    return {name: value for name, value in weights.items() if not (m := layer.match(name)) or int(m[1]) < depth}
+
+
+def without(weights: Mapping[str, Tensor], layers: tuple[int, ...]) -> dict[str, Tensor]:
+    """Take layers (0-based) out and number the others anew."""
+    stay = [i for i in range(depth_of(weights)) if i not in layers]
+    result = {name: value for name, value in weights.items() if not name.startswith("blocks.")}
+    for new, old in enumerate(stay):
+        start = f"blocks.{old}."
+        result |= {f"blocks.{new}.{k.removeprefix(start)}": v for k, v in weights.items() if k.startswith(start)}
+    return result

@@ -1,0 +1,74 @@
+"""Two gloo processes, started by torchrun, get the gradients that one process gets."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fartrack.training.loop import Trainer
+from fartrack.training.options import Sparsify, TrainConfig
+from fartrack.training.pack import read_pack
+from fartrack.training.parallel import Parallel, join
+from fartrack.training.sequence import SequenceTrainer
+
+CONFIGS = {
+    "frame": lambda out: TrainConfig(out=out, batch=8, templates=2, exits=(2, 3), precision="float32", seed=3),
+    "sparsify": lambda out: Sparsify(out=out, batch=4, frames=4, micro=5, precision="float32", seed=3),
+}
+
+
+def gradients(stage, shard, config, out, parallel):
+    kind = SequenceTrainer if stage == "sparsify" else Trainer
+    trainer = kind(config, CONFIGS[stage](out), read_pack([shard]), None, "cpu", parallel)
+    with torch.no_grad():  # what the first process has is what counts
+        trainer.net.word_bias.add_(0.1 * parallel.rank)
+    parallel.same_start(trainer.net.parameters())
+    parts = trainer.gradients(0)
+    parallel.average_gradients(trainer.parameters())
+    found = {n: p.grad.clone() for n, p in trainer.net.named_parameters() if p.grad is not None}
+    return found | {"loss": parallel.mean(parts["loss"]).reshape(1)}
+
+
+def main():
+    from conftest import TINY
+
+    torch.set_num_threads(1)
+    shard, out = Path(sys.argv[1]), Path(sys.argv[2])
+    parallel = join("cpu")
+    assert parallel.world == 2 and parallel.agree(parallel.first)
+    for stage in CONFIGS:
+        found = gradients(stage, shard, TINY, out, parallel)
+        if parallel.first:
+            save_file(found, out / f"{stage}.safetensors")
+    parallel.leave()
+
+
+@pytest.fixture(scope="module")
+def two(shard, tmp_path_factory):
+    out = tmp_path_factory.mktemp("two")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parents[1] / "src")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [*launch, "--rdzv-endpoint", "localhost:0", __file__, str(shard), str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("stage", CONFIGS)
+def test_two_processes_have_the_gradients_of_one(two, shard, config, tmp_path, stage):
+    alone = gradients(stage, shard, config, tmp_path, Parallel())
+    both = load_file(two / f"{stage}.safetensors")
+    assert set(alone) == set(both)
+    for name, value in alone.items():
+        scale = value.abs().max().clamp(min=1e-6)
+        assert (both[name] - value).abs().max() / scale < 2e-3, name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The stages as commands, handing over to one another, on a pack and a network that are tiny."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.models import load_weights
+from fartrack.training import checkpoint, run
+from fartrack.training.options import STAGES, Distill, Frame, Sparsify
+from fartrack.training.run import make_trainer, parse, start
+
+SMALL = [
+    *("--model.depth", "3", "--model.width", "48", "--model.templates", "3", "--model.template-size", "32"),
+    *("--model.search-size", "64", "--model.patch", "8", "--model.bins", "40"),
+]
+SHORT = ["--steps", "4", "--batch", "8", "--templates", "2", "--warmup", "1", "--log-every", "2", "--check-every", "4"]
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def go(stage, *words):
+    assert start(parse(STAGES[stage], [str(word) for word in words])) == 0
+
+
+def test_the_stages_hand_over_to_one_another(shard, at):
+    data = ["--data", shard]
+    go("frame", *SMALL, *SHORT, *data, "--out", at / "frame", "--precision", "float32", "--lr", "1e-3")
+    assert (at / "frame" / "preview.png").exists()
+    go(
+        "distill",
+        *SMALL,
+        *SHORT,
+        *data,
+        "--out",
+        at / "distill",
+        "--init",
+        at / "frame/last.safetensors",
+        "--lowest",
+        "2",
+    )
+    state = checkpoint.load(at / "distill/last.safetensors")[1]
+    assert state["train"]["exits"] == [2, 3] and state["train"]["init"].endswith("frame/last.safetensors")
+    clips = ["--batch", "2", "--frames", "4", "--micro", "6"]
+    init = ["--init", at / "distill/last.safetensors", "--exits", "2", "3"]
+    go("sparsify", *SMALL, *SHORT, *clips, *data, *init, "--out", at / "sparsify")
+    rows = [json.loads(line) for line in (at / "sparsify/metrics.jsonl").open()]
+    assert rows[-1]["step"] == 4 and 0 <= rows[-1]["rolled_iou"] <= 1
+    go("export", "--checkpoint", at / "sparsify/last.safetensors", *data, "--out", at / "models", "--depths", "2", "3",
+       "--samples", "64", "--no-onnx")  # fmt: skip
+    weights, config = load_weights(at / "models/depth2.safetensors")
+    assert config.depth == 2 and not any(name.startswith("blocks.2.") for name in weights)
+    average = checkpoint.part(checkpoint.load(at / "sparsify/last.safetensors")[0], "average.")
+    assert all(torch.equal(value, average[name]) for name, value in weights.items())
+    card = json.loads((at / "models/depth2.json").read_text())
+    assert card["layers"] == 2 and card["stage"] == "sparsify" and card["samples"] == 8
+
+
+def test_a_run_goes_on_and_branches_off(shard, at):
+    words = [*SMALL, *SHORT, "--data", shard]
+    go("frame", *words, "--out", at / "main")
+    go("frame", *words, "--out", at / "main", "--steps", "6")
+    assert checkpoint.load(at / "main/last.safetensors")[1]["step"] == 6
+    for _ in range(2):  # the second time it is done already
+        go("frame", *words, "--out", at / "branch", "--resume", at / "main/last.safetensors", "--decay", "3")
+        state = checkpoint.load(at / "branch/last.safetensors")[1]
+        assert (state["step"], state["base"]) == (10, 6)
+    assert checkpoint.load(at / "main/last.safetensors")[1]["step"] == 6
+
+
+def test_removal_leaves_a_shallower_network(shard, at):
+    from fartrack.training.finish import export_run
+
+    words = [*SMALL, *SHORT, "--data", shard, "--out", at / "wide"]
+    go("frame", *words)
+    init = ["--init", at / "wide/last.safetensors", "--method", "removal", "--remove", "0", "--fade", "2"]
+    go("distill", *words[:-1], at / "removal", *init)
+    (file,) = export_run(at / "removal/last.safetensors", at / "removed", (), None, 0, onnx=False)
+    weights, config = load_weights(file)
+    whole = checkpoint.part(checkpoint.load(at / "removal/last.safetensors")[0], "average.")
+    assert config.depth == 2
+    assert torch.equal(weights["blocks.0.mlp.fc1.weight"], whole["blocks.1.mlp.fc1.weight"])
+
+
+def test_grown_layers_change_nothing_at_first_and_learn_alone(shard, at, tmp_path):
+    words = [*SMALL, *SHORT, "--data", shard, "--out", at / "low"]
+    go("frame", *words)
+    options = parse(
+        Frame, [str(w) for w in [*words[:-1], tmp_path, "--init", at / "low/last.safetensors", "--freeze", "3"]]
+    )
+    options = Frame(**{**vars(options), "model": options.model.replace(depth=5), "exits": (3, 5)})
+    trainer = make_trainer(options)
+    s = trainer.samples(trainer.sampler, 0, 4)
+    with torch.no_grad():
+        logits = trainer.forward(s, [0, 1], (3, 5)).logits
+    torch.testing.assert_close(logits[0], logits[1])
+    before = {k: v.clone() for k, v in trainer.net.state_dict().items()}
+    trainer.train_step()
+    moved = {k for k, v in trainer.net.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved and all(name.startswith(("blocks.3", "blocks.4")) for name in moved)
+
+
+def test_several_files_of_one_option_and_nested_ones():
+    options = parse(Sparsify, ["--data", "a", "b", "--model.keep", "0.5", "--synth.gap", "9", "--no-profile"])
+    assert options.data == ("a", "b") and options.model.keep == 0.5 and options.synth.gap == 9
+    assert options.model.depth == Sparsify().model.depth and options.lr == Sparsify().lr
+
+
+def test_options_from_a_file(tmp_path):
+    file = tmp_path / "options.json"
+    file.write_text(json.dumps({"steps": 7, "model": {"depth": 10}, "exits": [5, 10], "minutes": None}))
+    options = parse(Distill, ["--json", str(file), "--steps", "8"])
+    assert (options.steps, options.model.depth, options.exits, options.minutes) == (8, 10, (5, 10), None)
+    assert options.model.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "/nowhere"], "does not exist"),
+        (["--init", "/nowhere.pth"], "does not exist"),
+        (["--device", "abacus"], "choose auto, cpu or cuda"),
+        (["--device", "cuda"], "no GPU"),
+        (["--exits", "9"], "exits"),
+    ],
+)
+def test_what_cannot_be_is_said_at_once(shard, tmp_path, words, message):
+    options = parse(Frame, [*SMALL, "--out", str(tmp_path), "--data", str(shard), *words])
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        make_trainer(options)
+
+
+def test_a_mistake_is_one_line_without_traceback(capsys):
+    assert run.main(["frame", "--data", "/nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("fartrack: --data /nowhere")
+    assert run.main([]) == 2
+
+
+def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
+    """With a teacher that is cheap: the mean colours of patches."""
+
+    class Colours(torch.nn.Module):
+        def forward(self, image, grid):
+            colours = torch.nn.functional.adaptive_avg_pool2d(image.float(), grid).flatten(2).transpose(1, 2) / 64
+            return torch.cat([colours, colours**2, colours.roll(1, 2) * colours], -1)
+
+    monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
+    words = ["--data", shard, "--teacher", "x", "--out", at / "features", "--channels", "8"]
+    go("features", *words)
+    table = np.load(at / "features/features.npy")
+    assert table.shape[1:] == (196, 8) and np.abs(table).max() > 0
+    (at / "features/done").write_text("10")
+    table = np.lib.format.open_memmap(at / "features/features.npy", "r+")
+    kept = table[:].copy()
+    table[10:] = 0
+    table.flush()
+    go("features", *words)  # goes on at 10
+    np.testing.assert_allclose(np.load(at / "features/features.npy"), kept, atol=0.05)
+    longer = ["--steps", "30", "--batch", "16", "--templates", "1", "--check-every", "30", "--log-every", "10"]
+    taught = [*SMALL, *SHORT, "--data", shard, "--features", at / "features"]
+    go("backbone", *taught, *longer, "--lr", "3e-3", "--layers", "2", "3", "--out", at / "backbone")
+    rows = [json.loads(line) for line in (at / "backbone/metrics.jsonl").open()]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and 0 <= rows[-1]["matching_3"] <= 1
+    go("frame", *taught, "--init", at / "backbone/last.safetensors", "--feature-layer", "2", "--out", at / "after")
+    assert "feature" in json.loads((at / "after/metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_profile_says_where_time_goes(shard, tmp_path, capsys):
+    go("frame", *SMALL, *SHORT, "--data", shard, "--out", tmp_path, "--profile")
+    said = capsys.readouterr().out
+    assert "model FLOP utilisation" in said and "making samples" in said
+
+
+def test_macs_are_those_of_the_paper():
+    from fartrack.training.speed import macs
+
+    assert macs(ModelConfig(depth=15)) == pytest.approx(4.16e9, rel=0.01)
+    assert macs(ModelConfig(depth=6)) == pytest.approx(1.70e9, rel=0.01)
+
+
+def test_previews_show_boxes(shard, tmp_path):
+    trainer = make_trainer(parse(Frame, [*SMALL, *SHORT, "--data", str(shard), "--out", str(tmp_path)]))
+    run.save_preview(tmp_path / "x.png", trainer.make(0))
+    sheet = cv2.imread(str(tmp_path / "x.png"))
+    assert (sheet == (0, 220, 0)).all(-1).sum() > 50
+    assert not list(Path(tmp_path).glob("*.part"))
