@@ -52,7 +52,7 @@ def call(config: ModelConfig = SMALL, batch: int = 1, tokens: int | None = None,
     inputs = {
         "search": rng.integers(0, 256, (batch, config.search_size, config.search_size, 3), np.uint8),
         "template": rng.integers(0, 256, (batch, config.template_size, config.template_size, 3), np.uint8),
-        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, tokens, config.width)).astype(np.float32),
+        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, tokens, config.memory_width)).astype(np.float32),
     }
     if config.trajectory:
         inputs["trajectory"] = rng.integers(0, config.words, (batch, config.trajectory_tokens))

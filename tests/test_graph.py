@@ -35,7 +35,7 @@ def call(config, batch=2, kept=None, seed=0):
     inputs = {
         "search": rng.integers(0, 256, (batch, config.search_size, config.search_size, 3), np.uint8),
         "template": rng.integers(0, 256, (batch, config.template_size, config.template_size, 3), np.uint8),
-        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, kept, config.width)).astype(np.float32),
+        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, kept, config.memory_width)).astype(np.float32),
     }
     if config.trajectory:
         inputs["trajectory"] = rng.integers(0, config.words, (batch, config.trajectory_tokens))
@@ -63,6 +63,10 @@ def session(model):
         {"saliency": "centre-token"},
         {"heads": 2},  # a scale that is no power of two
         RELEASE,
+        {"attention": "oneway"},
+        {"attention": "oneway", "depth": 1},
+        {"attention": "oneway", "templates": 1},
+        {"attention": "oneway", "trajectory": 1, "saliency": "centre-token"},
     ],
     ids=str,
 )
@@ -77,6 +81,28 @@ def test_computes_what_the_network_computes(changes):
         for name, ours, theirs in zip(("box", "logits", "saliency", "tokens"), plain(net, inputs), given, strict=True):
             assert ours.shape == theirs.shape
             np.testing.assert_allclose(theirs, ours, atol=3e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.75])
+def test_kept_keys_are_the_keys_that_would_be_computed_again(keep):
+    """One-way: a template seen once, then only its keys and values, against the network that reads all tokens."""
+    config = SMALL.replace(attention="oneway", templates=2, keep=keep)
+    net = network(config)
+    first, second = call(config, batch=1, seed=1), call(config, batch=1, seed=2)
+    run = session(graph.build(state_of(net), config))
+    seen = run.run(None, first)
+    kept = np.sort(np.argsort(seen[2][0])[-config.kept_tokens :])
+    given = run.run(None, second | {"memory": seen[3][:, None, kept]})
+
+    with torch.inference_mode():
+        pictures = (torch.from_numpy(c[k]).permute(0, 3, 1, 2) for c, k in ((first, "template"), (second, "template")))
+        templates = [net.embed_template(net.normalise(p)) + net.slot_identity(i) for i, p in enumerate(pictures)]
+        search = net.embed_search(net.normalise(torch.from_numpy(second["search"]).permute(0, 3, 1, 2)))
+        visible = torch.zeros(1, 2 * config.template_tokens, dtype=torch.bool)
+        visible[0, kept] = visible[0, config.template_tokens :] = True
+        plain = net(templates, search, visible=visible, want_saliency=True)
+    np.testing.assert_allclose(given[1], plain.logits[-1].numpy(), atol=3e-5)
+    np.testing.assert_allclose(given[2], plain.saliency.numpy(), atol=3e-5)
 
 
 def test_half_precision_rounds_weights_only():

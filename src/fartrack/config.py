@@ -47,7 +47,7 @@ class ModelConfig:
     keep: float = 0.75
     """Share of a template's tokens that stays after its saliency is known; 1 switches pruning off."""
     attention: Literal["joint", "oneway"] = "joint"
-    """`oneway`: template tokens attend only to their own template."""
+    """`oneway`: template tokens attend only to their own whole template, so their keys and values are computed once."""
     saliency: Literal["centre-and-commands", "centre-token"] = "centre-and-commands"
     """Whose attention makes a template token salient: the centre 3 x 3 search tokens and the commands, or one token."""
     memory: Literal["linear", "exponential"] = "linear"
@@ -99,6 +99,11 @@ class ModelConfig:
     def kept_tokens(self) -> int:
         """Tokens of one template after pruning."""
         return self.template_tokens - int(self.template_tokens * (1 - self.keep))
+
+    @cached_property
+    def memory_width(self) -> int:
+        """Numbers remembered of one template token: its embedding, or its key and value in every layer (`oneway`)."""
+        return self.width if self.attention == "joint" else 2 * self.depth * self.width
 
     @cached_property
     def search_tokens(self) -> int:

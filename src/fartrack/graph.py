@@ -5,6 +5,7 @@ It computes what `fartrack.step.TrackStep` computes (a test compares them), laid
 - normalisation sits in the patch embedding's weights, so pixels go in as bytes and both crops share one product;
 - the last layer computes only what is read: keys and values of all tokens, queries of the commands and of the rows
   whose attention makes saliency, the MLP of four tokens;
+- with one-way attention the older templates are not tokens but keys and values, computed when they were the newest;
 - saliency multiplies a block-diagonal query with the keys as they lie, and takes one softmax for all layers;
 - only operators of the ONNX standard in shapes that engines fuse (GELU with its bias, layer norm, attention).
 
@@ -41,12 +42,12 @@ SMALL = 1024
 LABELS = {
     "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
     "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box",
-    "memory": "(batch, slots - 1, kept, D) float32: tokens of the older templates, oldest first",
+    "memory": "(batch, slots - 1, kept, M) float32: what `tokens` said of the older templates, oldest first",
     "trajectory": "(batch, 4 * past boxes) int64: past boxes as words, oldest first",
     "box": "(batch, 4) float32: x0, y0, x1, y1 in units of the search crop's side",
     "logits": "(batch, 4, words) float32: per coordinate, over the vocabulary",
     "saliency": "(batch, tokens) float32: attention that the newest template's tokens received",
-    "tokens": "(batch, tokens, D) float32: the newest template embedded; keep the most salient ones for `memory`",
+    "tokens": "(batch, tokens, M) float32: the newest template; keep its most salient tokens for `memory`",
 }
 
 
@@ -85,8 +86,6 @@ def build(
     """
     if precision == "int8" and ranges is None:
         raise InputError("int8 needs the ranges of the activations: measure them with fartrack.quantise.measure")
-    if config.attention != "joint":
-        raise InputError(f"model {config.name!r} attends {config.attention}: only joint attention can be exported")
     return _Builder(weights, config, precision, ranges, sites or Sites()).model()
 
 
@@ -132,6 +131,11 @@ class _Builder:
     def cut(self, x: str, axis: int, start: int, stop: int = LAST) -> str:
         """x[start:stop] along an axis."""
         return self.op("Slice", x, *(np.array([v]) for v in (start, stop, axis)))
+
+    def split(self, x: str, parts: int) -> list[str]:
+        """Equal parts of the last axis."""
+        first = self.op("Split", x, axis=-1, outputs=parts)
+        return [f"{first.removesuffix('.0')}.{i}" for i in range(parts)]
 
     # -- layers -------------------------------------------------------------------------------------------------
 
@@ -220,8 +224,12 @@ class _Builder:
         return self.op("Reshape", self.op("Transpose", x, perm=(0, 1, 3, 2, 4)), np.array([0, grid * grid, 3 * p * p]))
 
     def embed(self) -> str:
-        """All tokens but the trajectory's; writes the output `tokens` on the way."""
+        """All tokens but the trajectory's; writes the output `tokens` on the way.
+
+        With one-way attention the older templates' are not among them, and all slots share one identity.
+        """
         c = self.config
+        joint = c.attention == "joint"
         grid2 = c.patch * c.patch
         w = self.op("Transpose", self.weight("patch_embed.weight"), perm=(2, 3, 1, 0))
         w = self.op("Reshape", w, np.array([3 * grid2, c.width]))
@@ -230,7 +238,7 @@ class _Builder:
         bias = self.op("Sub", self.weight("patch_embed.bias"), grey)
 
         identity = self.weight("identity")
-        newest = self.op("Gather", identity, np.array([c.templates - 1]), axis=0)
+        newest = self.op("Gather", identity, np.array([c.templates - 1 if joint else 0]), axis=0)
         nobody = self.op("Add", self.weight("pos_template"), bias)
         words = self.cut(self.weight("words"), 0, c.coordinate_words, c.coordinate_words + 4)
         where = self.op("Add", self.op("Gather", identity, np.array([c.templates]), axis=0), bias)
@@ -245,8 +253,9 @@ class _Builder:
         x = self.op("MatMul", self.op("Cast", x, to=TensorProto.FLOAT), w)
         # The four rows of padding become the commands, and nothing depends on the size of the batch.
         x = self.op("Add", self.op("Pad", x, np.array([0, 0, 0, 0, 4, 0])), offsets)
-        self.op("Sub", self.cut(x, 1, 0, c.template_tokens), newest, name="tokens")
-        if c.templates == 1:
+        if joint:
+            self.op("Sub", self.cut(x, 1, 0, c.template_tokens), newest, name="tokens")
+        if c.templates == 1 or not joint:
             return x
         slots = self.op("Unsqueeze", self.cut(identity, 0, 0, c.templates - 1), np.array([1]))
         older = self.op("Reshape", self.op("Add", "memory", slots), np.array([0, -1, c.width]))
@@ -273,29 +282,43 @@ class _Builder:
         scale[:d] = (d // c.heads) ** -0.5
 
         x = self.with_trajectory(self.embed())
-        paid = []
+        oneway, newest = c.attention == "oneway", c.template_tokens
+        older = ""
+        if oneway and c.templates > 1:
+            older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
+        paid, stored = [], []
         for layer in range(c.depth):
             name = f"blocks.{layer}"
+            last = layer == c.depth - 1
             y = self.norm(x, f"{name}.norm1", c.block_eps, feeds=f"{name}.attn.qkv")
-            if layer < c.depth - 1:
-                packed = self.linear(y, f"{name}.attn.qkv", gain=scale)
-                q = self.op("Split", packed, axis=-1, outputs=3).removesuffix(".0")
-                q, k, v = (f"{q}.{i}" for i in range(3))
-                rows = self.op("Gather", q, read[:judges], axis=1)
-            else:
-                packed = self.linear(y, f"{name}.attn.qkv", columns=(d, 3 * d))
-                k = self.op("Split", packed, axis=-1, outputs=2)
-                v = k.removesuffix(".0") + ".1"
-                y = self.op("Gather", y, read, axis=1)
-                rows = self.linear(y, f"{name}.attn.qkv", columns=(0, d), gain=scale[:d])
+            if last:
+                k, v = self.split(self.linear(y, f"{name}.attn.qkv", columns=(d, 3 * d)), 2)
+                rows = self.linear(self.op("Gather", y, read, axis=1), f"{name}.attn.qkv", (0, d), scale[:d])
                 q = self.cut(rows, 1, -4)
                 rows = self.cut(rows, 1, 0, judges)
                 x = self.cut(x, 1, -4)
-            paid.append(self.attention_paid(rows, k))
-            x = self.op("Add", x, self.linear(self.attend(q, k, v), f"{name}.attn.proj"))
+            else:
+                q, k, v = self.split(self.linear(y, f"{name}.attn.qkv", gain=scale), 3)
+                rows = self.op("Gather", q, read[:judges], axis=1)
+            keys, values = k, v
+            if oneway:
+                own = [self.cut(t, 1, 0, newest) for t in (k, v)]
+                stored += own
+            if older:
+                kept = [self.cut(older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
+                keys, values = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
+            paid.append(self.attention_paid(rows, keys))
+            if oneway and not last:
+                alone = self.attend(self.cut(q, 1, 0, newest), *own)
+                mixed = self.op("Concat", alone, self.attend(self.cut(q, 1, newest), keys, values), axis=1)
+            else:
+                mixed = self.attend(q, keys, values)
+            x = self.op("Add", x, self.linear(mixed, f"{name}.attn.proj"))
             y = self.norm(x, f"{name}.norm2", c.block_eps, feeds=f"{name}.mlp.fc1")
             y = self.gelu(self.linear(y, f"{name}.mlp.fc1"))
             x = self.op("Add", x, self.linear(y, f"{name}.mlp.fc2"))
+        if oneway:
+            self.op("Concat", *stored, axis=2, name="tokens")
 
         self.read(x)
         weights = self.op("Softmax", self.op("Concat", *paid, axis=1), axis=-1)
@@ -328,7 +351,7 @@ class _Builder:
         inputs: list[tuple[str, int, list[str | int | None]]] = [
             ("search", byte, ["batch", c.search_size, c.search_size, 3]),
             ("template", byte, ["batch", c.template_size, c.template_size, 3]),
-            ("memory", real, ["batch", c.templates - 1, "kept", c.width]),
+            ("memory", real, ["batch", c.templates - 1, "kept", c.memory_width]),
         ]
         if c.trajectory:
             inputs.append(("trajectory", whole, ["batch", c.trajectory_tokens]))
@@ -336,7 +359,7 @@ class _Builder:
             ("box", real, ["batch", 4]),
             ("logits", real, ["batch", 4, c.words]),
             ("saliency", real, ["batch", c.template_tokens]),
-            ("tokens", real, ["batch", c.template_tokens, c.width]),
+            ("tokens", real, ["batch", c.template_tokens, c.memory_width]),
         ]
         taken, given = (
             [helper.make_tensor_value_info(n, kind, shape, doc_string=LABELS[n]) for n, kind, shape in group]

@@ -99,7 +99,7 @@ class TemplateMemory:
         """(slots - 1, n, D): tokens of all slots but the newest, oldest first."""
         wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
         if not wanted:
-            return np.zeros((0, self.config.kept_tokens, self.config.width), np.float32)
+            return np.zeros((0, self.config.kept_tokens, self.config.memory_width), np.float32)
         return np.stack([self._kept[self._nearest(i)] for i in wanted])
 
     def _nearest(self, index: int) -> int:

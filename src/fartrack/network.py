@@ -53,8 +53,8 @@ class Attention(nn.Module):
         parts, start = [], 0
         for count in groups:
             own = slice(start, start + count)
-            seen = None if mask is None else mask[..., own]
-            parts.append(_attend(q[:, :, own], k[:, :, own], v[:, :, own], seen))
+            # Whole, pruned or not: their keys and values are computed once, before the mask is known.
+            parts.append(_attend(q[:, :, own], k[:, :, own], v[:, :, own], None))
             start += count
         parts.append(_attend(q[:, :, start:], k, v, mask))
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

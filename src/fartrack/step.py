@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fartrack.network import FARTrack, decode
+from fartrack.network import Block, FARTrack, decode
 
 
 class TrackStep(nn.Module):
@@ -23,13 +24,15 @@ class TrackStep(nn.Module):
         Args:
             search: (B, S, S, 3) uint8 RGB.
             template: (B, s, s, 3) uint8 RGB, the newest.
-            memory: (B, slots - 1, n, D) older templates' tokens, oldest first, without identity.
+            memory: (B, slots - 1, n, M) what was stored of older templates, oldest first.
             trajectory: (B, 4 * past boxes) int64 words.
 
         Returns:
             box, logits, saliency, tokens: the fields of `fartrack.runtime.Output`.
         """
         net = self.net
+        if net.config.attention == "oneway":
+            return self._one_way(search, template, memory, trajectory)
         last = net.config.templates - 1
         tokens = net.embed_template(net.normalise(template.permute(0, 3, 1, 2)))
         identity = torch.stack([net.slot_identity(i) for i in range(net.config.templates)])
@@ -41,3 +44,41 @@ class TrackStep(nn.Module):
         logits = out.logits[-1]
         assert out.saliency is not None
         return decode(logits, net.config), logits, out.saliency, tokens
+
+    def _one_way(
+        self, search: Tensor, template: Tensor, memory: Tensor, trajectory: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same when templates see only themselves: older ones are there as keys and values alone."""
+        net, c = self.net, self.net.config
+        newest, d = c.template_tokens, c.width
+        parts = [
+            net.embed_template(net.normalise(template.permute(0, 3, 1, 2))) + net.slot_identity(c.templates - 1),
+            net.embed_search(net.normalise(search.permute(0, 3, 1, 2))),
+        ]
+        if trajectory is not None:
+            parts.append(net.words[trajectory] + net.pos_trajectory)
+        x = torch.cat([*parts, net.command_tokens().expand(len(search), -1, -1)], 1)
+        b, n, _ = x.shape
+        older = memory.flatten(1, 2)
+        m = older.shape[1]
+        rows = net._saliency_rows(newest, n)
+        stored, saliency = [], torch.zeros(b, newest)
+
+        def heads(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (c.heads, -1)).transpose(1, 2)
+
+        for i, block in enumerate(net.blocks):
+            assert isinstance(block, Block)
+            q, k, v = block.attn.qkv(block.norm1(x)).split(d, dim=-1)
+            stored += [k[:, :newest], v[:, :newest]]
+            keys = heads(torch.cat([older[..., 2 * i * d : (2 * i + 1) * d], k], 1))
+            values = heads(torch.cat([older[..., (2 * i + 1) * d : (2 * i + 2) * d], v], 1))
+            q = heads(q)
+            own = F.scaled_dot_product_attention(q[:, :, :newest], heads(k[:, :newest]), heads(v[:, :newest]))
+            mixed = torch.cat([own, F.scaled_dot_product_attention(q[:, :, newest:], keys, values)], 2)
+            weights = (q[:, :, rows] @ keys.transpose(-1, -2) / (d // c.heads) ** 0.5).softmax(-1)
+            saliency = saliency + weights[..., m : m + newest].mean(1).sum(1)
+            x = x + block.attn.proj(mixed.transpose(1, 2).flatten(2))
+            x = x + block.mlp(block.norm2(x))
+        logits = net.read(x[:, -4:])
+        return decode(logits, c), logits, saliency, torch.cat(stored, -1)

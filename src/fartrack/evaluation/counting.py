@@ -48,14 +48,25 @@ def dense_products(config: ModelConfig) -> list[Product]:
 def products(config: ModelConfig) -> list[Product]:
     """The exported graph in the steady state: kept tokens only, the last layer only where it is read."""
     c, d = config, config.width
-    n = (c.templates - 1) * c.kept_tokens + c.template_tokens + c.search_tokens + c.trajectory_tokens + 4
+    older, newest = (c.templates - 1) * c.kept_tokens, c.template_tokens
+    n = older + newest + c.search_tokens + c.trajectory_tokens + 4
     rows = len(c.salient_rows) + 4
     head = d // c.heads
+    own = n - older if c.attention == "oneway" else n  # tokens that go through the layers
+    layers = _layer(c, n, c.depth - 1)
+    if c.attention == "oneway":
+        layers = [
+            *(p for p in _layer(c, own, c.depth - 1) if p.kind == "linear"),
+            Product("attention", c.depth - 1, c.heads, own - newest, head, n),
+            Product("attention", c.depth - 1, c.heads, own - newest, n, head),
+            Product("attention", c.depth - 1, c.heads, newest, head, newest),
+            Product("attention", c.depth - 1, c.heads, newest, newest, head),
+        ]
     return [
-        Product("linear", 1, 1, c.template_tokens + c.search_tokens, 3 * c.patch**2, d),
-        *_layer(c, n, c.depth - 1),
+        Product("linear", 1, 1, newest + c.search_tokens, 3 * c.patch**2, d),
+        *layers,
         Product("attention", c.depth, 1, c.heads * rows, d, n),  # saliency: rows x heads against whole keys
-        Product("linear", 1, 1, n, d, 2 * d),
+        Product("linear", 1, 1, own, d, 2 * d),
         Product("linear", 1, 1, rows, d, d),
         Product("attention", 1, c.heads, 4, head, n),
         Product("attention", 1, c.heads, 4, n, head),

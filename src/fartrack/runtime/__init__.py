@@ -27,7 +27,8 @@ class Output(NamedTuple):
     saliency: Floats
     """(B, template tokens) of the newest template."""
     tokens: Floats
-    """(B, template tokens, D) the newest template embedded, without its slot's identity."""
+    """(B, template tokens, M) what the memory stores of the newest template, M is `config.memory_width`: its embedding
+    without the slot's identity, or with one-way attention the keys and values of all layers."""
 
 
 class Runtime(Protocol):
@@ -45,7 +46,7 @@ class Runtime(Protocol):
         Args:
             search: (B, S, S, 3) uint8 RGB.
             template: (B, s, s, 3) uint8 RGB, the newest template.
-            memory: (B, slots - 1, n, D) tokens of the older templates, without identity.
+            memory: (B, slots - 1, n, M) what was stored of the older templates, oldest first.
             trajectory: (B, 4 * past boxes) words, for models that read them.
         """
         ...
@@ -92,13 +93,13 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
 
 
 def embed(runtime: Runtime, template: Bytes) -> Floats:
-    """(B, s, s, 3) -> (B, template tokens, D): a first template's tokens, by a call whose box is thrown away.
+    """(B, s, s, 3) -> (B, template tokens, M): a first template's tokens, by a call whose box is thrown away.
 
     The call has the shapes of the first frame, so it also warms the engine up.
     """
     c = runtime.config
     b = len(template)
     search = np.zeros((b, c.search_size, c.search_size, 3), np.uint8)
-    memory = np.zeros((b, c.templates - 1, c.template_tokens, c.width), np.float32)
+    memory = np.zeros((b, c.templates - 1, c.template_tokens, c.memory_width), np.float32)
     words = np.full((b, c.trajectory_tokens), c.padding_word, np.int64) if c.trajectory else None
     return runtime(search, template, memory, words).tokens
