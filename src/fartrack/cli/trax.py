@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import arg
 
 
 @dataclass(frozen=True)
@@ -12,11 +15,11 @@ class Trax:
     In the toolkit's trackers.ini: `protocol = trax` and `command = fartrack trax --model pico`.
     """
 
-    model: str = "pico"
+    model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (pico, nano, tiny) or a model file."""
-    runtime: str = "onnxruntime"
+    runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
     """Engine: onnxruntime, openvino or torch."""
-    threads: int | None = None
+    threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads; all cores when not given."""
 
     def run(self) -> int:

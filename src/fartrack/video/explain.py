@@ -50,11 +50,11 @@ FLAT = 0.02
 class Explainer:
     """Makes the pictures of one video; it remembers the scores of its last frames."""
 
-    def __init__(self, width: int, height: int, history: int = 300) -> None:
-        """For frames of width x height pixels."""
-        self.scale = min(float(np.clip(height, LOWEST, HIGHEST)) / height, WIDEST / width)
+    def __init__(self, width: int, height: int, history: int = 300, lowest: int = LOWEST) -> None:
+        """For frames of width x height pixels; pictures get at least `lowest` pixels tall."""
+        self.scale = min(float(np.clip(height, lowest, HIGHEST)) / height, WIDEST / width)
         self.frame_size = (max(1, round(width * self.scale)), max(1, round(height * self.scale)))
-        high = max(LOWEST, self.frame_size[1])
+        high = max(lowest, self.frame_size[1])
         high += high % 2
         wide = round(high * WIDE / HIGH)
         self.unit = high / HIGH
