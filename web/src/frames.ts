@@ -1,6 +1,8 @@
 /** One frame of a video, and how it is painted upright. */
 
-export interface Frame {
+import type { Matrix, Pose } from "./pixels.ts";
+
+export interface Frame extends Pose {
   /** Number of the frame in the video, from 0. */
   index: number;
   /** Seconds after the video's beginning. */
@@ -9,9 +11,8 @@ export interface Frame {
   /** Size in pixels once upright; pixels are taken as square, as in Python. */
   width: number;
   height: number;
-  /** Degrees to turn the image clockwise, then whether to mirror it: phones film lying down. */
-  turn: 0 | 90 | 180 | 270;
-  flip: boolean;
+  /** How the file says that its colours are coded. */
+  matrix: Matrix;
 }
 
 type Pen = CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D;

@@ -100,7 +100,7 @@ async function start(open: () => Promise<Source>): Promise<Session | null> {
   session = fresh;
   fresh.fullSpeed = get<HTMLInputElement>("fast").checked;
   get("start").hidden = true;
-  get("work").hidden = false;
+  get("work").hidden = get("other").hidden = false;
   get("timeline").hidden = fresh.live;
   document.body.dataset.source = fresh.live ? "live" : "file";
   seek.max = String((source.count ?? 1) - 1);

@@ -5,6 +5,7 @@ import {
   type InputVideoTrack, type VideoSample,
 } from "mediabunny";
 import type { Frame } from "./frames.ts";
+import type { Matrix } from "./pixels.ts";
 
 export interface Source {
   readonly name: string;
@@ -79,7 +80,9 @@ async function sizes(track: InputVideoTrack) {
   const [turn, flip] = [await track.getRotation(), await track.getFlip()];
   const [w, h] = [await track.getCodedWidth(), await track.getCodedHeight()];
   const lying = turn % 180 !== 0;
-  return { turn, flip, width: lying ? h : w, height: lying ? w : h };
+  const coded: string | null | undefined = (await track.getDecoderConfig())?.colorSpace?.matrix;
+  const matrix: Matrix = coded === "bt709" ? "bt709" : coded === "bt2020-ncl" ? "bt2020" : "bt601";
+  return { turn, flip, width: lying ? h : w, height: lying ? w : h, matrix };
 }
 
 interface FileFacts {
@@ -90,6 +93,7 @@ interface FileFacts {
   height: number;
   turn: Frame["turn"];
   flip: boolean;
+  matrix: Matrix;
 }
 
 abstract class VideoFile implements Source {
@@ -123,7 +127,7 @@ class DecodedFile extends VideoFile {
   private next = -1;
 
   async read(index: number): Promise<Frame | null> {
-    const { track, times, turn, flip, name } = this.facts;
+    const { track, times, turn, flip, matrix, name } = this.facts;
     if (index < 0 || index >= times.length) return null;
     try {
       if (index !== this.next || !this.samples) {
@@ -141,7 +145,9 @@ class DecodedFile extends VideoFile {
         this.next = at + 1;
         const image = sample.toVideoFrame();
         sample.close();
-        return { index: at, time: times[at] - times[0], image, width: this.width, height: this.height, turn, flip };
+        const { width: w, height: h } = image.visibleRect!;
+        const [width, height] = turn % 180 ? [h, w] : [w, h];
+        return { index: at, time: times[at] - times[0], image, width, height, turn, flip, matrix };
       }
     } catch {
       this.samples = null;
@@ -182,7 +188,7 @@ class SoughtFile extends VideoFile {
   }
 
   async read(index: number): Promise<Frame | null> {
-    const { times, name, track } = this.facts;
+    const { times, name, track, matrix } = this.facts;
     if (index < 0 || index >= times.length) return null;
     const until = times[index + 1] ?? times[index] + 1 / this.fps;
     try {
@@ -191,7 +197,7 @@ class SoughtFile extends VideoFile {
       await there;
       const image = await createImageBitmap(this.video);
       const { width, height } = this;
-      return { index, time: times[index] - times[0], image, width, height, turn: 0, flip: false };
+      return { index, time: times[index] - times[0], image, width, height, turn: 0, flip: false, matrix };
     } catch {
       throw cannotDecode(name, index, await codecOf(track));
     }
@@ -296,7 +302,8 @@ class Webcam implements Source {
     });
     const image = await createImageBitmap(this.video);
     const { width, height } = image;
-    return { index, time: (performance.now() - this.begun) / 1000, image, width, height, turn: 0, flip: false };
+    const time = (performance.now() - this.begun) / 1000;
+    return { index, time, image, width, height, turn: 0, flip: false, matrix: "bt601" };
   }
 
   close(): void {

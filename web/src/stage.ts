@@ -43,7 +43,7 @@ export class Stage {
   show(frame: Frame | null, rows: ReadonlyMap<number, Row>): void {
     this.frame = frame;
     this.rows = rows;
-    if (frame) this.canvas.style.aspectRatio = `${frame.width} / ${frame.height}`;
+    if (frame) this.canvas.style.setProperty("--aspect", String(frame.width / frame.height));
     this.redraw();
   }
 

@@ -5,9 +5,10 @@ import type { Pixels } from "./crops.ts";
 import { paint, type Frame } from "./frames.ts";
 import type { About, Answer, ModelFile, Reply, Request } from "./messages.ts";
 import { open, type Engine } from "./network.ts";
+import { PlanarPixels } from "./pixels.ts";
 import { Target, type Network } from "./target.ts";
 
-/** A frame's pixels, through a canvas that stays in main memory. */
+/** A frame's pixels as the browser converts them, through a canvas that stays in main memory. */
 class Canvas implements Pixels {
   private readonly pen: OffscreenCanvasRenderingContext2D;
 
@@ -38,10 +39,30 @@ let engineBinary: ArrayBuffer | null = null;
 
 const post = (reply: Reply): void => self.postMessage(reply);
 
-function pixels(frame: Frame): Pixels {
+let planes = new Uint8Array();
+
+async function pixels(frame: Frame): Promise<Pixels> {
+  const { image } = frame;
+  try {
+    if ("copyTo" in image && (image.format === "I420" || image.format === "NV12")) {
+      const { format, colorSpace } = image;
+      const rect = image.visibleRect!;
+      const size = image.allocationSize();
+      if (planes.length !== size) planes = new Uint8Array(size);
+      const layout = await image.copyTo(planes);
+      const { width, height } = rect;
+      const fullRange = colorSpace.fullRange ?? false;
+      return new PlanarPixels({ format, data: planes, layout, width, height, matrix: frame.matrix, fullRange }, frame);
+    }
+    return canvasPixels(frame);
+  } finally {
+    image.close();
+  }
+}
+
+function canvasPixels(frame: Frame): Pixels {
   if (canvas?.width !== frame.width || canvas.height !== frame.height) canvas = new Canvas(frame.width, frame.height);
   canvas.take(frame);
-  frame.image.close();
   return canvas;
 }
 
@@ -96,7 +117,7 @@ async function handle(request: Request): Promise<unknown> {
   if (request.kind === "open") return openModel(request.model, request.engineUrl, request.engine);
   if (!config || !network) throw new Error("The model is not loaded yet.");
   const begun = performance.now();
-  const picture = pixels(request.frame);
+  const picture = await pixels(request.frame);
   inNetwork = 0;
   if (request.kind === "init") {
     target = await Target.start(config, network, picture, request.box);

@@ -7,6 +7,7 @@ import { keptTokens, readConfig, templateTokens } from "../src/config.ts";
 import { cut, type Pixels } from "../src/crops.ts";
 import { clip, complaintAbout, fromWindow, iou, roundHalfEven, windowAround } from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
+import { PlanarPixels } from "../src/pixels.ts";
 import { COLUMNS, csv, number } from "../src/table.ts";
 import { entropy, score, toWord } from "../src/vocabulary.ts";
 import { webcamComplaint } from "../src/sources.ts";
@@ -64,6 +65,50 @@ test("crops are OpenCV's, byte for byte", () => {
     // OpenCV builds differ by one in the last place, depending on the processor's instructions.
     assert.ok(ours.length === theirs.length && worst <= 1, `window ${window} to ${size}: differs by ${worst}`);
   }
+});
+
+for (const { matrix, fullRange, width, height, i420, rgb } of r.colours) {
+  test(`colours are FFmpeg's: ${matrix}, ${fullRange ? "full" : "limited"} range`, () => {
+    const data = Uint8Array.from(Buffer.from(i420, "base64"));
+    const expected = Buffer.from(rgb, "base64");
+    const half = (width / 2) * (height / 2);
+    const layout = [
+      { offset: 0, stride: width },
+      { offset: width * height, stride: width / 2 },
+      { offset: width * height + half, stride: width / 2 },
+    ];
+    const common = { width, height, matrix, fullRange };
+    const upright = { turn: 0, flip: false } as const;
+    const planar = new PlanarPixels({ ...common, format: "I420", data, layout }, upright);
+    const pixels = planar.read(0, 0, width, height);
+    let worst = 0;
+    for (let i = 0; i < width * height; i++) {
+      for (let c = 0; c < 3; c++) worst = Math.max(worst, Math.abs(pixels[4 * i + c] - expected[3 * i + c]));
+    }
+    assert.ok(worst <= 2, `differs by ${worst}`); // by nothing on x86; FFmpeg's code for other processors rounds otherwise
+
+    const mixed = data.slice();
+    for (let i = 0; i < half; i++) mixed.set([data[layout[1].offset + i], data[layout[2].offset + i]], width * height + 2 * i);
+    const semi = new PlanarPixels({ ...common, format: "NV12", data: mixed, layout: [layout[0], { offset: width * height, stride: width }] }, upright);
+    assert.deepEqual(semi.read(3, 5, 20, 11), planar.read(3, 5, 20, 11));
+    assert.deepEqual(planar.read(3, 5, 1, 1), pixels.slice(4 * (5 * width + 3), 4 * (5 * width + 4)));
+  });
+}
+
+test("planes are turned and mirrored like the picture that is painted", () => {
+  const [width, height] = [6, 4];
+  const data = Uint8Array.from({ length: 36 }, (_, i) => (i < 24 ? 20 + 5 * i : 128));
+  const layout = [{ offset: 0, stride: 6 }, { offset: 24, stride: 3 }, { offset: 30, stride: 3 }];
+  const planes = { format: "I420", data, layout, width, height, matrix: "bt601", fullRange: false } as const;
+  const at = (turn: 0 | 90 | 180 | 270, flip: boolean, x: number, y: number): number =>
+    new PlanarPixels(planes, { turn, flip }).read(x, y, 1, 1)[0];
+  const [first, last, corner] = [at(0, false, 0, 0), at(0, false, 5, 3), at(0, false, 5, 0)];
+  // A quarter clockwise brings the upper left corner to the upper right, and so on.
+  assert.deepEqual([at(90, false, 3, 0), at(90, false, 0, 5), at(90, false, 3, 5)], [first, last, corner]);
+  assert.deepEqual([at(180, false, 5, 3), at(180, false, 0, 0), at(180, false, 0, 3)], [first, last, corner]);
+  assert.deepEqual([at(270, false, 0, 5), at(270, false, 3, 0), at(270, false, 0, 0)], [first, last, corner]);
+  assert.deepEqual([at(0, true, 5, 0), at(0, true, 0, 3), at(0, true, 0, 0)], [first, last, corner]);
+  assert.deepEqual([at(90, true, 0, 0), at(90, true, 3, 5), at(90, true, 0, 5)], [first, last, corner]);
 });
 
 test("score, entropy and words", () => {

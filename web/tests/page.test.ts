@@ -92,7 +92,8 @@ async function visit(wishes: Wishes, act: (visit: Visit) => Promise<void>): Prom
   });
   const wrong: string[] = [];
   try {
-    context.setDefaultTimeout(PATIENCE);
+    context.setDefaultTimeout(PATIENCE / 2);
+    context.setDefaultNavigationTimeout(60_000);
     const page = context.pages()[0] ?? (await context.newPage());
     context.on("console", (message) => {
       if (message.type() !== "error" && message.type() !== "warning") return;
@@ -183,8 +184,8 @@ test("the clip is followed as in Python, frame for frame", { timeout: PATIENCE }
       };
       tick(performance.now());
     });
-    await page.check("#fast");
     await page.click("#try");
+    await page.check("#fast");
     await says(page, /^Done: 193 frames\.$/);
     const rows = await download(page);
     assert.equal(rows.length, reference.clip.length);

@@ -81,6 +81,23 @@ def cuts() -> dict:
     return {"width": width, "height": height, "picture": text(picture), "cases": cases}
 
 
+def colours() -> list[dict]:
+    """A colourful picture as planes, and in the colours that FFmpeg makes of them for Python."""
+    width, height = 48, 32
+    planes = np.random.default_rng(5).integers(0, 256, (height * 3 // 2, width), np.uint8)
+    cases = []
+    for matrix, number in (("bt601", 6), ("bt709", 1), ("bt2020", 9), ("bt601", None)):
+        for full in (False, True):
+            frame = av.VideoFrame.from_ndarray(planes, format="yuvj420p" if full else "yuv420p")
+            if number:
+                frame.colorspace = number
+            frame.color_range = 2 if full else 1
+            bgr = frame.to_ndarray(format="bgr24")
+            about = {"matrix": matrix, "fullRange": full, "width": width, "height": height}
+            cases.append(about | {"i420": text(planes), "rgb": text(np.ascontiguousarray(bgr[..., ::-1]))})
+    return cases
+
+
 def text(data: np.ndarray) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
@@ -156,6 +173,7 @@ def main() -> None:
         **functions(config),
         "histories": histories(config),
         "cuts": cuts(),
+        "colours": colours(),
         "clip": follow(model, CLIP, box),
         "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},
         "webm": follow(model, out / "clip.webm", box),

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ModelConfig } from "../src/config.ts";
 import type { Box } from "../src/geometry.ts";
+import type { Matrix } from "../src/pixels.ts";
 
 /** Where reference.py wrote, and where the tests put what they make. */
 export const OUT = process.env.FARTRACK_WEB_OUT ?? join(process.cwd(), "tests", "out");
@@ -34,6 +35,7 @@ export interface Reference {
     picture: string;
     cases: { window: [number, number, number]; size: number; bytes: string }[];
   };
+  colours: { matrix: Matrix; fullRange: boolean; width: number; height: number; i420: string; rgb: string }[];
   clip: ReferenceRow[];
   turned: { size: [number, number]; rows: ReferenceRow[] };
   webm: ReferenceRow[];

@@ -29,7 +29,7 @@ class FakeSource implements Source {
     if (this.count !== null && index >= this.count) return null;
     this.open += 1;
     const image = { close: () => void (this.open -= 1) } as ImageBitmap;
-    return { index, time: index, image, width: 64, height: 48, turn: 0, flip: false };
+    return { index, time: index, image, width: 64, height: 48, turn: 0, flip: false, matrix: "bt601" };
   }
 
   close(): void {}
