@@ -1,10 +1,10 @@
 import cv2
 import numpy as np
 import pytest
-from small_sets import palette_png
 
 from fartrack.errors import InputError
 from fartrack.evaluation import annotations
+from small_sets import palette_png
 
 
 def write(path, text):

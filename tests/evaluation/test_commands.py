@@ -4,9 +4,9 @@ import json
 import zipfile
 
 import pytest
-from small_sets import folder_set, got10k_set
 
 from fartrack.cli.main import main
+from small_sets import folder_set, got10k_set
 
 TRACKER = "template_tracker:TemplateTracker"
 

@@ -5,6 +5,10 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+
+from fartrack.errors import InputError
+from fartrack.evaluation import datasets
+from fartrack.evaluation.datasets import DATASETS, open_dataset
 from small_sets import (
     LINE,
     folder_set,
@@ -15,10 +19,6 @@ from small_sets import (
     write_flags,
     write_frames,
 )
-
-from fartrack.errors import InputError
-from fartrack.evaluation import datasets
-from fartrack.evaluation.datasets import DATASETS, open_dataset
 
 # --- any folder, OTB
 

@@ -5,12 +5,12 @@ import os
 import sys
 
 import pytest
-from small_sets import folder_set
-from workers import Counting, Dying
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.run import evaluate
+from small_sets import folder_set
+from workers import Counting, Dying
 
 NAMES = tuple("abcdef")
 

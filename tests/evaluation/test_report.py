@@ -3,13 +3,13 @@
 import cv2
 import numpy as np
 import pytest
-from small_sets import LINE, folder_set, write_boxes
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.failures import Failure, find_failure, worst_failures
 from fartrack.evaluation.report import find_trackers, write_report
 from fartrack.evaluation.results import Pass, load_annotations, score_folder, write_pass
+from small_sets import LINE, folder_set, write_boxes
 
 GOOD, BAD = 0.8, 0.0
 

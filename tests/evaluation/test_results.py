@@ -2,7 +2,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from small_sets import LINE, folder_set, got10k_set, trackingnet_set
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
@@ -17,6 +16,7 @@ from fartrack.evaluation.results import (
     score_folder,
     write_pass,
 )
+from small_sets import LINE, folder_set, got10k_set, trackingnet_set
 
 
 def a_pass(count=6, shift=0.0):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sets import folder_set
-from workers import Counting, Dying, FailsOnSecond, GivesNaN, NoScore, Slow
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.results import load_annotations, read_pass, score_folder
 from fartrack.evaluation.run import Event, evaluate, run_sequence
+from small_sets import folder_set
 from template_tracker import TemplateTracker
+from workers import Counting, Dying, FailsOnSecond, GivesNaN, NoScore, Slow
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ python reference.py MODEL OUT writes OUT/reference.json and the videos that the 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import struct
 import sys
@@ -31,7 +32,10 @@ def functions(config: ModelConfig) -> dict:
     boxes = [[float(v) for v in b] for b in boxes]
     corners = [[float(v) for v in c] for c in rng.uniform(-0.5, 1.5, (len(boxes), 4)).astype(np.float32)]
     windows = [geometry.window_around(b, 2.0 + 2 * (i % 2)) for i, b in enumerate(boxes)]
-    found = [geometry.from_window(c, w, b if i % 3 == 0 else None) for i, (c, w, b) in enumerate(zip(corners, windows, boxes))]
+    found = [
+        geometry.from_window(c, w, b if i % 3 == 0 else None)
+        for i, (c, w, b) in enumerate(zip(corners, windows, boxes, strict=False))
+    ]
     clipped = [geometry.clip(b, 320, 240, 10.0) for b in found]
     logits = rng.normal(0, 4, (6, 4, config.words)).astype(np.float32)
     saliency = rng.integers(0, 12, (8, 49)).astype(np.float32)  # many equals
@@ -41,7 +45,7 @@ def functions(config: ModelConfig) -> dict:
         "windows": windows,
         "found": found,
         "clipped": clipped,
-        "overlaps": [float(geometry.iou(a, b)) for a, b in zip(boxes, boxes[1:])],
+        "overlaps": [float(geometry.iou(a, b)) for a, b in itertools.pairwise(boxes)],
         "logits": logits.reshape(6, -1).tolist(),
         "scores": vocabulary.score(logits, config).tolist(),
         "entropies": vocabulary.entropy(logits, config).tolist(),
@@ -55,7 +59,12 @@ def functions(config: ModelConfig) -> dict:
 
 def histories(config: ModelConfig) -> list[dict]:
     cases = []
-    for policy, slots, capacity, frames in [("linear", 5, 192, 700), ("linear", 5, 12, 300), ("exponential", 7, 20, 200), ("linear", 1, 4, 20)]:
+    for policy, slots, capacity, frames in [
+        ("linear", 5, 192, 700),
+        ("linear", 5, 12, 300),
+        ("exponential", 7, 20, 200),
+        ("linear", 1, 4, 20),
+    ]:
         kept = memory.TemplateMemory(config.replace(templates=slots, memory=policy), capacity)
         tokens = np.zeros((config.template_tokens, config.width), np.float32)
         kept.start(np.zeros(0, np.uint8), tokens)
@@ -72,7 +81,19 @@ def cuts() -> dict:
     """Windows of a noisy picture: inside, over every edge, far outside, shrunk, as it is, enlarged."""
     width, height = 97, 71
     picture = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
-    windows = [(10, 10, 32), (10, 8, 64), (-9, 5, 40), (70, 50, 40), (-20, -20, 140), (40, -30, 41), (3, 60, 9), (96, 0, 8), (20, 20, 1), (-500, 0, 50), (13, 7, 57)]
+    windows = [
+        (10, 10, 32),
+        (10, 8, 64),
+        (-9, 5, 40),
+        (70, 50, 40),
+        (-20, -20, 140),
+        (40, -30, 41),
+        (3, 60, 9),
+        (96, 0, 8),
+        (20, 20, 1),
+        (-500, 0, 50),
+        (13, 7, 57),
+    ]
     cases = [
         {"window": w, "size": size, "bytes": text(crops.cut(picture, geometry.Window(*w), size))}
         for w in windows
@@ -86,11 +107,11 @@ def colours() -> list[dict]:
     width, height = 48, 32
     planes = np.random.default_rng(5).integers(0, 256, (height * 3 // 2, width), np.uint8)
     cases = []
-    for matrix, number in (("bt601", 6), ("bt709", 1), ("bt2020", 9), ("bt601", None)):
+    for matrix, code in (("bt601", 6), ("bt709", 1), ("bt2020", 9), ("bt601", None)):
         for full in (False, True):
             frame = av.VideoFrame.from_ndarray(planes, format="yuvj420p" if full else "yuv420p")
-            if number:
-                frame.colorspace = number
+            if code:
+                frame.colorspace = code
             frame.color_range = 2 if full else 1
             bgr = frame.to_ndarray(format="bgr24")
             about = {"matrix": matrix, "fullRange": full, "width": width, "height": height}

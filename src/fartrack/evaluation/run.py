@@ -73,7 +73,8 @@ def evaluate(
     Args:
         dataset: the sequences.
         tracker_factory: makes the tracker. With several workers or Ray it has to be picklable.
-        out: folder of the result files; sequences whose SEQ.txt is there are not run again.
+        out: folder of the result files, named as pytracking names them (uav_bike1.txt); sequences whose file is
+            there are not run again.
         workers: processes; each runs one sequence at a time.
         ray: address of a Ray cluster ("local" starts one here) to run on instead.
         about: what these results belong to. It is kept in `run.json`; a folder that belongs to something else is
@@ -88,7 +89,7 @@ def evaluate(
     _claim(folder, about)
     for leftover in folder.glob(".*.part"):
         leftover.unlink(missing_ok=True)
-    resumed = tuple(name for name in dataset.names if (folder / f"{name}.txt").is_file())
+    resumed = tuple(name for name in dataset.names if (folder / f"{dataset.prefix}{name}.txt").is_file())
     pending = [name for name in dataset.names if name not in set(resumed)]
     (folder / FAILURES).unlink(missing_ok=True)
 
@@ -98,7 +99,7 @@ def evaluate(
 
     def tell(event: Event) -> None:
         if event.kind == "done" and event.result is not None:
-            write_pass(folder, event.name, event.result)
+            write_pass(folder, dataset.prefix + event.name, event.result)
             done.append(event.name)
         elif event.kind == "failed":
             failed[event.name] = event.reason

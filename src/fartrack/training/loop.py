@@ -408,7 +408,10 @@ class Trainer:
             )
         self.net.load_state_dict(checkpoint.part(tensors, "net."))
         self.aux.load_state_dict(checkpoint.part(tensors, "aux."))
-        self.average = {k: v.to(self.device) for k, v in checkpoint.part(tensors, "average.").items()}
+        # A state kept in half precision goes on in the network's own.
+        kinds = self.net.state_dict()
+        average = checkpoint.part(tensors, "average.")
+        self.average = {k: v.to(self.device, kinds[k].dtype) for k, v in average.items()}
         for i, optimizer in enumerate(self.optimizers):
             whole = optimizer.state_dict()
             slots: dict[int, dict[str, Tensor]] = {}
