@@ -34,7 +34,7 @@ def gradients(stage, shard, config, out, parallel):
 
 
 def main():
-    from conftest import TINY
+    from tiny_pack import TINY
 
     torch.set_num_threads(1)
     shard, out = Path(sys.argv[1]), Path(sys.argv[2])
@@ -51,8 +51,8 @@ def main():
 def two(shard, tmp_path_factory):
     out = tmp_path_factory.mktemp("two")
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parents[1] / "src")])
+    here = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(here), str(here.parent / "src")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [*launch, "--rdzv-endpoint", "localhost:0", __file__, str(shard), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -1,0 +1,136 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.models import load_weights, save_weights
+from fartrack.network import FARTrack
+from fartrack.training import finish
+from fartrack.training.finish import Mistaken, auroc, calibrate, export_run, fit_logistic
+from fartrack.training.loop import Trainer
+from fartrack.training.options import TrainConfig
+from fartrack.training.start import cut, depth_of, fit, read_start, without
+from fartrack.training.synth import Sampler
+
+
+def test_a_logistic_is_found_again():
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 6, 20_000)
+    hit = rng.random(len(x)) < 1 / (1 + np.exp(-(4 - 1.5 * x)))
+    bias, slope = fit_logistic(x, hit)
+    assert bias == pytest.approx(4, abs=0.15) and slope == pytest.approx(-1.5, abs=0.06)
+
+
+def test_a_logistic_of_what_is_told_apart_wholly_stays_finite():
+    bias, slope = fit_logistic(np.array([1.0, 2, 3, 4]), np.array([True, True, False, False]))
+    assert np.isfinite([bias, slope]).all() and slope < 0
+    with pytest.raises(InputError, match="4 of 4"):
+        fit_logistic(np.arange(4.0), np.ones(4, bool))
+
+
+@pytest.mark.parametrize(
+    ("score", "hit", "value"),
+    [
+        ([1, 2, 3, 4], [0, 0, 1, 1], 1),
+        ([4, 3, 2, 1], [0, 0, 1, 1], 0),
+        ([1, 1, 1, 1], [0, 1, 0, 1], 0.5),
+        ([1, 2, 3], [0, 1, 0], 0.5),
+    ],
+)
+def test_auroc(score, hit, value):
+    assert auroc(np.array(score, float), np.array(hit, bool)) == pytest.approx(value)
+
+
+def test_mistaken_samples_show_something_else(pack):
+    sampler = Sampler(pack, held_out=0)
+    rows = Mistaken(sampler).draw(200, 3, 0.3, 300, torch.Generator().manual_seed(0))
+    o = pack.objects
+    assert (o.source[rows[:, 0]] == o.source[rows[:, -1]]).all()
+    assert (o.picture[rows[:, 0]] != o.picture[rows[:, -1]]).float().mean() > 0.7
+
+
+def test_a_calibration_counts_every_depth(pack, config):
+    torch.manual_seed(0)
+    sampler = Sampler(pack, held_out=0)
+    net = FARTrack(config)
+    # A network that knows nothing hits nothing: let its guesses be right by chance.
+    original = finish.losses.iou
+    finish.losses.iou = lambda p, g: torch.rand(p.shape[:-1])
+    try:
+        found = calibrate(net, sampler, (2, 3), 128, batch=16)
+    finally:
+        finish.losses.iou = original
+    assert set(found) == {2, 3}
+    assert 0.1 < found[3].hits < 0.4 and 0 <= found[3].error < 0.2 and 0 < found[3].auroc < 1
+
+
+def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
+    trainer = Trainer(
+        config.replace(depth=6), TrainConfig(out=tmp_path, batch=4, exits=(5, 6), precision="float32"), pack
+    )
+    path = trainer.save()
+    (file,) = export_run(path, tmp_path / "out", (), None, 0, onnx=False)
+    assert file.name == "pico.safetensors"
+    assert load_weights(file)[1] == config.replace(depth=6, name="pico")
+    assert json.loads(file.with_suffix(".json").read_text())["encoder_parameters"] > 0
+    with pytest.raises(InputError, match="has 6 layers"):
+        export_run(path, tmp_path / "out", (10,), None, 0, onnx=False)
+
+
+def test_an_exported_file_is_tracked_with(pack, config, tmp_path):
+    pytest.importorskip("onnx")
+    from fartrack import Tracker
+
+    path = Trainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save()
+    (file,) = export_run(path, tmp_path / "out", (2,), None, 0)
+    frame = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
+    for model, runtime in ((file, "torch"), (file.with_suffix(".onnx"), "onnxruntime")):
+        tracker = Tracker(model, runtime=runtime)
+        tracker.init(frame, (40, 40, 30, 30))
+        assert len(tracker.update(frame)[1]) == 4
+
+
+# -- weights to start from -------------------------------------------------------------------------------------
+
+
+def test_weights_cut_grown_and_thinned(config):
+    torch.manual_seed(0)
+    weights = FARTrack(config).state_dict()
+    assert depth_of(cut(weights, 2)) == 2 and depth_of(fit(weights, config.replace(depth=1))) == 1
+    grown = fit(weights, config.replace(depth=5))
+    assert depth_of(grown) == 5
+    assert torch.equal(grown["blocks.4.attn.qkv.weight"], weights["blocks.2.attn.qkv.weight"])
+    assert grown["blocks.4.attn.proj.weight"].abs().sum() == 0 and grown["blocks.3.mlp.fc2.bias"].abs().sum() == 0
+    thin = without(weights, (0,))
+    assert depth_of(thin) == 2 and torch.equal(thin["blocks.0.norm1.weight"], weights["blocks.1.norm1.weight"])
+    FARTrack(config.replace(depth=2)).load_state_dict(thin)
+
+
+def test_every_kind_of_file_can_be_started_from(pack, config, tmp_path):
+    trainer = Trainer(config, TrainConfig(out=tmp_path, batch=4), pack)
+    checkpoint = trainer.save()
+    model = tmp_path / "model.safetensors"
+    save_weights(model, trainer.average, config)
+    for path in (checkpoint, model):
+        weights = read_start(path, config)
+        assert all(torch.equal(value, trainer.average[name]) for name, value in weights.items())
+    vit = ModelConfig(depth=3)
+    d = vit.width
+    state = {"patch_embed.proj.weight": torch.randn(d, 3, 16, 16), "patch_embed.proj.bias": torch.zeros(d)}
+    state |= {"pos_embed": torch.randn(1, 197, d), "norm.weight": torch.ones(d), "norm.bias": torch.zeros(d)}
+    own = {k.replace("blocks.0.", ""): v for k, v in FARTrack(vit).state_dict().items() if k.startswith("blocks.0.")}
+    state |= {f"blocks.{i}.{k}": torch.randn_like(v) for i in range(2) for k, v in own.items()}
+    torch.save({"model": state}, tmp_path / "mae.pth")
+    weights = read_start(tmp_path / "mae.pth", vit)
+    assert torch.equal(weights["blocks.2.mlp.fc1.weight"], state["blocks.1.mlp.fc1.weight"])
+    assert weights["pos_search"].shape == (196, d) and weights["pos_template"].shape == (49, d)
+
+
+def test_a_file_of_something_else_is_refused(config, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        read_start(path, config)

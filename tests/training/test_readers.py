@@ -1,0 +1,332 @@
+"""Readers of training data on tiny generated folders laid out as the real sets are."""
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import lasot_test_names
+from fartrack.training import data
+from fartrack.training.data import decode_jobs, draw_jobs, find_data, is_held_out, open_data
+from fartrack.training.got10k_vot import EXCLUDED
+from fartrack.training.pack import read_pack
+from fartrack.training.readers import READERS, Clip
+from tiny_pack import ground, write_shard
+
+BOX = (40, 30, 24, 20)
+
+
+def frames(folder, count, first=1, digits=8, masks=None, size=(160, 120), steps=2):
+    """Pictures of a shape that moves, and its boxes."""
+    rng = np.random.default_rng(abs(hash(str(folder))) % 1000)
+    folder.mkdir(parents=True)
+    if masks:
+        masks.mkdir(parents=True)
+    background, boxes = ground(rng, *size), []
+    for i in range(count):
+        image = background.copy()
+        box = (BOX[0] + steps * i, BOX[1], *BOX[2:])
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 1
+        image[mask > 0] = (200, 40, 90)
+        cv2.imwrite(str(folder / f"{first + i:0{digits}d}.jpg"), image)
+        if masks:
+            cv2.imwrite(str(masks / f"{first + i:0{digits}d}.png"), mask * 2)  # the object's number is 2
+        boxes.append(box)
+    return boxes
+
+
+def lines(path, boxes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(",".join(map(str, box)) + "\n" for box in boxes))
+
+
+def got10k(root):
+    names = ["GOT-10k_Train_000001", "GOT-10k_Train_000002", "GOT-10k_Train_000004", "GOT-10k_Train_000005"]
+    for name in names[:3]:
+        lines(root / "train" / name / "x", [])
+        (root / "train" / name / "x").unlink()
+        (root / "train" / name).rmdir()
+        boxes = frames(root / "train" / name, 4)
+        lines(root / "train" / name / "groundtruth.txt", boxes)
+        (root / "train" / name / "absence.label").write_text("0\n0\n1\n0\n")
+        (root / "train" / name / "cover.label").write_text("8\n8\n0\n4\n")
+    (root / "train" / "list.txt").write_text("\n".join(names))
+    return {"clips": 2, "excluded": 1, "missing": ["GOT-10k_Train_000005"], "seen": 3, "broken": "GOT-10k_Train_000002"}
+
+
+def lasot(root):
+    for name in ("airplane-1", "airplane-2", "airplane-3"):
+        boxes = frames(root / "airplane" / name / "img", 4)
+        lines(root / "airplane" / name / "groundtruth.txt", boxes)
+        for label in ("full_occlusion", "out_of_view"):
+            (root / "airplane" / name / f"{label}.txt").write_text("0,0,0," + ("1" if label == "out_of_view" else "0"))
+    return {"clips": 2, "excluded": 1, "missing": 1118, "seen": 3, "broken": "airplane-2"}
+
+
+def trackingnet(root):
+    for name in ("a_0", "b_0"):
+        lines(
+            root / "TRAIN_0" / "anno" / f"{name}.txt", frames(root / "TRAIN_0" / "frames" / name, 3, first=0, digits=1)
+        )
+    return {"clips": 2, "excluded": 0, "missing": 11, "seen": 3, "broken": "TRAIN_0/a_0"}
+
+
+def vasttrack(root):
+    for name in ("Ant-1", "Ant-2", "Bee-1"):
+        folder = root / name.partition("-")[0] / name
+        lines(folder / "Groundtruth.txt", frames(folder / "imgs", 3, digits=5))
+    (root / "vasttrack_test_list.txt").write_text("Bee-1\n")
+    return {"clips": 2, "excluded": 1, "missing": 0, "seen": 3, "broken": "Ant-2"}
+
+
+def davis(root):
+    for name in ("bear", "boat", "val-one"):
+        frames(root / "JPEGImages/480p" / name, 3, first=0, digits=5, masks=root / "Annotations/480p" / name)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/train.txt").write_text("bear\nboat\ngone\n")
+    return {"clips": 2, "excluded": 1, "missing": ["gone"], "seen": 3, "broken": None}
+
+
+def youtubevos(root):
+    for name in ("0a", "0b"):
+        frames(root / "train/JPEGImages" / name, 3, first=0, digits=5, masks=root / "train/Annotations" / name)
+    return {"clips": 2, "excluded": 0, "missing": 0, "seen": 3, "broken": None}
+
+
+def otb(root):
+    for name in ("Boat", "Car"):
+        lines(root / name / "groundtruth_rect.txt", frames(root / name / "img", 3, digits=4))
+    return {"clips": 2, "excluded": 0, "missing": 0, "seen": 3, "broken": "Boat"}
+
+
+def vot(root):
+    for name in ("ant", "bee"):
+        lines(root / name / "groundtruth.txt", frames(root / name / "color", 3))
+    (root / "list.txt").write_text("ant\nbee\n")
+    return {"clips": 2, "excluded": 0, "missing": 0, "seen": 3, "broken": "ant"}
+
+
+def lasot_ext(root):
+    for name in ("atv-1", "atv-2"):
+        lines(root / "atv" / name / "groundtruth.txt", frames(root / "atv" / name / "img", 3))
+        for label in ("full_occlusion", "out_of_view"):
+            (root / "atv" / name / f"{label}.txt").write_text("0,0,0")
+    return {"clips": 2, "excluded": 0, "missing": 148, "seen": 3, "broken": "atv-1"}
+
+
+def coco(root):
+    boxes = frames(root / "train2017", 2, digits=12, steps=0)
+    x, y, w, h = BOX
+    ring = [x, y, x + w, y, x + w, y + h, x, y + h]
+    annotations = [
+        {"image_id": 1, "category_id": 5, "bbox": list(boxes[0]), "segmentation": [ring], "iscrowd": 0},
+        {"image_id": 1, "category_id": 5, "bbox": [1, 2, 30, 30], "segmentation": {"counts": []}, "iscrowd": 1},
+        {"image_id": 2, "category_id": 5, "bbox": list(boxes[1]), "segmentation": [ring], "iscrowd": 0},
+        {"image_id": 3, "category_id": 5, "bbox": list(boxes[1]), "segmentation": [ring], "iscrowd": 0},
+    ]
+    images = [{"id": i, "file_name": f"{i:012d}.jpg"} for i in (1, 2, 3)]
+    index = {"images": images, "annotations": annotations, "categories": [{"id": 5, "name": "kite"}]}
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_train2017.json").write_text(json.dumps(index))
+    return {"clips": 2, "excluded": 1, "missing": ["000000000003.jpg"], "seen": 1, "broken": None}
+
+
+SETS = {
+    "got10k": got10k,
+    "lasot": lasot,
+    "lasot-ext": lasot_ext,
+    "trackingnet": trackingnet,
+    "vasttrack": vasttrack,
+    "davis": davis,
+    "youtube-vos": youtubevos,
+    "otb": otb,
+    "vot": vot,
+    "folder": otb,
+    "coco": coco,
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_what_a_set_holds(name, tmp_path):
+    expected = SETS[name](tmp_path)
+    listing = READERS[name](tmp_path, 2)
+    assert len(listing.clips) == expected["clips"] and not listing.broken
+    assert listing.excluded == expected["excluded"]
+    missing = expected["missing"]
+    assert (listing.missing == missing) if isinstance(missing, list) else len(listing.missing) == missing
+    for clip in listing.clips:
+        assert np.isfinite(clip.boxes).all(1).sum() == expected["seen"]
+        assert clip.frames()[0].shape == (120, 160, 3)
+        assert np.allclose(clip.boxes[0], BOX, atol=1)
+        if clip.mask:
+            owner = clip.mask(0, (120, 160))
+            assert owner[35, 50] == 1 and owner[5, 5] == 0
+    assert (f"{len(missing) if isinstance(missing, list) else missing:,} MISSING" in listing.summary()) == bool(missing)
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name not in ("davis", "youtube-vos", "coco")])
+def test_a_broken_annotation_is_named_and_the_others_stay(name, tmp_path):
+    expected = SETS[name](tmp_path)
+    (path,) = [
+        p
+        for p in tmp_path.rglob("*.txt")
+        if p.name.lower().startswith("groundtruth") or p.parent.name == "anno"
+        if expected["broken"].rpartition("/")[2] in (p.parent.name, p.stem)
+    ]
+    path.write_text(path.read_text().replace(",", ",x", 1))
+    listing = READERS[name](tmp_path, 2)
+    assert len(listing.clips) == 1
+    assert len(listing.broken) == 1 and expected["broken"] in listing.broken[0] and "line 1" in listing.broken[0]
+    assert "1 BROKEN" in listing.summary()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_frames_become_pictures_with_boxes_in_place(name, tmp_path):
+    SETS[name](tmp_path)
+    listing = READERS[name](tmp_path, 2)
+    for tracks in (False, True):
+        jobs = draw_jobs([listing.clips], 100, np.random.default_rng(0), 300, tracks)
+        pack = decode_jobs(jobs, 2, tracks)
+        assert pack.sources == [name]
+        o, p = pack.objects, pack.pictures
+        for picture, (x, y, w, h) in zip(o.picture.tolist(), o.box.round().long().tolist(), strict=True):
+            (width, _), start = p.size[picture, 0].tolist(), int(p.offset[picture, 0])
+            pixel = p.pixels[start + (y + h // 2) * width + x + w // 2].view(1).numpy().view(np.uint8)
+            # The shape is striped in its colour (90, 40, 200 as RGB) and the opposite.
+            assert min(np.abs(pixel[:3] - np.array(c)).max() for c in ((90, 40, 200), (165, 215, 55))) < 60
+        stills = name == "coco"
+        assert (o.track.max() >= 0) != stills
+        assert not o.alone.any()
+
+
+def test_the_official_exclusions():
+    assert len(EXCLUDED) == 1000 and "GOT-10k_Train_000004" in EXCLUDED and "GOT-10k_Train_009334" in EXCLUDED
+    assert len(lasot_test_names()) == 280
+
+
+def test_a_small_target_in_a_large_frame_is_cut_out_of_it(tmp_path):
+    folder = tmp_path / "big"
+    boxes = np.array(frames(folder / "img", 2, size=(1600, 1200)), np.float32)
+    lines(folder / "groundtruth_rect.txt", boxes)
+    listing = READERS["folder"](tmp_path, 1)
+    pack = decode_jobs([data.Job(listing.clips[0], (0, 1))], 1)
+    assert pack.pictures.size[:, 0].max() < 300
+    assert np.allclose(pack.objects.box[:, 2:], boxes[:, 2:], atol=0.5)
+
+
+def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
+    root = tmp_path / "set"
+    for i in range(60):
+        lines(root / f"s{i}" / "groundtruth_rect.txt", frames(root / f"s{i}" / "img", 2, digits=4))
+    (root / "s3" / "img" / "0002.jpg").write_bytes(b"no picture")
+    jobs = data.all_jobs([READERS["folder"](root, 2)])
+    with caplog.at_level(logging.WARNING):
+        pack = decode_jobs(jobs, 2)
+    assert len(pack.files) == 119 and len(pack.skipped) == 1
+    assert "s3" in caplog.text and "0002.jpg" in caplog.text and "1 of 120 pictures are broken" in caplog.text
+    (root / "s4" / "img" / "0002.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"2 of 120 pictures are broken, first .*0002\.jpg"):
+        decode_jobs(jobs, 2)
+
+
+def test_broken_members_of_a_shard(tmp_path, caplog):
+    def spoil(rows, files):
+        files["still1.webp"] = b"no picture"
+
+    write_shard(tmp_path / "a.tar", np.random.default_rng(0), stills=120, edit=spoil)
+    with caplog.at_level(logging.WARNING):
+        pack = read_pack([tmp_path / "a.tar"])
+    assert len(pack.skipped) == 1 and "a.tar/still1.webp" in caplog.text
+
+    def spoil_boxes(rows, files):
+        for row in rows[:4]:
+            row["objects"][0]["box"] = [500, 500, 9, 9]
+
+    write_shard(tmp_path / "b.tar", np.random.default_rng(0), edit=spoil_boxes)
+    with pytest.raises(InputError, match="4 of 52 boxes are broken"):
+        read_pack([tmp_path / "b.tar"])
+    (tmp_path / "c.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"c\.tar is not a whole shard"):
+        read_pack([tmp_path / "c.tar"])
+
+
+@pytest.fixture
+def streamed(tmp_path, monkeypatch):
+    root = tmp_path / "set"
+    for i in range(8):
+        lines(root / f"s{i}" / "groundtruth_rect.txt", frames(root / f"s{i}" / "img", 12, digits=4))
+    monkeypatch.setattr(data, "HELD_OUT", 0)
+    monkeypatch.setattr(data, "BYTES", 1e9)
+
+    def open_it(seed=0, rank=0):
+        return open_data([f"folder={root}"], memory=1.0, steps=5, workers=2, seed=seed, gap=6, rank=rank)
+
+    return open_it
+
+
+def test_streaming_is_a_function_of_the_step(streamed):
+    supply, again = streamed(), streamed()
+    assert isinstance(supply, data.Streamed)
+    assert supply.at(0) is supply.at(4) and supply.at(4) is not supply.at(5)
+    assert supply.at(12).pack.files == again.at(12).pack.files != supply.at(3).pack.files
+    assert streamed(rank=1).at(0).pack.files != supply.at(0).pack.files
+    frames_of = [int(name.rpartition("/")[2]) for name in supply.at(0).pack.files]
+    assert max(frames_of) - min(frames_of) <= 11
+
+
+def test_training_on_a_stream(streamed, config, tmp_path):
+    from fartrack.training.loop import Trainer
+    from fartrack.training.options import SynthConfig, TrainConfig
+
+    common = {"steps": 8, "batch": 6, "templates": 2, "log_every": 4, "precision": "float32", "synth": SynthConfig()}
+    one = Trainer(config, TrainConfig(out=tmp_path / "one", **common), streamed())
+    rows = list(one.run())
+    assert np.isfinite(rows[-1]["loss"])
+    first = Trainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
+    for _ in range(6):
+        first.train_step()
+    path = first.save()
+    second = Trainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
+    second.load(path)
+    list(second.run())
+    assert all((a == b).all() for a, b in zip(one.net.parameters(), second.net.parameters(), strict=True))
+
+
+def test_sets_are_found_by_flag_or_in_one_folder(tmp_path):
+    for name in ("GOT-10k", "LaSOT", "pack", "something"):
+        (tmp_path / name).mkdir()
+    found = find_data([], {"FARTRACK_DATA": str(tmp_path)})
+    assert [name for name, _ in found] == ["got10k", "lasot", "pack"]
+    assert find_data([f"got10k={tmp_path}", str(tmp_path)]) == [("got10k", tmp_path), ("pack", tmp_path)]
+    (tmp_path / "x.tar").touch()
+    assert find_data([], {"FARTRACK_DATA": str(tmp_path)}) == [("pack", tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("specs", "environment", "message"),
+    [
+        ([], {}, "FARTRACK_DATA"),
+        ([], {"FARTRACK_DATA": "/nowhere"}, "is not a folder"),
+        (["imagenet=/tmp"], {}, "'imagenet' is unknown: choose one of pack, got10k"),
+        (["got10k=/nowhere"], {}, "does not exist"),
+    ],
+)
+def test_data_that_is_not_there(specs, environment, message):
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        find_data(specs, environment)
+
+
+@pytest.mark.parametrize("name", sorted(SETS))
+def test_a_wrong_folder_says_what_was_looked_for(name, tmp_path):
+    with pytest.raises(InputError, match=r"looked for|no sequence|list"):
+        READERS[name](tmp_path, 1)
+
+
+def test_what_is_held_out_does_not_depend_on_what_else_is_there():
+    clips = [Clip("got10k", f"n{i}", np.zeros((1, 4), np.float32), list) for i in range(3000)]
+    held = [is_held_out(clip) for clip in clips]
+    assert 0.01 < np.mean(held) < 0.03 and held == [is_held_out(clip) for clip in clips]
