@@ -195,9 +195,12 @@ class _Builder:
         return self.op("Transpose", self.op("Reshape", x, np.array([0, -1, c.heads, c.width // c.heads])), perm=order)
 
     def attend(self, q: str, k: str, v: str) -> str:
-        """Attention; queries are scaled already."""
+        """Attention, apart into heads: (B, heads, N, D / heads). Queries are scaled already."""
         scores = self.op("MatMul", self.heads(q, (0, 2, 1, 3)), self.heads(k, (0, 2, 3, 1)))
-        mixed = self.op("MatMul", self.op("Softmax", scores, axis=-1), self.heads(v, (0, 2, 1, 3)))
+        return self.op("MatMul", self.op("Softmax", scores, axis=-1), self.heads(v, (0, 2, 1, 3)))
+
+    def together(self, mixed: str) -> str:
+        """(B, heads, N, D / heads) -> (B, N, D)."""
         return self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, -1, self.config.width]))
 
     def attention_paid(self, q: str, k: str) -> str:
@@ -310,10 +313,10 @@ class _Builder:
             paid.append(self.attention_paid(rows, keys))
             if oneway and not last:
                 alone = self.attend(self.cut(q, 1, 0, newest), *own)
-                mixed = self.op("Concat", alone, self.attend(self.cut(q, 1, newest), keys, values), axis=1)
+                mixed = self.op("Concat", alone, self.attend(self.cut(q, 1, newest), keys, values), axis=2)
             else:
                 mixed = self.attend(q, keys, values)
-            x = self.op("Add", x, self.linear(mixed, f"{name}.attn.proj"))
+            x = self.op("Add", x, self.linear(self.together(mixed), f"{name}.attn.proj"))
             y = self.norm(x, f"{name}.norm2", c.block_eps, feeds=f"{name}.mlp.fc1")
             y = self.gelu(self.linear(y, f"{name}.mlp.fc1"))
             x = self.op("Add", x, self.linear(y, f"{name}.mlp.fc2"))

@@ -60,6 +60,25 @@ def test_int8_runs_near_the_float_model(files, engine):
     assert (ours(*call().values()).logits - plain).std() < 0.1 * plain.std()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_way_templates_in_every_engine(engine, tmp_path):
+    torch.manual_seed(0)
+    config = SMALL.replace(attention="oneway", depth=3)
+    inputs = call() | {"memory": call()["memory"].repeat(config.memory_width // SMALL.width, axis=3)}
+    weights = export.state_of(FARTrack(config))
+    ranges = quantise.measure(weights, config, [inputs])
+    for precision in ("fp32", "int8"):
+        (tmp_path / f"{precision}.onnx").write_bytes(
+            graph.build(weights, config, precision, ranges).SerializeToString()
+        )
+    plain = open_runtime(tmp_path / "fp32.onnx", "torch")(*inputs.values())
+    given = open_runtime(tmp_path / "fp32.onnx", engine, 1)(*inputs.values())
+    for ours, theirs in zip(given, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    rounded = open_runtime(tmp_path / "int8.onnx", engine, 1)(*inputs.values())
+    assert (rounded.logits - plain.logits).std() < 0.1 * plain.logits.std()
+
+
 def test_int8_is_nothing_for_pytorch(files):
     with pytest.raises(InputError, match="int8"):
         open_runtime(files / "int8.onnx", "torch")
