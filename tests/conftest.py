@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# The networks are too small to share, and PyTorch's threads wait for one another when the machine is busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from small import SMALL, SmallModel, call, network
@@ -10,11 +15,10 @@ from small import SMALL, SmallModel, call, network
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """A very small model with random weights, as safetensors and as ONNX; made once per session."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from fartrack.export import export
     from fartrack.models import save_weights
 
-    torch.set_num_threads(1)  # the networks are too small to share
     folder = tmp_path_factory.mktemp("tiny_model")
     net = network(SMALL)
     model = SmallModel(SMALL, folder / "small.safetensors", folder / "small.onnx")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fartrack.config import ModelConfig
+from fartrack.config import PRESETS, ModelConfig
 from fartrack.memory import TemplateMemory, most_salient, sample_history
 
 POLICIES = ["linear", "exponential"]
@@ -128,6 +128,13 @@ def test_few_slots(templates):
     memory = memory_after(400, templates=templates)
     assert memory.older().shape == (templates - 1, 37, 2)
     assert len(memory) <= memory.capacity
+
+
+@pytest.mark.parametrize("model", ["tiny", "nano", "pico"])
+@pytest.mark.parametrize(("attention", "megabytes"), [("joint", 6), ("oneway", 42)])
+def test_room_that_a_target_takes(model, attention, megabytes):
+    config = PRESETS[model].replace(attention=attention)
+    assert TemplateMemory(config).capacity * config.kept_tokens * config.memory_width * 4 < megabytes * 1e6
 
 
 def test_kept_tokens_do_not_hold_on_to_the_whole():

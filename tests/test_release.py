@@ -252,7 +252,7 @@ def test_not_even_when_the_environment_asks_for_it(tmp_path, monkeypatch):
 
 def test_what_the_training_code_left_beside_the_weights_is_not_read(tmp_path, monkeypatch):
     """Checkpoints of this family hold settings and statistics of classes that nobody has installed."""
-    ran = []
+    ran, before = [], set(torch.serialization.get_safe_globals())
 
     class Settings:
         def __init__(self):
@@ -271,7 +271,7 @@ def test_what_the_training_code_left_beside_the_weights_is_not_read(tmp_path, mo
             monkeypatch.delitem(sys.modules, "lib.train.admin.settings")
         assert release.open_release(path, "pico").used == 82
     assert ran == []
-    assert torch.serialization.get_safe_globals() == []
+    assert set(torch.serialization.get_safe_globals()) == before
 
 
 def wrong_files(folder):
@@ -350,7 +350,7 @@ def test_command(checkpoint, tmp_path, capsys, monkeypatch):
     assert main(["import", str(checkpoint(0)), "--model", "pico", "--out", "sub/model.safetensors"]) == 0
     said = capsys.readouterr().out
     assert "sparse, 82 tensors used, 173 not needed" in said
-    assert "pico: 6 layers, 2.81 M parameters in the encoder, 37 of 49 tokens" in said
+    assert "pico: 6 layers, 2.82 M parameters in the encoder, 37 of 49 tokens" in said
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["model.safetensors"]
     same = load_network(tmp_path / "sub" / "model.safetensors").state_dict()
     for name, value in release.open_release(checkpoint(0), "pico").weights.items():

@@ -46,9 +46,11 @@ class TemplateMemory:
     policy asks for is at most ``t / capacity`` away from one that is there.
     """
 
-    def __init__(self, config: ModelConfig, capacity: int = 192, pictures: bool = False) -> None:
+    def __init__(self, config: ModelConfig, capacity: int | None = None, pictures: bool = False) -> None:
         """Remember nothing yet; `pictures` keeps the crops of the templates as well, for `views`."""
         self.config = config
+        if capacity is None:  # keys and values of every layer take more room than embeddings: fewer templates then
+            capacity = max(48, 192 * config.width // config.memory_width)
         self.capacity = max(capacity, 2 * config.templates)
         self.stride = 1
         self.newest = -1

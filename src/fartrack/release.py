@@ -90,7 +90,8 @@ def import_release(checkpoint: Path, model: str, out: Path, keep: float | None =
         out.parent.mkdir(parents=True, exist_ok=True)
         save_weights(out, opened.weights, opened.config)
     except (OSError, SafetensorError) as error:
-        out.with_name(out.name + ".part").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            out.with_name(out.name + ".part").unlink()
         raise InputError(f"{out} cannot be written ({_line(error)}): choose another --out") from None
     return opened
 
