@@ -12,7 +12,7 @@ from fartrack.cli.demo import CLIP
 from fartrack.video.explain import Explainer
 
 IMAGES = Path(__file__).with_name("images")
-FRAME = 150
+FRAME = 128
 """Of the packaged clip, which explain.png shows."""
 
 
