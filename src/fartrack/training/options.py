@@ -64,16 +64,20 @@ class TrainConfig:
     """Layers (1-based) that read their commands; none means the last. Several switch self-distillation on."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 4e-4
+    """Learning rate at its highest."""
     encoder_lr: float = 1.0
     """Factor on the learning rate of the encoder's blocks and patch embedding."""
     freeze: int = 0
     """First layers that do not learn, nor do embeddings, norm and words: layers grown on top learn alone."""
     weight_decay: float = 0.05
     warmup: int = 200
+    """First steps, over which the learning rate rises."""
     decay: int = 0
     """Last steps of the run, over which the learning rate falls to zero."""
     clip: float = 1.0
+    """Longest gradient."""
     ema: float = 0.999
+    """Of the weights; what is measured and exported is their average."""
     word_sigma: float = 2.0
     """Width of the cross entropy's Gaussian target, in words; 0 is the paper's hard target."""
     siou_weight: float = 2.0
@@ -90,6 +94,7 @@ class TrainConfig:
     """Samples over which jitter, distractors and occluders grow to their full size."""
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of activations; weights and optimiser are float32."""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     """torch.compile of the network. The last two use CUDA graphs."""
     save_every: int = 200
@@ -229,6 +234,50 @@ class Export:
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"
     """Of the weights in the ONNX files."""
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 4
+    memory: float = 24.0
+
+
+TABLES = ("keep", "templates", "distillation", "sparsification", "trajectory", "losses", "attention")
+
+
+@dataclass(frozen=True)
+class Ablate:
+    """Train small versions under one budget and print tables of what each choice is worth.
+
+    Every row is a chain of stages whose runs are kept in --out: a run that several rows share is made once, and the
+    same command goes on where it was stopped.
+    """
+
+    tables: tuple[
+        Literal["keep", "templates", "distillation", "sparsification", "trajectory", "losses", "attention"], ...
+    ] = ()
+    """Which tables; none means all."""
+    out: Path = Path("runs/ablation")
+    data: tuple[str, ...] = ()
+    """As for the stages; has to fit into memory."""
+    dev: Path | None = None
+    """Folder of sequences as OTB's, to measure AO on besides the held-out tracks. Never trained on."""
+    model: ModelConfig = PICO
+    deep: int = 10
+    """Layers of the network that the distillation table starts from; --model.depth is what it ends with."""
+    init: Path | None = None
+    """Weights that every chain starts from (those that fit a row's network)."""
+    steps: int = 2000
+    """Of each frame-level and each distillation run."""
+    clip_steps: int = 100
+    """Of each sequence-level run."""
+    batch: int = 32
+    clips: int = 8
+    frames: int = 16
+    lr: float = 6e-4
+    optimizer: Literal["adamw", "muon"] = "muon"
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    features: Path | None = None
+    seed: int = 0
     device: str = "auto"
     threads: int | None = None
     workers: int = 4

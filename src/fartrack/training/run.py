@@ -24,7 +24,7 @@ import torch
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, matching, with_backgrounds
-from fartrack.training.data import Resident, describe_pack, find_data, open_data
+from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TeacherFeatures, make_features
 from fartrack.training.finish import export_run
 from fartrack.training.loop import Trainer
@@ -50,7 +50,7 @@ def start(options: Features | Run | Export) -> int:
         InputError: something given is wrong.
         FileNotFoundError: something given is not there.
     """
-    _speak()
+    speak()
     if options.threads:
         torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
@@ -89,8 +89,14 @@ def _train(options: Run, parallel: Parallel) -> int:
     return 130 if left() else 0
 
 
-def make_trainer(options: Run, parallel: Parallel | None = None) -> Trainer:
-    """The trainer of a stage, ready to run: data opened, weights or an earlier state taken over."""
+def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply | None = None) -> Trainer:
+    """The trainer of a stage, ready to run: data opened, weights or an earlier state taken over.
+
+    Args:
+        options: of the stage.
+        parallel: the other processes.
+        supply: the data, when it is open already.
+    """
     parallel = parallel or Parallel()
     device = pick_device(options.device, parallel)
     last = options.out / LAST
@@ -102,7 +108,7 @@ def make_trainer(options: Run, parallel: Parallel | None = None) -> Trainer:
         options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
     options = dataclasses.replace(options, steps=base + options.steps)
     weights = read_start(options.init, model) if options.init else None
-    supply = open_data(
+    supply = supply or open_data(
         options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
     )  # fmt: skip
@@ -223,7 +229,8 @@ def _stop_on_signals(trainer: Trainer) -> Callable[[], bool]:
     return lambda: bool(caught)
 
 
-def _speak() -> None:
+def speak() -> None:
+    """Log to stderr, plainly."""
     logger = logging.getLogger("fartrack")
     if not logger.handlers:
         handler = logging.StreamHandler()

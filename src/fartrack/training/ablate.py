@@ -1,0 +1,281 @@
+"""Ablations: small versions trained under one budget, and tables of what each choice is worth.
+
+A row is a chain of stages. Every run's folder is named by what it depends on, so that rows share the runs that they
+have in common, and a command that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import open_dataset
+from fartrack.models import load_weights
+from fartrack.network import FARTrack
+from fartrack.step import TrackStep
+from fartrack.training.data import Resident, open_data
+from fartrack.training.finish import export_run
+from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify
+from fartrack.training.run import LAST, make_trainer, pick_device, speak
+from fartrack.training.sequence import Clip, Image, RuntimeStep, Tracks, one_pass, tracking_config
+
+log = logging.getLogger("fartrack.training")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a chain: which, and what it does otherwise than all others."""
+
+    stage: type[Run]
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table."""
+
+    table: str
+    name: str
+    model: dict[str, Any]
+    """What its network has otherwise than the base."""
+    chain: tuple[Step, ...]
+    depth: int | None = None
+    """Layers that are kept in the end, when the chain trains more."""
+    method: str = "sequence"
+
+
+def rows(options: Ablate) -> list[Row]:
+    """All rows of the tables asked for; the first of a table is what the others are compared with."""
+    frame, sparse, wanted = Step(Frame), Step(Sparsify), options.tables or TABLES
+    depth, deep = options.model.depth, options.deep
+    if "distillation" in wanted and deep <= depth:
+        raise InputError(f"--deep {deep} is not deeper than --model.depth {depth}: give more layers")
+    every = [
+        *(Row("keep", f"{100 * keep:.0f} %", {"keep": keep}, (frame, sparse)) for keep in (1.0, 0.75, 0.5, 0.25, 0.1)),
+        *(Row("templates", str(count), {"templates": count}, (frame, sparse)) for count in (5, 1, 9)),
+        Row(
+            "distillation", "layer by layer", {"depth": deep},
+            (frame, Step(Distill, {"lowest": max(1, depth - 1)})), depth,
+        ),
+        Row(
+            "distillation", "deep to shallow", {"depth": deep},
+            (frame, Step(Distill, {"method": "removal", "remove": evenly(deep, deep - depth)})), depth,
+        ),
+        Row("distillation", "from scratch", {}, (Step(Frame, {"steps": 2 * options.steps}),)),
+        Row("sparsification", "sequence level", {}, (frame, sparse)),
+        Row("sparsification", "at run time", {}, (frame, Step(Sparsify, {"method": "runtime"})), method="runtime"),
+        Row("sparsification", "not trained for", {}, (frame,)),
+        *(Row("trajectory", str(count), {"trajectory": count}, (frame, sparse)) for count in (0, 3, 7)),
+        Row("losses", "all", {}, (frame,)),
+        Row("losses", "without SIoU", {}, (Step(Frame, {"siou_weight": 0.0}),)),
+        Row("losses", "without cross entropy", {}, (Step(Frame, {"ce_weight": 0.0}),)),
+        Row("losses", "hard words", {}, (Step(Frame, {"word_sigma": 0.0}),)),
+        Row("losses", "without dense loss", {}, (Step(Frame, {"dense_weight": 0.0}),)),
+        Row("losses", "without look loss", {}, (Step(Frame, {"look_weight": 0.0}),)),
+        Row("losses", "all three auxiliaries off", {}, (
+            Step(Frame, {"dense_weight": 0.0, "look_weight": 0.0, "feature_weight": 0.0}),)),
+        *(Row("attention", kind, {"attention": kind}, (frame, sparse)) for kind in ("joint", "oneway")),
+    ]  # fmt: skip
+    return [row for row in every if row.table in wanted]
+
+
+def evenly(depth: int, count: int) -> tuple[int, ...]:
+    """Layers (0-based) to take out, spread evenly, never the last one."""
+    return tuple(sorted({int(i * (depth - 1) / count) for i in range(count)}))
+
+
+def frame_macs(config: ModelConfig, method: str = "sequence") -> float:
+    """Multiply-accumulates of one frame of tracking, older templates pruned, attention's products included.
+
+    One-way templates cost nothing after their first frame: their keys and values are kept.
+    """
+    c, d = config, config.width
+    older, newest = (c.templates - 1) * c.kept_tokens, c.template_tokens
+    asking = c.search_tokens + c.trajectory_tokens + 4
+    linear = (4 + 2 * c.mlp_ratio) * d * d
+    patches = (newest + c.search_tokens) * 3 * c.patch**2 * d + 4 * c.words * d
+    n = older + newest + asking
+    if c.attention == "oneway":
+        layers = c.depth * (linear * (newest + asking) + 2 * d * (asking * n + newest**2))
+    elif method == "runtime":
+        first, whole = max(1, c.depth // 3), c.templates * newest + asking
+        layers = first * (linear * whole + 2 * whole**2 * d) + (c.depth - first) * (linear * n + 2 * n**2 * d)
+    else:
+        layers = c.depth * (linear * n + 2 * n**2 * d)
+    return layers + patches
+
+
+class Ablation:
+    """The runs of a command and what was measured of them."""
+
+    def __init__(self, options: Ablate) -> None:
+        self.options = options
+        self.device = pick_device(options.device)
+        supply = open_data(options.data, memory=options.memory, workers=options.workers)
+        if not isinstance(supply, Resident):
+            raise InputError("ablations need data that fits into memory: give a pack, or more --memory")
+        self.pack = supply.pack
+        self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
+        tracks = Tracks(supply.held_out)
+        self.held_out = [tracks.clip(i) for i in range(len(tracks))]
+        self.dev = list(sequences(options.dev)) if options.dev else []
+
+    def run(self) -> Iterator[tuple[Row, dict[str, float]]]:
+        """Train and measure row by row; a row that is done is read from its file."""
+        for row in rows(self.options):
+            folder = self._train(row)
+            path = folder / f"measured-{row.depth or 0}-{row.method}.json"
+            if not path.exists():
+                measured = self._measure(row, folder)
+                temporary = path.with_name(path.name + ".part")
+                temporary.write_text(json.dumps(measured))
+                temporary.replace(path)
+            yield row, json.loads(path.read_text())
+
+    def _train(self, row: Row) -> Path:
+        o = self.options
+        model = o.model.replace(**row.model)
+        parent: Path | None = o.init
+        chain: list[Any] = [
+            dataclasses.asdict(model),
+            str(o.init),
+            o.batch,
+            o.lr,
+            o.optimizer,
+            o.seed,
+            self.pack.fingerprint,
+        ]
+        folder = o.out
+        for step in row.chain:
+            sparsify = step.stage is Sparsify
+            steps = o.clip_steps if sparsify else o.steps
+            changes: dict[str, Any] = {
+                "steps": steps, "lr": o.lr * (0.1 if sparsify else 0.5 if step.stage is Distill else 1),
+                "optimizer": o.optimizer, "batch": o.clips if sparsify else o.batch, "seed": o.seed,
+                "precision": o.precision, "compile": o.compile, "features": None if sparsify else o.features,
+            } | ({"frames": o.frames} if sparsify else {}) | step.changes  # fmt: skip
+            changes |= {"decay": changes["steps"] // 4, "warmup": max(1, changes["steps"] // 20)}
+            changes["templates"] = min(model.templates, 5)
+            changes["check_every"] = changes["steps"]
+            chain.append([step.stage.__name__, {k: str(v) for k, v in changes.items()}])
+            key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
+            folder = o.out / f"{step.stage.__name__.lower()}-{key}"
+            run = step.stage(model=model, out=folder, init=parent, device=self.device, threads=o.threads, **changes)
+            if not (folder / "done").exists():
+                log.info("%s, %s: %s", row.table, row.name, folder)
+                trainer = make_trainer(run, supply=Resident(self.pack))
+                for metrics in trainer.run():
+                    log.info(
+                        "  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics.get("loss", float("nan"))
+                    )
+                (folder / "done").touch()
+            parent = folder / LAST
+        return folder
+
+    def _measure(self, row: Row, folder: Path) -> dict[str, float]:
+        depths = () if row.depth is None or self._thinned(row) else (row.depth,)
+        (file,) = export_run(folder / LAST, folder / "model", depths, None, 0, onnx=False)
+        weights, config = load_weights(file)
+        net = FARTrack(config).to(self.device)
+        net.load_state_dict(weights)
+        step: torch.nn.Module = RuntimeStep(net) if row.method == "runtime" else TrackStep(net)
+        remembered = tracking_config(config, row.method)
+        values = {
+            "gmacs": frame_macs(config, row.method) / 1e9,
+            "parameters": float(sum(w.numel() for w in weights.values())),
+        }
+        for name, clips in (("held_out_ao", self.held_out), ("dev_ao", self.dev)):
+            if clips:
+                values[name] = 100 * float(np.nanmean(one_pass(step.eval(), remembered, clips, self.pool)))
+        return values
+
+    @staticmethod
+    def _thinned(row: Row) -> bool:
+        return any(step.changes.get("method") == "removal" for step in row.chain)
+
+
+class LastRead:
+    """Frames of a sequence; the one read last is kept, for a tracker looks at it twice."""
+
+    def __init__(self, frames: Any) -> None:
+        self.frames = frames
+        self._last: tuple[int, Image] | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int, /) -> Image:
+        if self._last is None or self._last[0] != index:
+            self._last = (index, self.frames[index])
+        return self._last[1]
+
+
+def sequences(root: Path) -> Iterator[Clip]:
+    """Sequences of a folder laid out as OTB."""
+    dataset = open_dataset("otb", root)
+    for name in dataset.names:
+        sequence = dataset.load(name)
+        yield Clip(LastRead(sequence.frames), np.asarray(sequence.boxes, np.float64))
+
+
+COLUMNS: list[tuple[str, str, Callable[[float], str]]] = [
+    ("dev_ao", "AO dev", lambda v: f"{v:.1f}"),
+    ("held_out_ao", "AO held out", lambda v: f"{v:.1f}"),
+    ("gmacs", "GMACs a frame", lambda v: f"{v:.2f}"),
+    ("parameters", "parameters", lambda v: f"{v / 1e6:.2f} M"),
+]
+
+
+def markdown(done: Sequence[tuple[Row, dict[str, float]]], options: Ablate) -> str:
+    """The tables, and what they were made with."""
+    lines = [
+        "# Ablations",
+        "",
+        f"{options.steps} steps of {options.batch} samples a frame-level run, {options.clip_steps} steps of "
+        f"{options.clips} clips of {options.frames} frames a sequence-level one; "
+        f"{options.optimizer}, learning rate {options.lr:g}, "
+        f"seed {options.seed}, depth {options.model.depth}, width {options.model.width}.",
+        "",
+    ]
+    for table in dict.fromkeys(row.table for row, _ in done):
+        own = [(row, values) for row, values in done if row.table == table]
+        columns = [c for c in COLUMNS if any(c[0] in values for _, values in own)]
+        lines += [f"## {table}", "", "| " + " | ".join(["", *(heading for _, heading, _ in columns)]) + " |"]
+        lines.append("|" + "---|" * (len(columns) + 1))
+        for row, values in own:
+            cells = [text(values[key]) if key in values else "-" for key, _, text in columns]
+            lines.append("| " + " | ".join([row.name, *cells]) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def ablate(options: Ablate) -> int:
+    """Run the ablations; the tables so far are written after every row."""
+    speak()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    cv2.setNumThreads(1)
+    done: list[tuple[Row, dict[str, float]]] = []
+    options.out.mkdir(parents=True, exist_ok=True)
+    for row, values in Ablation(options).run():
+        done.append((row, values))
+        page = options.out / "tables.md"
+        temporary = page.with_name(page.name + ".part")
+        temporary.write_text(markdown(done, options), encoding="utf-8")
+        temporary.replace(page)
+    print(markdown(done, options))
+    return 0

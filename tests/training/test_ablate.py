@@ -1,0 +1,73 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from fartrack.cli.ablate import Ablate as Command
+from fartrack.config import PICO
+from fartrack.errors import InputError
+from fartrack.training.ablate import ablate, evenly, frame_macs, markdown, rows
+from fartrack.training.options import TABLES, Ablate
+from tiny_pack import TINY, write_shard
+
+
+def test_all_the_tables_of_the_paper_are_there():
+    names = {(row.table, row.name) for row in rows(Ablate())}
+    assert {table for table, _ in names} == set(TABLES)
+    assert {name for table, name in names if table == "keep"} == {"100 %", "75 %", "50 %", "25 %", "10 %"}
+    assert {name for table, name in names if table == "templates"} == {"1", "5", "9"}
+    assert {name for table, name in names if table == "trajectory"} == {"0", "3", "7"}
+    assert len(names) == len(rows(Ablate()))
+
+
+@pytest.mark.parametrize(("depth", "count", "layers"), [(15, 5, (0, 2, 5, 8, 11)), (3, 1, (0,)), (10, 4, (0, 2, 4, 6))])
+def test_layers_are_taken_out_evenly_and_the_last_one_stays(depth, count, layers):
+    assert evenly(depth, count) == layers
+
+
+def test_what_a_frame_costs():
+    """Section 1 of the method: 1.42 G with pruned templates, 1.70 G without; one-way is about half."""
+    assert frame_macs(PICO) == pytest.approx(1.42e9, rel=0.03)
+    whole, runtime = frame_macs(PICO.replace(keep=1.0)), frame_macs(PICO, "runtime")
+    assert whole == pytest.approx(1.70e9, rel=0.04) and frame_macs(PICO) < runtime < whole
+    assert frame_macs(PICO.replace(attention="oneway")) < 0.65 * frame_macs(PICO)
+
+
+def test_a_table_from_training_to_print(tmp_path, capsys, caplog):
+    write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=60, stills=12, frames=4)
+    common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2), "deep": 3}
+    small = {"steps": 4, "clip_steps": 2, "batch": 4, "clips": 2, "frames": 4, "workers": 2, "precision": "float32"}
+    options = Command(tables=("distillation", "sparsification"), **common, **small)
+    with caplog.at_level(logging.INFO):
+        assert options.run() == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "out/tables.md").read_text() + "\n" == said
+    for name in (
+        "layer by layer",
+        "deep to shallow",
+        "from scratch",
+        "sequence level",
+        "at run time",
+        "not trained for",
+    ):
+        assert f"| {name} |" in said
+    runs = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    # Frame level for depths 2 and 3, twice as long from scratch, two distillations, two sparsifications.
+    assert sorted(name.partition("-")[0] for name in runs) == ["distill"] * 2 + ["frame"] * 3 + ["sparsify"] * 2
+    measured = [json.loads(path.read_text()) for path in (tmp_path / "out").rglob("measured-*.json")]
+    assert len(measured) == 6 and len({values["parameters"] for values in measured}) == 1
+    before = caplog.text.count("step 4 of 4")
+    assert ablate(options) == 0  # nothing is trained again
+    assert caplog.text.count("step 4 of 4") == before
+
+
+def test_a_page_of_tables():
+    row = rows(Ablate(tables=("keep",)))[0]
+    page = markdown([(row, {"gmacs": 1.234, "held_out_ao": 50.06, "parameters": 2e6})], Ablate())
+    assert "## keep" in page and "| 100 % | 50.1 | 1.23 | 2.00 M |" in page
+
+
+def test_a_deep_network_that_is_not_deeper_is_refused():
+    with pytest.raises(InputError, match="--deep 6"):
+        rows(Ablate(deep=6))
