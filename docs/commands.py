@@ -49,7 +49,8 @@ def section(*words: str) -> str:
     below = []
     for title, rows in boxes.items():
         if "subcommands" in title:
-            below += [name.split()[0] for name, _ in rows]
+            names = re.search(r"\{([\w,]+)\}", usage)  # the box itself mixes names with notes
+            below += names[1].split(",") if names else []
             continue
         shown = [row for row in rows if not row[0].startswith("-h,")]
         if shown:

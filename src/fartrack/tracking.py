@@ -58,7 +58,7 @@ def track(
     *,
     start: int = 0,
     model: str | Path = "pico",
-    runtime: str = "onnxruntime",
+    runtime: str | None = None,
     threads: int | None = None,
     explain: bool = False,
     tracker: SingleTracker | None = None,
@@ -73,7 +73,7 @@ def track(
         box: x, y, w, h of the target in frame `start`, in pixels.
         start: number of the frame that the box belongs to, from 0; frames before it are passed over.
         model: "pico", "nano", "tiny" or the path of a model file.
-        runtime: "onnxruntime", "openvino" or "torch".
+        runtime: "onnxruntime", "openvino" or "torch"; None is onnxruntime, or what reads the file.
         threads: CPU threads of the network; None leaves the choice to the runtime.
         explain: give the results an `insight`, which `fartrack.video.explain` draws.
         tracker: used instead of a new one of the four options above.

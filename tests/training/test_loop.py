@@ -77,6 +77,20 @@ def test_another_score_is_no_other_config(pack, config, tmp_path):
     Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack).load(tmp_path / "last.safetensors")
 
 
+def test_samples_are_counted_over_batches_of_several_sizes_and_half_precision_will_do(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path, optimizer="muon"), pack)
+    trainer.train_step()
+    tensors, state = checkpoint.load(trainer.save())
+    half = {k: v.half() if v.is_floating_point() and v.numel() > 1 else v for k, v in tensors.items()}
+    checkpoint.save(tmp_path / "half.safetensors", half, state)
+    other = Trainer(config, options(tmp_path, batch=4, optimizer="muon"), pack)
+    other.load(tmp_path / "half.safetensors")
+    other.train_step()
+    assert other.seen(other.step) == 8 + 4
+    assert all(v.dtype == torch.float32 for v in other.average.values() if v.is_floating_point())
+    assert checkpoint.load(other.save())[1]["samples"] == 12
+
+
 def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
     trainer = Trainer(config, options(tmp_path, save_every=2), pack)
     healthy = trainer.loss

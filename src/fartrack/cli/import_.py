@@ -15,7 +15,7 @@ from fartrack.errors import InputError
 class Import:
     """Make a model file out of a checkpoint that the paper's authors released.
 
-    The file runs with --runtime torch and tracks as the released tracker does, number for number; `fartrack export`
+    The file runs in PyTorch and tracks as the released tracker does, number for number; `fartrack export`
     makes an ONNX file of it, which the plain install runs. No code in the checkpoint is run. The licence of the
     released weights is not clear (docs/released-weights.md says how it stands); none of them come with fartrack.
     """

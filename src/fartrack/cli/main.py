@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("fartrack.cli.import_:Import", "make a model file out of a checkpoint of the paper's authors"),
     "export": ("fartrack.cli.export:Export", "write a model as ONNX or in OpenVINO's format, checked against PyTorch"),
     "web": ("fartrack.cli.web:Web", "serve the tracker as a web page that runs in the browser"),
+    "train": ("fartrack.cli.train:Train", "train the tracker, stage by stage, and make model files of it"),
+    "ablate": ("fartrack.cli.ablate:Ablate", "train small versions under one budget and compare them"),
     "trax": ("fartrack.cli.trax:Trax", "speak TraX, so that the VOT toolkit can run the tracker"),
 }
 

@@ -17,8 +17,8 @@ class Trax:
 
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (pico, nano, tiny) or a model file."""
-    runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
-    """Engine: onnxruntime, openvino or torch."""
+    runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
+    """Engine: onnxruntime, openvino or torch; by default the one that reads the file."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads; all cores when not given."""
 

@@ -227,7 +227,7 @@ def _write_card(path: Path, net: FARTrack, state: dict[str, Any], calibration: C
         "encoder_parameters": parameters_of_encoder(net),
         "stage": state.get("stage", "frame"),
         "steps": state["step"],
-        "samples": state["step"] * train["batch"],
+        "samples": state.get("samples", state["step"] * train["batch"]),
         "start": train.get("init"),
         **{k: state[k] for k in ("data", "commit", "hardware", "torch", "python") if k in state},
         "calibration": asdict(calibration) if calibration else None,

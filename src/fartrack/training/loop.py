@@ -98,6 +98,8 @@ class Trainer:
         self.look: Callable[..., Output] = self._compiled(self._look)
         self.step = self.base = 0
         """Steps done, and the step at which this run branched off from another."""
+        self.before = 0
+        """Samples seen beyond ``step * batch``: earlier steps may have had another batch."""
         self.stop = False
         """Set from outside (a signal, say): the run ends after this step, saved."""
         self.optimizers = list(self._optimizers())
@@ -179,10 +181,14 @@ class Trainer:
             drawn = drawn.part(parallel.rank, parallel.world)
         return render(sampler.pack.pictures, sampler.pack.objects, drawn, self.config)
 
+    def seen(self, step: int) -> int:
+        """Samples trained on before a step."""
+        return step * self.train.batch + self.before
+
     def make(self, step: int) -> Any:
         """What a step trains on; a function of the step's number alone."""
         t = self.train
-        amount = step * t.batch / t.curriculum if t.curriculum else 1.0
+        amount = self.seen(step) / t.curriculum if t.curriculum else 1.0
         return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
 
     def made(self, step: int) -> Any:
@@ -376,6 +382,7 @@ class Trainer:
                 tensors |= {f"optim.{i}.{j}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         path = self.train.out / name
         state: dict[str, Any] = {"stage": self.stage, "step": self.step, "base": self.base}
+        state["samples"] = self.seen(self.step)
         state["model"] = json.loads(self.config.to_json())
         checkpoint.save(path, tensors, state | {"train": describe(self.train)} | self._provenance)
         return path
@@ -420,6 +427,7 @@ class Trainer:
                 slots.setdefault(int(number), {})[name] = value
             optimizer.load_state_dict({**whole, "state": slots})
         self.step = state["step"]
+        self.before = state.get("samples", self.step * state["train"]["batch"]) - self.step * self.train.batch
 
     def start_from(self, weights: dict[str, Tensor]) -> list[str]:
         """Take over weights by name where shapes agree, for a new stage; returns the names that were not found."""
@@ -454,7 +462,7 @@ class Trainer:
             if first and self.step % t.check_every == 0:
                 row |= self.check()
             if row and first:
-                row = {"step": self.step, "samples": self.step * t.batch, **row}
+                row = {"step": self.step, "samples": self.seen(self.step), **row}
                 _append(t.out / "metrics.jsonl", json.dumps({k: round(v, 5) for k, v in row.items()}))
                 yield row
             if first and self.step % t.save_every == 0:
