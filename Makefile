@@ -12,7 +12,7 @@ CHROMIUM ?= chromium
 WEB_SOURCES := $(filter-out %.md,$(shell find web -maxdepth 1 -type f; find web/src web/licences -type f))
 SOURCES := $(shell find src -type f -not -name '*.pyc' -not -path '*.egg-info/*')
 
-.PHONY: help demo test test-toolkits web test-web lint format clean
+.PHONY: help demo test test-toolkits web test-web lint format docs pictures package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ format: .venv-test/installed  ## put code into the format that lint wants
 docs: .venv-test/installed  ## the documentation as a site: site/index.html
 	.venv-test/bin/python docs/commands.py
 	.venv-test/bin/mkdocs build --quiet --strict
+
+pictures: .venv-test/installed  ## the pictures in docs/images that show the tracker at work
+	.venv-test/bin/python docs/pictures.py
 
 package: .venv-test/installed  ## wheel and sdist in dist/, checked, and installed into an empty environment
 	rm -rf build dist
