@@ -47,7 +47,7 @@ def section(*words: str) -> str:
     usage, about, boxes = parse(help_of(*words))
     text = f"\n{'#' * (len(words) + 1)} fartrack {' '.join(words)}\n\n```\n{usage}\n```\n\n{plain(about)}\n"
     below = []
-    for title, rows in boxes.items():
+    for title, (note, rows) in boxes.items():
         if "subcommands" in title:
             names = re.search(r"\{([\w,]+)\}", usage)  # the box itself mixes names with notes
             below += names[1].split(",") if names else []
@@ -55,7 +55,7 @@ def section(*words: str) -> str:
         shown = [row for row in rows if not row[0].startswith("-h,")]
         if shown:
             heading = "" if title in ("options", "positional arguments") else title.removesuffix(" options").strip()
-            text += f"\n{heading.capitalize()}\n" if heading else ""
+            text += f"\n{heading.capitalize()}. {plain(note)}".rstrip() + "\n" if heading else ""
             text += "\n| | | default |\n|---|---|---|\n" + "".join(line(*row) for row in shown)
     return text + "".join(section(*words, name) for name in dict.fromkeys(below))
 
@@ -68,6 +68,7 @@ def line(option: str, what: str) -> str:
         what = what[: default.start()]
         value = default[0].strip(" ()") if default[1] is None else "" if default[1] in ("None", "False") else default[1]
         value = f"`{value}`" if default[1] is not None and value else value
+    option = option.replace("{None}|", "")
     return f"| `{option}` | {plain(what)} | {value} |\n".replace("  ", " ")
 
 
@@ -76,23 +77,26 @@ def plain(text: str) -> str:
     return text.replace("<", "&lt;").replace("|", "\\|")
 
 
-def parse(text: str) -> tuple[str, str, dict[str, list[tuple[str, str]]]]:
-    """Usage, description and the boxes with their options out of the help that tyro prints."""
+def parse(text: str) -> tuple[str, str, dict[str, tuple[str, list[tuple[str, str]]]]]:
+    """Usage, description and the boxes with what they say of themselves and their options, out of tyro's help."""
     head, *rest = re.split(r"^\W{2} (?=[\w' -]+ [─-]{3})", text, flags=re.MULTILINE)
     usage, _, about = head.strip().removeprefix("usage: ").partition("\n\n")
-    boxes: dict[str, list[tuple[str, str]]] = {}
+    boxes: dict[str, tuple[str, list[tuple[str, str]]]] = {}
     for box in rest:
         title, *lines = box.splitlines()
-        rows: list[list[str]] = []
+        group, rows = "", list[list[str]]()
         for row in (entry[1:].rstrip(" │|") for entry in lines if entry[:1] in "│|"):
             if not row.strip():
+                continue
+            if not row.strip(" ─-"):  # a rule: what stood above it is about the whole box
+                group, rows = " ".join(" ".join(words).strip() for words in rows), []
                 continue
             option, _, what = row.strip().partition("  ")
             if row.startswith(" ") and not row.startswith("  "):
                 rows.append([option, what.strip()])
             elif rows:
                 rows[-1][1] = f"{rows[-1][1]} {row.strip()}".strip()
-        boxes.setdefault(title.strip(" ─-╮+"), []).extend((option, what) for option, what in rows)
+        boxes.setdefault(title.strip(" ─-╮+"), (group, []))[1].extend((option, what) for option, what in rows)
     return usage, about.strip(), boxes
 
 

@@ -76,6 +76,12 @@ Train.
 |                      What it does, over                                     |
 |                      two lines. (default: 3)                                |
 +-----------------------------------------------------------------------------+
++- synth options -------------------------------------------------------------+
+| How samples are drawn.                                                      |
+| --------------------------------------------------------------------------- |
+| --synth.share {None}|FLOAT                                                  |
+|                      Of all. (default: 0.2)                                 |
++-----------------------------------------------------------------------------+
 +- subcommands ---------------------------------------------------------------+
 | {frame,distill}                                                             |
 |   frame              one                                                    |
@@ -85,7 +91,11 @@ Train.
     usage, about, boxes = load("commands").parse(text)
     assert usage == "fartrack train [-h] {frame,distill}"
     assert about == "Train."
-    assert boxes["options"][1] == (
+    assert boxes["synth options"] == (
+        "How samples are drawn.",
+        [("--synth.share {None}|FLOAT", "Of all. (default: 0.2)")],
+    )
+    assert boxes["options"][1][1] == (
         "--a-very-long-option-name WITH-METAVAR",
         "What it does, over two lines. (default: 3)",
     )
