@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,9 @@ def read_start(path: Path, config: ModelConfig) -> dict[str, Tensor]:
         return fit(checkpoint.part(checkpoint.load(path)[0], "average."), config)
     if "fartrack" in about or path.suffix == ".onnx":
         return fit(load_weights(path)[0], config)
-    return open_backbone(path, config).weights
+    opened = open_backbone(path, config)
+    logging.getLogger(__name__).warning("--init %s: %s", path, opened)  # keys used, not needed and missing
+    return opened.weights
 
 
 def _about(path: Path) -> dict[str, str]:
