@@ -42,7 +42,7 @@ def test_gives_the_boxes_of_the_tracker(tmp_path):
     tracker = fartrack.Tracker(model, threads=1)
     tracker.init(images[0], BOX)
     expected = [tracker.update(image)[1] for image in images[1:]]
-    run = [sys.executable, script, model, tmp_path / "%03d.png", *map(str, BOX)]
+    run = [sys.executable, script, model, tmp_path / "%03d.png", ",".join(map(str, BOX))]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     given = [[float(v) for v in line.split(",")] for line in done.stdout.splitlines()]

@@ -2,6 +2,9 @@
 
 import importlib.util
 import itertools
+import re
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from fartrack.video.writer import VideoWriter
 from template_tracker import TemplateTracker, moving_square
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
+MANUAL = FOLDER.parent / "docs" / "deployment.md"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 
 
@@ -176,23 +180,18 @@ def test_two_targets(monkeypatch, tmp_path, capsys):
     assert np.abs(drawn[0].astype(int) - frames[1]).max() > 60  # something is drawn
 
 
-@pytest.fixture(scope="session")
-def model_file(tmp_path_factory):
-    """A small network of the real shape, with random weights."""
+@pytest.mark.parametrize("tint", [0.0, 0.4])
+def test_onnx_alone(tint, tmp_path, monkeypatch):
+    """The same boxes as fartrack.Tracker, frame by frame, with a small network of the real shape."""
     torch = pytest.importorskip("torch")
-    export = pytest.importorskip("fartrack.export")
     from fartrack.config import ModelConfig
+    from fartrack.export import export
     from fartrack.network import FARTrack
 
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    export.export(FARTrack(ModelConfig(depth=1)), path, "fp32")
-    return path
-
-
-def test_onnx_alone(model_file, tmp_path, monkeypatch):
-    """The same boxes as fartrack.Tracker, frame by frame."""
     monkeypatch.undo()
+    torch.manual_seed(0)
+    model = tmp_path / "model.onnx"
+    export(FARTrack(ModelConfig(depth=1, template_tint=tint)), model, "fp32")
     frames, _ = moving_square(9)
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))
@@ -201,8 +200,19 @@ def test_onnx_alone(model_file, tmp_path, monkeypatch):
     writer.release()
     capture = cv2.VideoCapture(str(path))
     decoded = [capture.read()[1] for _ in frames]
-    tracker = fartrack.Tracker(model_file, threads=1)
+    tracker = fartrack.Tracker(model, threads=1)
     tracker.init(decoded[0], (10, 40, 20, 20))
     expected = [tracker.update(frame)[1] for frame in decoded[1:]]
-    boxes = list(load("onnx_alone").main(str(model_file), str(path), "10,40,20,20"))
-    assert np.allclose(boxes, expected, atol=0.01)
+    command = [sys.executable, FOLDER / "onnx_alone.py", model, path, "10,40,20,20"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    boxes = [[float(v) for v in line.split(",")] for line in done.stdout.splitlines()]
+    assert np.allclose(boxes, expected, atol=0.02)
+
+
+def test_onnx_alone_is_the_manuals_program():
+    (manual,) = re.findall(r"```python\n(.*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
+    first, *program = (line for line in manual.splitlines() if line)
+    text = (FOLDER / "onnx_alone.py").read_text(encoding="utf-8").partition("import onnxruntime\n")[2]
+    assert first == "import json, sys, cv2, numpy as np, onnxruntime"
+    assert program == [line for line in text.splitlines() if line]
