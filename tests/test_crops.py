@@ -82,3 +82,17 @@ def test_gray_and_bgra_become_bgr():
 def test_other_things_are_refused(frame, says):
     with pytest.raises(ValueError, match=says):
         crops.as_bgr(frame)
+
+
+def test_a_template_shows_what_of_it_is_the_target():
+    """Inside its box a template is as the frame is, outside it is tinted, and an edge between pixels is in between."""
+    gray = np.full((100, 100, 3), 100, np.uint8)
+    tinted = crops.tint_outside(gray, Window(10, 20, 50), (20.25, 30, 20, 10), 0.4)
+    outside = [162, 60, 162]  # 0.6 * 100 + 0.4 * 255 or 0
+    assert (tinted[20:40, 21:60] == 100).all()
+    for column in (slice(0, 20), slice(61, 100)):
+        assert (tinted[:, column] == outside).all()
+    assert (tinted[:20] == outside).all() and (tinted[40:] == outside).all()
+    assert np.abs(tinted[30, 20] - np.array([131, 80, 131])).max() <= 1  # half of this pixel is the target's
+    assert (gray == 100).all()
+    assert crops.tint_outside(gray, Window(10, 20, 50), (20, 30, 20, 10), 0.0) is gray

@@ -33,6 +33,9 @@ class ModelConfig:
     """Templates seen at once: the first frame, the previous frame and samples of what lies between."""
     template_size: int = 112
     template_factor: float = 2.0
+    template_tint: float = 0.0
+    """Share of magenta in what a template shows outside of its box, so that the network is told what of the picture
+    the target is. 0 leaves it as it is, as in the paper."""
     search_size: int = 224
     search_factor: float = 4.0
     trajectory: int = 0
@@ -73,6 +76,7 @@ class ModelConfig:
             (self.templates < 1, "templates must be at least 1"),
             (self.template_size % self.patch != 0, "template_size must be a multiple of patch"),
             (self.search_size % self.patch != 0, "search_size must be a multiple of patch"),
+            (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.trajectory < 0, "trajectory must not be negative"),
         ]
@@ -166,12 +170,13 @@ class ModelConfig:
             raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
 
 
-PICO = ModelConfig(name="pico", depth=6)
-NANO = ModelConfig(name="nano", depth=10)
-TINY = ModelConfig(name="tiny", depth=15)
+PICO = ModelConfig(name="pico", depth=6, template_tint=0.4)
+NANO = ModelConfig(name="nano", depth=10, template_tint=0.4)
+TINY = ModelConfig(name="tiny", depth=15, template_tint=0.4)
 PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
 
 RELEASE: dict[str, Any] = {
+    "template_tint": 0.0,
     "saliency": "centre-token",
     "memory": "exponential",
     "decoding": "release",

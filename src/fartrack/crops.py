@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fartrack.geometry import Window
+from fartrack.geometry import Box, Window
 
 Image = npt.NDArray[np.uint8]
+TINT = (255, 0, 255)
+"""Colour of what a template shows outside of its box: the same in RGB and BGR, and rare in pictures."""
 
 
 def cut(frame: Image, window: Window, size: int) -> Image:
@@ -34,6 +36,33 @@ def cut(frame: Image, window: Window, size: int) -> Image:
     if left or top or right or bottom:
         inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)  # type: ignore[assignment]
     return cv2.resize(inside, (size, size))  # type: ignore[return-value]
+
+
+def tint_outside(crop: Image, window: Window, box: Box, share: float) -> Image:
+    """Tint what lies outside of a box, so that a template says which part of it is the target.
+
+    Args:
+        crop: (size, size, 3) uint8 that was cut out of `window`.
+        window: in pixels of the frame.
+        box: x, y, w, h in pixels of the frame; pixels on its edge are tinted in part.
+        share: of the tint, 0 to 1.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    if not share:
+        return crop
+    size = len(crop)
+    at, scale = np.arange(size), size / window.side
+    (left, right), (top, bottom) = (
+        ((begin - corner) * scale, (begin + length - corner) * scale)
+        for begin, length, corner in ((box[0], box[2], window.x), (box[1], box[3], window.y))
+    )
+    columns = np.clip(np.minimum(at + 1, right) - np.maximum(at, left), 0, 1)
+    rows = np.clip(np.minimum(at + 1, bottom) - np.maximum(at, top), 0, 1)
+    inside = np.outer(rows, columns).astype(np.float32)
+    tinted = cv2.addWeighted(crop, 1 - share, np.full_like(crop, TINT), share, 0)
+    return cv2.blendLinear(crop, tinted, inside, 1 - inside)  # type: ignore[return-value]
 
 
 def as_bgr(frame: object) -> Image:

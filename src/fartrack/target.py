@@ -97,8 +97,9 @@ class Target:
         return self.score >= self.config.lost_below
 
     def _template(self, image: Image) -> Image:
-        window = geometry.window_around(self.box, self.config.template_factor)
-        return _rgb(crops.cut(image, window, self.config.template_size))
+        c = self.config
+        window = geometry.window_around(self.box, c.template_factor)
+        return _rgb(crops.tint_outside(crops.cut(image, window, c.template_size), window, self.box, c.template_tint))
 
     def _insight(
         self, image: Image, output: Output, seen: tuple[TemplateView, ...], kept: npt.NDArray[np.int64]

@@ -29,7 +29,9 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("attention", ["explicit", "fused"])
-@pytest.mark.parametrize("changes", [{}, {"keep": 0.5}, RELEASE], ids=["paper", "half", "release"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"keep": 0.5}, {"template_tint": 0.4}, RELEASE], ids=["paper", "half", "tinted", "release"]
+)
 def test_dense_reference_gives_the_boxes_of_the_tracker(changes, attention, tmp_path):
     """Masking tokens and removing them is the same, so only the time may differ."""
     torch.manual_seed(1)

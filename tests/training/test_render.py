@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from fartrack import crops
+from fartrack.geometry import Window
 from fartrack.training import render
 from fartrack.training.options import SynthConfig, easier
 from fartrack.training.synth import Sampler, plan
@@ -18,8 +20,8 @@ def draw(pack, config, seed=0, batch=12, templates=2, synth=None):
 def test_opencv_and_tensors_make_the_same_crops(pack, config, seed):
     drawn = draw(pack, config, seed, synth=SynthConfig(occluder_share=0.5, distractor_share=0.5))
     own = pack.objects.picture[drawn.objects]
-    ours = render._render_opencv(pack.pictures, own, drawn, config)
-    theirs = render._render_torch(pack.pictures, own, drawn, config)
+    ours = render.render_opencv(pack.pictures, own, drawn, config)
+    theirs = render.render_torch(pack.pictures, own, drawn, config)
     names, bounds = ("templates", "search", "sure", "sure"), (1, 1, 0.01, 0.01)
     for name, a, b, bound in zip(names, ours, theirs, bounds, strict=True):
         assert a.shape == b.shape, name
@@ -37,7 +39,7 @@ def test_the_box_lies_on_the_object(pack, config):
     assert masked.sum() > 5
     gray = dataclasses.replace(drawn, black=torch.ones_like(drawn.black))
     own = pack.objects.picture[drawn.objects]
-    _, _, _, sure = render._render_opencv(pack.pictures, own, gray, config)
+    _, _, _, sure = render.render_opencv(pack.pictures, own, gray, config)
     for box, cells in zip(drawn.target[masked], sure[masked], strict=True):
         rows, columns = np.nonzero(cells.numpy() > 0.5)
         if len(rows) < 4 or box.min() < 0 or box.max() > 1:
@@ -74,3 +76,26 @@ def test_the_curriculum_ends_at_the_whole():
     synth = SynthConfig()
     assert easier(synth, 1.0) == synth
     assert easier(synth, 0.0).distractor_share == 0
+
+
+def test_templates_are_tinted_as_the_tracker_tints_them():
+    """Else the network would learn to read a mark that it never sees at run time."""
+    plain = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    boxes = [(18.0, 8.0, 14.0, 34.0), (5.0, 15.0, 40.0, 20.0)]  # in a window of 50 px around (25, 25)
+    half = torch.tensor([[b[2] / 100, b[3] / 100] for b in boxes])
+    ours = render.tint_outside(torch.from_numpy(plain).permute(0, 3, 1, 2)[None].float(), half[None], 0.4)[0]
+    for crop, tinted, box in zip(plain, ours, boxes, strict=True):
+        expected = crops.tint_outside(crop, Window(0, 0, 50), box, 0.4)
+        assert np.abs(tinted.permute(1, 2, 0).numpy() - expected).max() <= 1
+
+
+def test_the_first_template_tells_the_targets_shape(pack, config):
+    """Later ones err in it, as a tracker's own boxes do."""
+    flat = SynthConfig(aspect=0.0, template_scale_jitter=0.3)
+    drawn = draw(pack, config.replace(template_tint=0.4), 2, batch=64, templates=3, synth=flat)
+    box = pack.objects.box[drawn.objects[:, :-1]]
+    shape = (drawn.template_box[..., 0] / drawn.template_box[..., 1]).log()
+    wrong = (shape - (box[..., 2] / box[..., 3]).log()).abs().mean(0)
+    assert wrong[0] < 0.1 < wrong[1:].min()
+    area = 4 * drawn.template_box.prod(-1) * config.template_factor**2
+    torch.testing.assert_close(area, torch.ones_like(area))

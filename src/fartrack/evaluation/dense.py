@@ -46,7 +46,7 @@ class DenseTracker:
         """Start on a frame, afresh."""
         x, y, w, h = (float(v) for v in box)
         self.box = (x, y, w, h)
-        self._crops, self._visible = [self._cut(frame, self.config.template_factor, self.config.template_size)[0]], []
+        self._crops, self._visible = [self._template(frame)], []
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -66,8 +66,13 @@ class DenseTracker:
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(coordinates, window, centre_of)
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
-        self._crops.append(self._cut(frame, c.template_factor, c.template_size)[0])
+        self._crops.append(self._template(frame))
         return True, self.box
+
+    def _template(self, frame: Image) -> Image:
+        c = self.config
+        crop, window = self._cut(frame, c.template_factor, c.template_size)
+        return crops.tint_outside(crop, window, self.box, c.template_tint)
 
     def _cut(self, frame: Image, factor: float, size: int) -> tuple[Image, Window]:
         window = geometry.window_around(self.box, factor)

@@ -33,7 +33,7 @@ from fartrack.training.features import TeacherFeatures
 from fartrack.training.options import TrainConfig, easier
 from fartrack.training.pack import Pack
 from fartrack.training.parallel import Parallel
-from fartrack.training.render import Samples, render
+from fartrack.training.render import Samples, render, render_torch
 from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
@@ -96,6 +96,9 @@ class Trainer:
         self.parallel.same_start([*self.net.parameters(), *self.aux.parameters()])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.look: Callable[..., Output] = self._compiled(self._look)
+        # A graph would want every batch at the same address, so that crops are compiled without.
+        compiles = train.compile != "off" and self.device.type == "cuda"
+        self._draw = torch.compile(render_torch, dynamic=False) if compiles else None
         self.step = self.base = 0
         """Steps done, and the step at which this run branched off from another."""
         self.before = 0
@@ -179,7 +182,7 @@ class Trainer:
         drawn = plan(sampler, self.config, easier(self.train.synth, amount), batch, self.templates, rng)
         if parallel and parallel.world > 1:
             drawn = drawn.part(parallel.rank, parallel.world)
-        return render(sampler.pack.pictures, sampler.pack.objects, drawn, self.config)
+        return render(sampler.pack.pictures, sampler.pack.objects, drawn, self.config, self._draw)
 
     def seen(self, step: int) -> int:
         """Samples trained on before a step."""
@@ -188,7 +191,8 @@ class Trainer:
     def make(self, step: int) -> Any:
         """What a step trains on; a function of the step's number alone."""
         t = self.train
-        amount = self.seen(step) / t.curriculum if t.curriculum else 1.0
+        # In eight stages, for each number of distractors is compiled anew.
+        amount = min(8, 8 * self.seen(step) // t.curriculum) / 8 if t.curriculum else 1.0
         return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
 
     def made(self, step: int) -> Any:
@@ -227,6 +231,8 @@ class Trainer:
         past = past + (net.identity[0] if self.config.attention == "oneway" else net.identity[slots].unsqueeze(1))
         words = None if trajectory is None else _words(trajectory, self.config)
         seen = net.embed_search(net.normalise(search))
+        if self.train.residual == "bfloat16":
+            past, seen = past.bfloat16(), seen.bfloat16()
         return net(list(past.unbind(1)), seen, words, exits=exits, hidden_at=hidden, looks_at=looks)
 
     def forward(

@@ -95,6 +95,8 @@ class TrainConfig:
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Of activations; weights and optimiser are float32."""
+    residual: Literal["float32", "bfloat16"] = "float32"
+    """Of the stream that the layers add to; half of it is half of a GPU's memory traffic."""
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     """torch.compile of the network. The last two use CUDA graphs."""
     save_every: int = 200

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fartrack.config import ModelConfig
+from fartrack.crops import TINT
 from fartrack.training.pack import LEVELS, Objects, Pictures
 from fartrack.training.synth import Plan
 
@@ -39,11 +42,15 @@ class Samples:
     """(B, N, 4) past boxes in units of the search crop, oldest first."""
 
 
-def render(pictures: Pictures, objects: Objects, plan: Plan, config: ModelConfig) -> Samples:
-    """Make a plan's crops on the device where the pictures are."""
+def render(
+    pictures: Pictures, objects: Objects, plan: Plan, config: ModelConfig, draw: Callable[..., Any] | None = None
+) -> Samples:
+    """Make a plan's crops on the device where the pictures are; `draw` is `render_torch`, compiled perhaps."""
     own = objects.picture[plan.objects]
-    draw = _render_opencv if pictures.pixels.device.type == "cpu" else _render_torch
+    if draw is None:
+        draw = render_opencv if pictures.pixels.device.type == "cpu" else render_torch
     past, seen, past_surely, seen_surely = draw(pictures, own, plan, config)
+    past = tint_outside(past, plan.template_box, config.template_tint)
     sizes = pictures.size[own, 0].float()
     return Samples(
         past,
@@ -56,6 +63,31 @@ def render(pictures: Pictures, objects: Objects, plan: Plan, config: ModelConfig
     )
 
 
+def tint_outside(templates: Tensor, half: Tensor, share: float) -> Tensor:
+    """The same as `crops.tint_outside` does, for boxes in the middle of crops.
+
+    Args:
+        templates: (B, T, 3, S, S) in 0..255, RGB.
+        half: (B, T, 2) half sides of the boxes in units of the crop.
+        share: of the tint, 0 to 1.
+    """
+    if not share:
+        return templates
+    size = templates.shape[-1]
+    at = torch.arange(size, device=templates.device)
+    low, high = ((0.5 - half) * size).unsqueeze(-1), ((0.5 + half) * size).unsqueeze(-1)
+    covered = (torch.minimum(at + 1, high) - torch.maximum(at, low)).clamp(0, 1)  # (B, T, 2, S)
+    outside = share * (1 - covered[:, :, 1, :, None] * covered[:, :, 0, None, :])
+    colour = _tint(templates.device)
+    return torch.lerp(templates, colour.expand_as(templates), outside.unsqueeze(2).expand_as(templates))
+
+
+@cache
+def _tint(device: torch.device) -> Tensor:
+    """(3, 1, 1): made once, for a copy to the GPU makes it wait."""
+    return torch.tensor(TINT, dtype=torch.float32, device=device).view(3, 1, 1)
+
+
 def _level(affine: Tensor, blur: Tensor, pixels: int | Tensor) -> Tensor:
     """Which size of its picture a crop of so many pixels reads; `blur` goes further down."""
     shrink = affine[..., :2].norm(dim=-2).amax(-1) / pixels
@@ -65,7 +97,7 @@ def _level(affine: Tensor, blur: Tensor, pixels: int | Tensor) -> Tensor:
 # -- tensors ---------------------------------------------------------------------------------------------------
 
 
-def _render_torch(
+def render_torch(
     pictures: Pictures, own: Tensor, plan: Plan, config: ModelConfig
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Templates, search crops and how surely their tokens show the object's own picture; no shape depends on data."""
@@ -137,18 +169,20 @@ def _look(
     y = (y * (h / h0) - 0.5).clamp(min=0)
     x0, y0 = x.long().minimum(w - 1), y.long().minimum(h - 1)
     x1, y1 = (x0 + 1).minimum(w - 1), (y0 + 1).minimum(h - 1)
-    fx, fy = (x - x0).clamp(0, 1).unsqueeze(-1), (y - y0).clamp(0, 1).unsqueeze(-1)
+    fx, fy = (x - x0).clamp(0, 1), (y - y0).clamp(0, 1)
 
     def tap(row: Tensor, column: Tensor) -> Tensor:
-        return pictures.pixels[base + row * w + column].unsqueeze(-1).view(torch.uint8)
+        return pictures.pixels[base + row * w + column]
 
-    def colour(row: Tensor, column: Tensor) -> Tensor:
-        return tap(row, column)[..., :3].float()
+    near_x, near_y = fx < 0.5, fy < 0.5
+    top, bottom = (tap(y0, x0), tap(y0, x1)), (tap(y1, x0), tap(y1, x1))
+    nearest = torch.where(near_y, torch.where(near_x, *top), torch.where(near_x, *bottom))
 
-    top = torch.lerp(colour(y0, x0), colour(y0, x1), fx)
-    bottom = torch.lerp(colour(y1, x0), colour(y1, x1), fx)
-    nearest = torch.where(fy[..., 0] < 0.5, y0, y1), torch.where(fx[..., 0] < 0.5, x0, x1)
-    return torch.lerp(top, bottom, fy).permute(0, 3, 1, 2), tap(*nearest)[..., 3].long(), inside
+    def channel(shift: int) -> Tensor:
+        a, b, c, d = (((pixel >> shift) & 255).float() for pixel in (*top, *bottom))
+        return torch.lerp(torch.lerp(a, b, fx), torch.lerp(c, d, fx), fy)
+
+    return torch.stack([channel(0), channel(8), channel(16)], 1), ((nearest >> 24) & 255).long(), inside
 
 
 def _rivals(pictures: Pictures, plan: Plan, seen: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
@@ -219,7 +253,7 @@ def _token_places(affine: Tensor, size: Tensor, sure: Tensor, grid: int) -> Tens
 # -- OpenCV ----------------------------------------------------------------------------------------------------
 
 
-def _render_opencv(
+def render_opencv(
     pictures: Pictures, own: Tensor, plan: Plan, config: ModelConfig
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same for the CPU: bytes until the light, and no layer that is not seen."""

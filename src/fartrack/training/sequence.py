@@ -257,18 +257,19 @@ class Tracks:
         self.sampler = sampler
         pack, o = sampler.pack, sampler.pack.objects
         self.rows: list[list[int]] = []
-        for start, count in zip(sampler.track_start.tolist(), sampler.track_count.tolist(), strict=True):
+        weight: list[float] = []
+        often = sampler.track_reach.diff(prepend=sampler.track_reach.new_zeros(1)).tolist()
+        starts, counts = sampler.track_start.tolist(), sampler.track_count.tolist()
+        for start, count, drawn in zip(starts, counts, often, strict=True):
             rows = sampler.track_rows[start : start + count]
             sizes = pack.pictures.size[o.picture[rows], 0]
-            cut_out = (o.alone is not None and bool(o.alone[rows].any())) or pack.sources[
-                int(o.source[rows[0]])
-            ] == "sprite"
+            sprite = pack.sources[int(o.source[rows[0]])] == "sprite"
+            cut_out = sprite or (o.alone is not None and bool(o.alone[rows].any()))
             if count >= shortest and bool((sizes == sizes[0]).all()) and not cut_out:
                 self.rows.append(rows.tolist())
-        sources = [int(o.source[rows[0]]) for rows in self.rows]
-        often = np.bincount(sources, minlength=1) if sources else np.ones(1)
-        weight = np.array([often[s] ** -0.4 for s in sources])  # no source drowns the others, as for single frames
-        self.weight = weight / weight.sum() if len(weight) else weight
+                weight.append(drawn)
+        self.weight = np.array(weight) / max(1e-12, sum(weight))
+        """How often each is drawn, as for single frames."""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -34,8 +34,9 @@ def peak_flops(device: torch.device, half: bool) -> float:
     return 2 * side**3 / _seconds(lambda: a @ a, device, 10)
 
 
-def _seconds(function: Callable[[], Any], device: torch.device, times: int) -> float:
-    function()
+def _seconds(function: Callable[[], Any], device: torch.device, times: int, warm: bool = True) -> float:
+    if warm:
+        function()
     _wait(device)
     begun = time.perf_counter()
     for _ in range(times):
@@ -62,18 +63,22 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         parts["making samples"] = _seconds(lambda: trainer.make(trainer.step), device, steps)
         parts["forward and loss"] = _seconds(lambda: trainer.loss(made, trainer.step), device, steps)
         both = _seconds(lambda: trainer.loss(made, trainer.step)[0].backward(), device, steps)
+        for p in trainer.parameters():
+            p.grad = None
         parts["backward"] = both - parts["forward and loss"]
     else:
         parts["clips, forward and backward"] = _seconds(lambda: trainer.gradients(trainer.step), device, steps)
-    trainer.gradients(trainer.step)
-    parts["optimiser and average"] = _seconds(trainer.update, device, steps)
+    spent = 0.0
+    for _ in range(steps):
+        trainer.gradients(trainer.step)
+        spent += _seconds(trainer.update, device, 1, warm=False)
+    parts["optimiser and average"] = spent / steps
 
     frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
     flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
     peak = peak_flops(device, t.precision == "bfloat16")
     lines = [
         f"{frames / whole:,.0f} frames a second, {1000 * whole:,.1f} ms a step of {frames} frames "
-        f"({t.precision}, compile {t.compile})",
         f"({t.precision}, compile {t.compile})",
         f"{flops / whole / 1e12:.3g} of {peak / 1e12:.3g} TFLOP/s that a matrix product reaches here: "
         f"model FLOP utilisation {100 * flops / whole / peak:.1f} %",

@@ -64,6 +64,8 @@ class Plan:
     template_noise: Tensor
     """(S, S) of deviation 1."""
     search_noise: Tensor
+    template_box: Tensor
+    """(B, T, 2) half sides of the box that each template is taken to show, in its middle, in units of the crop."""
     trajectory: Tensor | None
     """(B, N, 4) past boxes in units of the search crop, oldest first, when the network reads them."""
 
@@ -206,6 +208,12 @@ def plan(
     other = (box[:, -1, :2] + box[:, -1, 2:] - centre[:, -1]) / axes[:, -1]
     target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
 
+    # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
+    shape = (0.5 * (box[..., 2] / box[..., 3]).log() - aspect.log())[:, :templates]
+    if config.template_tint:
+        shape = shape + normal(batch, templates) * scale_sd[:templates]
+    template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
+
     # What lies behind and beside -------------------------------------------------------------------------------
     mask = o.mask[objects]
     paste = (mask > 0) & (uniform(batch, 1, lo=0) < synth.paste_share)
@@ -248,6 +256,7 @@ def plan(
         gray=uniform(batch, lo=0) < synth.gray_share,
         template_noise=normal(config.template_size, config.template_size),
         search_noise=normal(config.search_size, config.search_size),
+        template_box=template_box,
         trajectory=_trajectory(target, config.trajectory, config.search_factor, uniform) if config.trajectory else None,
     )
 
