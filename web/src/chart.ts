@@ -33,7 +33,7 @@ export function paintChart(canvas: HTMLCanvasElement, rows: ReadonlyMap<number, 
     if (!seen[x]) continue;
     const tall = Math.max(2 * dots, (sums[x] / seen[x]) * height);
     pen.fillStyle = lost[x] * 2 > seen[x] ? LOST : FOUND;
-    pen.globalAlpha = 0.55;
+    pen.globalAlpha = 0.5;
     pen.fillRect(x, height - tall, 1, tall);
   }
   pen.globalAlpha = 1;

@@ -2,11 +2,14 @@
 
 export interface ModelConfig {
   name: string;
+  depth: number;
   width: number;
   patch: number;
   templates: number;
   template_size: number;
   template_factor: number;
+  /** Share of magenta in what a template shows outside of its box; files from before it was thought of have none. */
+  template_tint: number;
   search_size: number;
   search_factor: number;
   /** Past boxes fed as coordinate words; 0 for none. */
@@ -15,6 +18,7 @@ export interface ModelConfig {
   low: number;
   high: number;
   keep: number;
+  attention: "joint" | "oneway";
   memory: "linear" | "exponential";
   decoding: "paper" | "release";
   margin: number;
@@ -24,8 +28,8 @@ export interface ModelConfig {
 }
 
 const NUMBERS = [
-  "width", "patch", "templates", "template_size", "template_factor", "search_size", "search_factor", "trajectory",
-  "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
+  "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
+  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
@@ -33,6 +37,9 @@ export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_
 /** Tokens of one template after pruning. */
 export const keptTokens = (c: ModelConfig): number =>
   templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep));
+
+/** Numbers remembered of one template token: its embedding, or its key and value in every layer (one-way). */
+export const memoryWidth = (c: ModelConfig): number => (c.attention === "oneway" ? 2 * c.depth * c.width : c.width);
 
 export const coordinateWords = (c: ModelConfig): number => Math.round(c.bins * (c.high - c.low));
 
@@ -49,7 +56,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = JSON.parse(text) as ModelConfig;
+    config = { template_tint: 0, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

@@ -4,7 +4,7 @@
  * integers here give the same bytes.
  */
 
-import { roundHalfEven, type Window } from "./geometry.ts";
+import { roundHalfEven, type Box, type Window } from "./geometry.ts";
 
 /** The pixels of a frame, read in rectangles: R, G, B and one more byte per pixel, row after row. */
 export interface Pixels {
@@ -13,6 +13,8 @@ export interface Pixels {
   read(x: number, y: number, width: number, height: number): Uint8ClampedArray;
 }
 
+/** Colour of what a template shows outside of its box. */
+const TINT = [255, 0, 255];
 const WEIGHT = 2048;
 const OUTSIDE = -1;
 
@@ -66,6 +68,41 @@ export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
     }
   }
   return result;
+}
+
+/** Tint what of a crop lies outside of a box, in place; pixels on the box's edge are tinted in part.
+ *
+ * `window` is where the crop was cut out and `share` how much of the colour is the tint's. Single precision and the
+ * rounding between the two steps are OpenCV's.
+ */
+export function tintOutside(crop: Uint8Array, window: Window, box: Box, share: number): Uint8Array {
+  if (!share) return crop;
+  const size = Math.sqrt(crop.length / 3);
+  const columns = coverage(window.x, window.side, size, box[0], box[2]);
+  const rows = coverage(window.y, window.side, size, box[1], box[3]);
+  const { fround } = Math;
+  const [part, rest] = [fround(share), fround(1 - share)];
+  for (let j = 0, at = 0; j < size; j++) {
+    for (let i = 0; i < size; i++) {
+      const inside = fround(rows[j] * columns[i]);
+      const outside = fround(1 - inside);
+      const sum = fround(fround(inside + outside) + fround(1e-5));
+      for (let c = 0; c < 3; c++, at++) {
+        const tinted = roundHalfEven(fround(fround(crop[at] * rest) + fround(TINT[c] * part)));
+        crop[at] = roundHalfEven(fround(fround(fround(crop[at] * inside) + fround(tinted * outside)) / sum));
+      }
+    }
+  }
+  return crop;
+}
+
+/** How much of each pixel of a crop's axis lies between a box's edges, 0 to 1. */
+function coverage(corner: number, side: number, size: number, begin: number, length: number): Float64Array {
+  const scale = size / side;
+  const [first, last] = [(begin - corner) * scale, (begin + length - corner) * scale];
+  return Float64Array.from({ length: size }, (_, at) =>
+    Math.min(Math.max(Math.min(at + 1, last) - Math.max(at, first), 0), 1),
+  );
 }
 
 /** The part of a window's axis that lies in the frame, relative to the window. */

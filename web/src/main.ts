@@ -64,8 +64,7 @@ const stage = new Stage(get<HTMLCanvasElement>("stage"), {
   drawn: (box) => void follow(box),
   cancelled() {
     if (resume) void session?.play();
-    else if (session && session.head === null) say(INVITATION);
-    else say("");
+    else if (session?.head === null) say(INVITATION);
   },
 });
 
@@ -104,9 +103,10 @@ async function start(open: () => Promise<Source>): Promise<Session | null> {
   get("timeline").hidden = fresh.live;
   document.body.dataset.source = fresh.live ? "live" : "file";
   seek.max = String((source.count ?? 1) - 1);
-  say(INVITATION);
   if (fresh.live) void fresh.play();
   else await fresh.show(0);
+  if (session !== fresh) return null;
+  say(INVITATION);
   get("stage").focus({ preventScroll: true });
   return fresh;
 }
@@ -158,7 +158,7 @@ function show(): void {
   // Milliseconds change too fast to be read; twice a second is enough while it runs.
   if (row?.total && (!playing || performance.now() - shownAt > 500)) {
     shownAt = performance.now();
-    get("time").textContent = `${row.total.toFixed(0)} ms (network ${row.network.toFixed(0)})`;
+    get("time").textContent = `${row.total.toFixed(0)} ms, network ${row.network.toFixed(0)}`;
   } else if (!row) get("time").textContent = "–";
   if (frame && count) {
     if (document.activeElement !== seek || playing) seek.value = String(frame.index);
@@ -167,12 +167,7 @@ function show(): void {
   }
 }
 
-let wrongAt = 0;
-
 function say(text: string, wrong = false): void {
-  // A complaint is not wiped away by the progress of what it is about.
-  if (!text && performance.now() - wrongAt < 1000) return;
-  if (wrong) wrongAt = performance.now();
   for (const [id, shown] of [["message", session !== null], ["early", session === null]] as const) {
     get(id).textContent = shown ? text : "";
     get(id).classList.toggle("wrong", wrong);
@@ -183,14 +178,15 @@ const sentence = (error: unknown): string => (error instanceof Error ? error.mes
 
 // Hands.
 
-function toggle(): void {
+async function toggle(): Promise<void> {
   stage.cancel();
   if (!session) return;
-  if (session.playing) session.pause();
-  else {
-    say("");
-    void session.play();
-  }
+  if (session.playing) return session.pause();
+  say("");
+  const { frame, rows, source } = session;
+  const atEnd = frame !== null && frame.index + 1 === source.count;
+  if (atEnd && rows.size > 1) await session.show(Math.min(...rows.keys())); // from the beginning again
+  await session.play();
 }
 
 function stepBack(): void {
@@ -203,7 +199,7 @@ function stepOn(): void {
 }
 
 button("try").addEventListener("click", () => void tryIt());
-button("play").addEventListener("click", toggle);
+button("play").addEventListener("click", () => void toggle());
 button("back").addEventListener("click", stepBack);
 button("step").addEventListener("click", stepOn);
 button("draw").addEventListener("click", () => stage.edit());
@@ -236,7 +232,7 @@ button("save").addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   if (!session || event.ctrlKey || event.metaKey || event.altKey) return;
   const on = event.target as HTMLElement;
-  if (event.key === " " && !(on instanceof HTMLButtonElement || on instanceof HTMLInputElement || on.tagName === "SUMMARY")) toggle();
+  if (event.key === " " && !(on instanceof HTMLButtonElement || on instanceof HTMLInputElement || on.tagName === "SUMMARY")) void toggle();
   else if (event.key === ",") stepBack();
   else if (event.key === ".") stepOn();
   else if (event.key === "b" || event.key === "B") stage.edit();

@@ -1,6 +1,6 @@
 /** Template memory: which past templates the network sees, and which are worth keeping. fartrack/memory.py. */
 
-import { keptTokens, type ModelConfig } from "./config.ts";
+import { keptTokens, memoryWidth, type ModelConfig } from "./config.ts";
 import { roundHalfEven } from "./geometry.ts";
 
 /** Frames whose templates fill the slots, oldest first; the last is `newest` (counted from 0). */
@@ -31,7 +31,8 @@ export class TemplateMemory {
 
   constructor(
     private readonly config: ModelConfig,
-    capacity = 192,
+    // Keys and values of every layer take more room than embeddings: fewer templates then.
+    capacity = Math.max(48, Math.floor((192 * config.width) / memoryWidth(config))),
   ) {
     this.capacity = Math.max(capacity, 2 * config.templates);
   }
@@ -47,7 +48,7 @@ export class TemplateMemory {
   /** Prune the newest template, once and for all, and store it. */
   settle(tokens: Float32Array, saliency: ArrayLike<number>): void {
     if (this.newest % this.stride !== 0) return;
-    const width = this.config.width;
+    const width = memoryWidth(this.config);
     const keep = mostSalient(saliency, keptTokens(this.config));
     const pruned = new Float32Array(keep.length * width);
     keep.forEach((token, i) => pruned.set(tokens.subarray(token * width, (token + 1) * width), i * width));

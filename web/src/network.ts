@@ -2,7 +2,7 @@
 
 import * as ort from "onnxruntime-web/webgpu";
 import glue from "onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url";
-import { keptTokens, readConfig, templateTokens, type ModelConfig } from "./config.ts";
+import { keptTokens, memoryWidth, readConfig, templateTokens, type ModelConfig } from "./config.ts";
 import type { Network, Output } from "./target.ts";
 
 export type Engine = "auto" | "webgpu" | "wasm";
@@ -67,11 +67,11 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   const c = config;
   const network: Network = async (input) => {
     const slots = c.templates - 1;
-    const tokens = slots ? input.memory.length / slots / c.width : keptTokens(c);
+    const tokens = slots ? input.memory.length / slots / memoryWidth(c) : keptTokens(c);
     const feeds: Record<string, ort.Tensor> = {
       search: new ort.Tensor("uint8", input.search, [1, c.search_size, c.search_size, 3]),
       template: new ort.Tensor("uint8", input.template, [1, c.template_size, c.template_size, 3]),
-      memory: new ort.Tensor("float32", input.memory, [1, slots, tokens, c.width]),
+      memory: new ort.Tensor("float32", input.memory, [1, slots, tokens, memoryWidth(c)]),
     };
     if (input.trajectory) feeds.trajectory = new ort.Tensor("int64", input.trajectory, [1, input.trajectory.length]);
     const out = await session.run(feeds);
@@ -83,10 +83,10 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   const { tokens, box } = await network({
     search: new Uint8Array(c.search_size ** 2 * 3),
     template: new Uint8Array(c.template_size ** 2 * 3),
-    memory: new Float32Array((c.templates - 1) * keptTokens(c) * c.width),
+    memory: new Float32Array((c.templates - 1) * keptTokens(c) * memoryWidth(c)),
     trajectory: c.trajectory ? new BigInt64Array(4 * c.trajectory) : null,
   });
-  if (tokens.length !== templateTokens(c) * c.width || !box.every(Number.isFinite)) {
+  if (tokens.length !== templateTokens(c) * memoryWidth(c) || !box.every(Number.isFinite)) {
     throw new Error("The network's answer makes no sense.");
   }
   return network;

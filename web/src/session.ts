@@ -66,7 +66,7 @@ export class Session {
     this.changed();
   }
 
-  /** One frame on. */
+  /** One frame on: followed where the tracker stands, else merely shown. */
   async step(): Promise<void> {
     this.pause();
     await this.attempt(() => this.advance());
@@ -119,16 +119,17 @@ export class Session {
     const at = this.frame?.index ?? -1;
     const follows = this.head !== null && this.head === at;
     const preview = this.live && this.head === null;
-    if (!this.live && !follows && !this.rows.has(at + 1)) {
-      if (this.source.count !== null && at + 1 >= this.source.count) this.say("This is the last frame.", false);
-      else this.say("Draw a box on this frame to follow from here.", false);
+    const ended = (): boolean => {
+      this.say(follows ? `Done: ${this.rows.size} frames.` : "This is the last frame.", false);
+      return false;
+    };
+    if (this.source.count !== null && at + 1 >= this.source.count) return ended();
+    if (turn && !this.live && !follows && !this.rows.has(at + 1)) {
+      this.say("Draw a box on this frame to follow from here.", false);
       return false;
     }
     const frame = await this.source.read(preview ? Math.max(at, 0) : at + 1);
-    if (!frame) {
-      this.say(`Done: ${this.rows.size} frames.`, false);
-      return false;
-    }
+    if (!frame) return ended();
     if (follows) {
       try {
         const answer = await this.follower.update(frame);

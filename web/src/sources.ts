@@ -220,7 +220,7 @@ function happens(video: HTMLVideoElement, event: "loadeddata" | "seeked"): Promi
 }
 
 async function codecOf(track: InputVideoTrack): Promise<string> {
-  return (await track.getCodec().catch(() => null)) ?? "unknown";
+  return (await track.getCodec().catch(() => null)) ?? String((await track.getInternalCodecId().catch(() => null)) ?? "unknown");
 }
 
 function cannotDecode(name: string, index: number, codec: string): Error {

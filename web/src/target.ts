@@ -1,7 +1,7 @@
 /** What is remembered of one target, and how a frame changes it. fartrack/target.py. */
 
-import { paddingWord, templateTokens, type ModelConfig } from "./config.ts";
-import { cut, type Pixels } from "./crops.ts";
+import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./config.ts";
+import { cut, tintOutside, type Pixels } from "./crops.ts";
 import { clip, fromWindow, windowAround, type Box, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
 import { score, toWord } from "./vocabulary.ts";
@@ -48,7 +48,7 @@ export class Target {
     const { tokens } = await network({
       search: new Uint8Array(config.search_size ** 2 * 3),
       template,
-      memory: new Float32Array((config.templates - 1) * templateTokens(config) * config.width),
+      memory: new Float32Array((config.templates - 1) * templateTokens(config) * memoryWidth(config)),
       trajectory: config.trajectory
         ? new BigInt64Array(4 * config.trajectory).fill(BigInt(paddingWord(config)))
         : null,
@@ -83,7 +83,9 @@ export class Target {
   }
 
   private template(frame: Pixels): Uint8Array {
-    return cut(frame, windowAround(this.box, this.config.template_factor), this.config.template_size);
+    const c = this.config;
+    const window = windowAround(this.box, c.template_factor);
+    return tintOutside(cut(frame, window, c.template_size), window, this.box, c.template_tint);
   }
 
   /** Words of the past boxes in units of this search crop, oldest first; the oldest fills up at the start. */

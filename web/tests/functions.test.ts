@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { keptTokens, readConfig, templateTokens } from "../src/config.ts";
-import { cut, type Pixels } from "../src/crops.ts";
+import { keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
+import { cut, tintOutside, type Pixels } from "../src/crops.ts";
 import { clip, complaintAbout, fromWindow, iou, roundHalfEven, windowAround } from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
 import { PlanarPixels } from "../src/pixels.ts";
@@ -64,6 +64,16 @@ test("crops are OpenCV's, byte for byte", () => {
     const worst = ours.reduce((most, v, i) => Math.max(most, Math.abs(v - theirs[i])), 0);
     // OpenCV builds differ by one in the last place, depending on the processor's instructions.
     assert.ok(ours.length === theirs.length && worst <= 1, `window ${window} to ${size}: differs by ${worst}`);
+  }
+});
+
+test("templates are tinted outside of their box as Python tints them, byte for byte", () => {
+  for (const { window, box, share, bytes } of r.tinted.cases) {
+    const [x, y, side] = window;
+    const ours = tintOutside(Uint8Array.from(Buffer.from(r.tinted.picture, "base64")), { x, y, side }, box, share);
+    const theirs = Buffer.from(bytes, "base64");
+    const worst = ours.reduce((most, v, i) => Math.max(most, Math.abs(v - theirs[i])), 0);
+    assert.ok(ours.length === theirs.length && worst <= 1, `box ${box}, share ${share}: differs by ${worst}`);
   }
 });
 
@@ -167,6 +177,28 @@ test("the configuration is read from the ONNX file itself", () => {
   assert.throws(() => readConfig(model.subarray(0, model.length - 900), "half.onnx"), /^Error: half.onnx is not? /);
   assert.throws(() => readConfig(new Uint8Array(), "empty.onnx"), /is no fartrack model/);
   assert.throws(() => readConfig(new Uint8Array(400).fill(0xff), "noise.onnx"), /is not a whole ONNX model/);
+});
+
+/** The least of an ONNX file that says its configuration: one metadata entry. */
+function fileWith(config: object): Uint8Array {
+  const field = (number: number, bytes: Uint8Array): Uint8Array =>
+    Uint8Array.from([number * 8 + 2, (bytes.length & 127) | 128, bytes.length >> 7, ...bytes]);
+  const text = new TextEncoder();
+  const [key, value] = [field(1, text.encode("fartrack")), field(2, text.encode(JSON.stringify(config)))];
+  return field(14, Uint8Array.from([...key, ...value]));
+}
+
+test("model files from before the tint have none, and say all the rest", () => {
+  const { template_tint: _, ...older } = r.config;
+  assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, template_tint: 0 });
+  assert.equal(readConfig(fileWith({ ...older, template_tint: 0.4 }), "newer.onnx").template_tint, 0.4);
+  const { keep: __, ...less } = r.config;
+  assert.throws(() => readConfig(fileWith(less), "less.onnx"), /^Error: less.onnx does not say its keep: /);
+});
+
+test("one-way templates are remembered as keys and values of every layer", () => {
+  assert.equal(memoryWidth({ ...r.config, attention: "oneway" }), r.onewayWidth);
+  assert.equal(memoryWidth({ ...r.config, attention: "joint" }), r.config.width);
 });
 
 test("a refused webcam is told from a missing one", () => {

@@ -167,7 +167,16 @@ async function drag(page: Page, [x, y, w, h]: readonly number[], frameWidth: num
 async function runTo(page: Page, frame: number): Promise<void> {
   await frameIs(page, frame);
   if ((await page.textContent("#play")) === "Pause") await page.click("#play");
+  await paused(page);
+}
+
+/** Until it stands still: the frame that was under way when it was paused is shown as well. */
+async function paused(page: Page): Promise<void> {
   await page.waitForFunction(() => document.getElementById("play")!.textContent === "Play");
+  for (let before = -1, now = await frameShown(page); now !== before; now = await frameShown(page)) {
+    before = now;
+    await page.waitForTimeout(1500);
+  }
 }
 
 test("the clip is followed as in Python, frame for frame", { timeout: PATIENCE }, async () => {
@@ -218,15 +227,51 @@ test("under a sub-path, without isolation, it works", { timeout: PATIENCE }, asy
   });
 });
 
-test("where WebCodecs is missing, frames are the same", { timeout: PATIENCE }, async () => {
+/** Small copies of what the page shows of the clip's first frames. */
+async function pictures(page: Page, count: number): Promise<number[][]> {
+  await page.setInputFiles("#file", resolve("../src/fartrack/demo/clip.mp4"));
+  await says(page, /Draw a box/);
+  const seen: number[][] = [];
+  for (let i = 0; i < count; i++) {
+    await frameIs(page, i);
+    seen.push(
+      await page.evaluate(async () => {
+        for (let n = 0; n < 3; n++) await new Promise(requestAnimationFrame);
+        const pen = new OffscreenCanvas(80, 60).getContext("2d")!;
+        pen.drawImage(document.getElementById("stage") as HTMLCanvasElement, 0, 0, 80, 60);
+        return [...pen.getImageData(0, 0, 80, 60).data];
+      }),
+    );
+    await page.keyboard.press(".");
+  }
+  return seen;
+}
+
+test("where WebCodecs is missing, the frames are the same, and are followed", { timeout: PATIENCE }, async () => {
   const early = () => {
     delete (window as { VideoDecoder?: unknown }).VideoDecoder;
   };
+  const count = 34; // from frame 25 on the bottle moves
+  let decoded: number[][] = [];
+  await visit({}, async ({ page }) => void (decoded = await pictures(page, count)));
   await visit({ early }, async ({ page }) => {
+    const sought = await pictures(page, count);
+    const apart = (a: number[], b: number[]): number => a.reduce((sum, v, i) => sum + Math.abs(v - b[i]), 0) / a.length;
+    for (let i = 0; i < count; i++) {
+      const here = apart(sought[i], decoded[i]);
+      assert.ok(here < 0.5, `frame ${i} differs by ${here}`);
+      for (const other of [i - 1, i + 1]) {
+        if (decoded[other]) assert.ok(here < apart(sought[i], decoded[other]), `frame ${i} is not frame ${other}`);
+      }
+    }
     await networkIsThere(page);
-    await page.click("#try");
-    await runTo(page, 20);
-    assert.ok(overlap(await download(page), reference.clip) >= 0.95);
+    await page.click("#other [data-do=choose]", { trial: true });
+    await page.locator("#seek").fill("0");
+    await page.waitForFunction(() => document.getElementById("frame")!.textContent!.startsWith("0 "));
+    await drag(page, boxOf(reference.clip[0]), 640);
+    await runTo(page, 6);
+    // The browser has converted the colours in its own way, so the boxes are only nearly Python's.
+    assert.ok(overlap(await download(page), reference.clip) >= 0.8);
   });
 });
 
@@ -263,7 +308,7 @@ test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENC
     await page.keyboard.press("Enter");
     await frameIs(page, 3);
     await page.keyboard.press(" ");
-    await page.waitForFunction(() => document.getElementById("play")!.textContent === "Play");
+    await paused(page);
     const at = await frameShown(page);
     await page.keyboard.press(".");
     await frameIs(page, at + 1);
@@ -271,12 +316,13 @@ test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENC
     await page.waitForFunction((n) => Number.parseInt(document.getElementById("frame")!.textContent!, 10) === n, at);
     const rows = await download(page);
     assert.equal(rows.length, at + 2);
-    assert.ok(overlap(rows, reference.webm) >= 0.9, `IoU ${overlap(rows, reference.webm)}`);
+    assert.deepEqual(boxOf(rows[0]), boxOf(reference.webm[0]));
+    assert.ok(overlap(rows, reference.webm) >= 0.95, `IoU ${overlap(rows, reference.webm)}`);
   });
 });
 
 test("what cannot be opened is said in one sentence and costs nothing", { timeout: PATIENCE }, async () => {
-  await visit({ expected: /VideoDecoder|decod|Mediabunny/i }, async ({ page }) => {
+  await visit({ expected: /VideoDecoder|codec|decod|Mediabunny/i }, async ({ page }) => {
     await page.setInputFiles("#file", join(OUT, "noise.mp4"));
     assert.match(await says(page, /noise\.mp4/), /^noise\.mp4 is not a video that can be read here, or it is damaged: .*\.$/);
     await page.setInputFiles("#file", join(OUT, "mpeg4.mp4"));
@@ -354,7 +400,7 @@ test("the webcam, on a phone, with a finger", { timeout: PATIENCE }, async () =>
 test("on a phone nothing sticks out", { timeout: PATIENCE }, async () => {
   await visit({ size: { width: 360, height: 740 }, touch: true, dark: true }, async ({ page }) => {
     await networkIsThere(page);
-    const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+    const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= screen.width);
     assert.ok(await fits());
     await page.screenshot({ path: join(OUT, "phone-start.png"), fullPage: true });
     await page.tap("#try");

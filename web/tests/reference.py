@@ -102,6 +102,19 @@ def cuts() -> dict:
     return {"width": width, "height": height, "picture": text(picture), "cases": cases}
 
 
+def tinted() -> dict:
+    """A noisy template with boxes inside its window, over its edges, thinner than a pixel, and outside of it."""
+    picture = np.random.default_rng(4).integers(0, 256, (112, 112, 3), np.uint8)
+    window = geometry.Window(-5, 9, 83)
+    boxes = [(10.3, 22.7, 50.6, 41.2), (15.0, 29.0, 40.0, 10.0), (-20, 0, 60.5, 300), (30.1, 40.2, 0.3, 20), (90, 9, 8, 8)]
+    cases = [
+        {"window": window, "box": box, "share": share, "bytes": text(crops.tint_outside(picture, window, box, share))}
+        for box in boxes
+        for share in (0.0, 0.4, 0.15, 1.0)
+    ]
+    return {"picture": text(picture), "cases": cases}
+
+
 def colours() -> list[dict]:
     """A colourful picture as planes, and in the colours that FFmpeg makes of them for Python."""
     width, height = 48, 32
@@ -191,13 +204,16 @@ def main() -> None:
 
     reference = {
         "config": json.loads(config.to_json()),
+        "onewayWidth": config.replace(attention="oneway").memory_width,
         **functions(config),
         "histories": histories(config),
         "cuts": cuts(),
+        "tinted": tinted(),
         "colours": colours(),
         "clip": follow(model, CLIP, box),
         "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},
-        "webm": follow(model, out / "clip.webm", box),
+        # The keys move a box's sides by two pixels, from the middle of the frame: an even box can be drawn exactly.
+        "webm": follow(model, out / "clip.webm", [2.0 * round(v / 2) for v in box]),
     }
     (out / "reference.json").write_text(json.dumps(reference))
 

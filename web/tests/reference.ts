@@ -14,6 +14,7 @@ export type ReferenceRow = [number, number, number, number, number, number, numb
 
 export interface Reference {
   config: ModelConfig;
+  onewayWidth: number;
   boxes: Box[];
   corners: number[][];
   windows: [number, number, number][];
@@ -34,6 +35,10 @@ export interface Reference {
     height: number;
     picture: string;
     cases: { window: [number, number, number]; size: number; bytes: string }[];
+  };
+  tinted: {
+    picture: string;
+    cases: { window: [number, number, number]; box: Box; share: number; bytes: string }[];
   };
   colours: { matrix: Matrix; fullRange: boolean; width: number; height: number; i420: string; rgb: string }[];
   clip: ReferenceRow[];

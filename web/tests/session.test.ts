@@ -112,6 +112,9 @@ test("without a box there is nothing to play", async () => {
   await session.play();
   assert.equal(session.frame?.index, 3);
   assert.match(said[0][0], /Draw a box on this frame/);
+  await session.step(); // but one may look for the frame to begin with
+  assert.equal(session.frame?.index, 4);
+  assert.equal(session.rows.size, 0);
   await session.show(7);
   await session.step();
   assert.match(said[1][0], /last frame/);
