@@ -99,3 +99,12 @@ def test_the_first_template_tells_the_targets_shape(pack, config):
     assert wrong[0] < 0.1 < wrong[1:].min()
     area = 4 * drawn.template_box.prod(-1) * config.template_factor**2
     torch.testing.assert_close(area, torch.ones_like(area))
+
+
+def test_some_later_templates_are_wrong(pack, config):
+    """So that a tracker's first template, which never is, weighs more."""
+    drawn = draw(pack, config, 3, batch=200, templates=3, synth=SynthConfig(wrong_template_share=0.3))
+    box = pack.objects.box[drawn.objects]
+    away = (drawn.affine[..., 2] - box[..., :2] - box[..., 2:] / 2).norm(dim=-1) / box[..., 2:].prod(-1).sqrt()
+    far = (away[:, :-1] > 0.5).float().mean(0)
+    assert far[0] == 0 and 0.1 < far[1] < 0.3 and 0.1 < far[2] < 0.3

@@ -19,6 +19,8 @@ class SynthConfig:
     scale_jitter: float = 0.5
     template_centre_jitter: float = 0.25
     template_scale_jitter: float = 0.12
+    wrong_template_share: float = 0.1
+    """Of templates after the first: they show what lies beside the target."""
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""

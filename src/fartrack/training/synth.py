@@ -193,6 +193,10 @@ def plan(
     first = torch.arange(crops, device=device) == 0
     scale_sd = torch.where(is_search, synth.scale_jitter, torch.where(first, 0.03, synth.template_scale_jitter))
     shift = torch.where(is_search, synth.centre_jitter, torch.where(first, 0.05, synth.template_centre_jitter))
+    # Now and then a later template shows what is beside the target, as after a drift: the first one is to be trusted.
+    if synth.wrong_template_share and templates > 1:
+        wrong = (uniform(batch, crops, lo=0) < synth.wrong_template_share) & ~first & ~is_search
+        shift = torch.where(wrong, 3.0, shift)
     scale = (normal(batch, crops) * scale_sd).clamp(-1.1, 0.9).exp()
     factor = torch.where(is_search, config.search_factor, config.template_factor)
     jittered = length * scale
