@@ -184,6 +184,8 @@ def test_video_source(clip, tmp_path):
     assert np.allclose([r.box for r in results], boxes[1:])
     with pytest.raises(InputError, match=r"frame 5: box 500,0,20,20 lies outside the 160 x 120 frame"):
         track_between(frames_from_source(tmp_path), {5: (500, 0, 20, 20)}, TemplateTracker)
+    with pytest.raises(InputError, match=r"frame 5: box 50,0,2,2 is too small to follow"):
+        track_between(frames_from_source(tmp_path), {5: (50, 0, 2, 2)}, TemplateTracker)
     with pytest.raises(InputError, match=f"frame 20 is given, but {tmp_path} has 13 frames"):
         list(track_between(frames_from_source(Path(tmp_path)), {20: boxes[5]}, TemplateTracker))
 

@@ -103,7 +103,7 @@ def track_between(
 
 def _check(frame: int, box: Box, width: int, height: int) -> None:
     try:
-        geometry.check_box(box, width, height)
+        geometry.check_given(box, width, height)
     except InputError as error:
         raise InputError(f"corrections: frame {frame}: {error}") from None
 

@@ -64,6 +64,10 @@ def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.divide(inter, union, out=np.zeros_like(union), where=union > 0)
 
 
+SMALLEST_SIDE = 4
+"""The shortest side, in pixels, of a box that a person gives: less is a slip of the hand."""
+
+
 def check_box(box: object, width: int, height: int) -> Box:
     """A box as four floats, or a clear complaint.
 
@@ -83,4 +87,19 @@ def check_box(box: object, width: int, height: int) -> Box:
         raise InputError(f"{shown} has no area: width and height must be positive")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise InputError(f"{shown} lies outside the {width} x {height} frame: give a box that overlaps it")
+    return x, y, w, h
+
+
+def check_given(box: object, width: int, height: int) -> Box:
+    """A box that a person gave, as four floats, or a clear complaint: it must show enough to be followed.
+
+    Raises:
+        InputError: as `check_box`, and for a side under `SMALLEST_SIDE`.
+    """
+    x, y, w, h = check_box(box, width, height)
+    if min(w, h) < SMALLEST_SIDE:
+        raise InputError(
+            f"box {x:g},{y:g},{w:g},{h:g} is too small to follow: give one that holds the whole object "
+            f"(sides of at least {SMALLEST_SIDE} pixels)"
+        )
     return x, y, w, h

@@ -276,6 +276,7 @@ sys.exit(main(["track", "a.mp4", "--box", {BOX!r}]))
         ("96,2,3,4", "outside the 96 x 64 frame"),
         ("1,64,3,4", "outside the 96 x 64 frame"),
         ("-10,2,9,4", "outside the 96 x 64 frame"),
+        ("10,10,2,2", "box 10,10,2,2 is too small to follow: give one"),
     ],
 )
 def test_wrong_boxes(folder, capfd, box, message):

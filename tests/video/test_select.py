@@ -82,6 +82,7 @@ def test_box(visitor):
     [
         ([8, 20, 0, 24], "no area"),
         ([800, 20, 10, 24], "outside"),
+        ([8, 20, 2, 2], "too small to follow"),
         ([1, 2, 3], "not four numbers"),
         (b"no json", "Expecting"),
         (b'{"x": 1}', "not four numbers"),
@@ -94,8 +95,8 @@ def test_wrong_box_is_refused_and_the_page_goes_on(visitor, body, message):
         visitor.post("box", body)
     assert caught.value.code == 400
     assert message in caught.value.read().decode()
-    assert visitor.post("box", [1, 2, 3, 4]) == 204
-    assert visitor.done().result == (1, 2, 3, 4)
+    assert visitor.post("box", [1, 2, 5, 4]) == 204
+    assert visitor.done().result == (1, 2, 5, 4)
 
 
 def test_cancel(visitor):
@@ -111,7 +112,7 @@ def test_without_the_secret(visitor):
             urllib.request.urlopen(root + path, timeout=5)
         assert caught.value.code == 404
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(root + "/guess/box", data=b"[1, 2, 3, 4]", timeout=5)
+        urllib.request.urlopen(root + "/guess/box", data=b"[1, 2, 5, 4]", timeout=5)
     assert caught.value.code == 404
     assert visitor.thread.is_alive()
 
@@ -135,8 +136,8 @@ def test_everywhere():
     visitor = Visitor(picture(0), host="0.0.0.0")
     assert socket.gethostname() in visitor.address
     visitor.address = visitor.address.replace(socket.gethostname(), "127.0.0.1")
-    visitor.post("box", [1, 2, 3, 4])
-    assert visitor.done().result == (1, 2, 3, 4)
+    visitor.post("box", [1, 2, 5, 4])
+    assert visitor.done().result == (1, 2, 5, 4)
 
 
 def test_no_browser_without_a_desktop(monkeypatch):

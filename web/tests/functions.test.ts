@@ -137,12 +137,13 @@ test("the memory gives the same templates over time, thinned or not", () => {
   for (const { policy, slots, capacity, frames } of r.histories) {
     const config = { ...r.config, templates: slots, memory: policy };
     const memory = new TemplateMemory(config, capacity);
-    const tokens = new Float32Array(templateTokens(config) * config.width);
+    const width = memoryWidth(config);
+    const tokens = new Float32Array(templateTokens(config) * width);
     memory.start(new Uint8Array(), tokens);
     for (const expected of frames) {
       assert.deepEqual(memory.frames(), expected);
       const n = memory.frames().length > 1 && memory.newest === 0 ? templateTokens(config) : keptTokens(config);
-      assert.equal(memory.older().length, (slots - 1) * n * config.width);
+      assert.equal(memory.older().length, (slots - 1) * n * width);
       assert.ok(memory.size <= Math.max(capacity, 2 * slots));
       memory.settle(tokens, new Float32Array(templateTokens(config)));
       memory.add(new Uint8Array());
@@ -152,7 +153,7 @@ test("the memory gives the same templates over time, thinned or not", () => {
 });
 
 test("pruning keeps the right tokens", () => {
-  const config = { ...r.config, templates: 2, width: 1 };
+  const config = { ...r.config, templates: 2, width: 1, attention: "joint" as const };
   const memory = new TemplateMemory(config);
   const tokens = Float32Array.from({ length: templateTokens(config) }, (_, i) => i);
   memory.start(new Uint8Array(), tokens);

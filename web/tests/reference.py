@@ -106,7 +106,13 @@ def tinted() -> dict:
     """A noisy template with boxes inside its window, over its edges, thinner than a pixel, and outside of it."""
     picture = np.random.default_rng(4).integers(0, 256, (112, 112, 3), np.uint8)
     window = geometry.Window(-5, 9, 83)
-    boxes = [(10.3, 22.7, 50.6, 41.2), (15.0, 29.0, 40.0, 10.0), (-20, 0, 60.5, 300), (30.1, 40.2, 0.3, 20), (90, 9, 8, 8)]
+    boxes = [
+        (10.3, 22.7, 50.6, 41.2),
+        (15.0, 29.0, 40.0, 10.0),
+        (-20, 0, 60.5, 300),
+        (30.1, 40.2, 0.3, 20),
+        (90, 9, 8, 8),
+    ]
     cases = [
         {"window": window, "box": box, "share": share, "bytes": text(crops.tint_outside(picture, window, box, share))}
         for box in boxes

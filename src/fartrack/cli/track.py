@@ -101,7 +101,7 @@ class Track:
         formats = parse_formats(self.format)
         with frames_from_source(self.source, self.start) as frames:
             if box is not None:
-                geometry.check_box(box, frames.width, frames.height)
+                geometry.check_given(box, frames.width, frames.height)
             given = None
             if self.boxes is not None:
                 given = Corrections(self.boxes, self.before, self.source, frames, self.label)

@@ -78,7 +78,7 @@ def select_box(
                 answers.put(None)
             elif self.path == f"/{token}/box":
                 try:
-                    box = geometry.check_box(json.loads(body), width, height)
+                    box = geometry.check_given(json.loads(body), width, height)
                 except ValueError as error:  # an InputError, or not JSON
                     self.reply(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode())
                 else:
