@@ -190,6 +190,14 @@ def test_cvat_export_and_its_zip(tmp_path):
     assert read_boxes(tmp_path / "job.zip", VIDEO) == [track]
 
 
+def test_cvat_turned_box_becomes_the_upright_one_around_it(tmp_path):
+    path = tmp_path / "annotations.xml"
+    path.write_text(CVAT.replace('ybr="50.0" z_order', 'ybr="50.0" rotation="90.00" z_order', 1))
+    (track,) = read_boxes(path, VIDEO)
+    assert track.boxes[0].xywh == pytest.approx((5, 25, 30, 20))  # 20 x 30 around (20, 35)
+    assert track.boxes[1].xywh == (11, 20, 20, 30)
+
+
 def test_zip_of_a_folder(tmp_path):
     folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
     with zipfile.ZipFile(tmp_path / "mot.zip", "w") as archive:

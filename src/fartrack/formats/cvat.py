@@ -7,6 +7,7 @@ video does, one more outside box closes it, or CVAT would draw the last box to t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -91,10 +92,17 @@ def _boxes(path: Path, root: ElementTree.Element) -> Iterator[tuple[int, str, Bo
             try:
                 left, top, right, bottom = (float(element.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
                 frame, number = int(element.attrib["frame"]), int(id)
+                turn = math.radians(float(element.get("rotation", "0")))
             except KeyError as error:
                 raise InputError(f"{where}: the box lacks {error}; export the file from CVAT again") from None
             except ValueError as error:
                 raise InputError(f"{where}: {error}; correct it or export the file from CVAT again") from None
+            if turn:  # about its middle; the upright box around it is what a tracker can follow
+                sine, cosine = abs(math.sin(turn)), abs(math.cos(turn))
+                w, h = right - left, bottom - top
+                wide, high = w * cosine + h * sine, w * sine + h * cosine
+                left, right = (left + right - wide) / 2, (left + right + wide) / 2
+                top, bottom = (top + bottom - high) / 2, (top + bottom + high) / 2
             box = Box(
                 frame,
                 *(left, top, right - left, bottom - top),
