@@ -139,7 +139,8 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
     Raises:
         InputError: more than one in a hundred pictures or boxes cannot be used, or none is left.
     """
-    store: list[np.ndarray] = []
+    # One array that grows where it lies: pieces to be joined would take their memory twice.
+    flat, filled = np.empty(1 << 22, np.int32), 0
     rows: list[Row] = []
     skipped: list[str] = []
     sizes: list[list[tuple[int, int]]] = []
@@ -149,14 +150,18 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
         if isinstance(levels, str):
             skipped.append(f"{row.get('where', row['file'])}: {levels}")
             continue
-        store.extend(level.reshape(-1, 4).view(np.int32).ravel() for level in levels)
+        for level in levels:
+            pixels = level.reshape(-1, 4).view(np.int32).ravel()
+            if filled + len(pixels) > len(flat):
+                flat.resize(max(filled + len(pixels), len(flat) * 6 // 5), refcheck=False)
+            flat[filled : filled + len(pixels)] = pixels
+            filled += len(pixels)
         sizes.append([(level.shape[1], level.shape[0]) for level in levels])
         rows.append(row)
     complain_of_broken(skipped, total, "pictures")
     if not rows:
         raise InputError("there is not one picture to train on: check --data")
-    flat = np.concatenate(store)
-    del store
+    flat.resize(filled, refcheck=False)
     size = torch.tensor(sizes, dtype=torch.int64)
     count = (size[..., 0] * size[..., 1]).flatten()
     offset = (count.cumsum(0) - count).view(-1, LEVELS)
