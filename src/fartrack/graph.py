@@ -3,10 +3,13 @@
 It computes what `fartrack.step.TrackStep` computes (a test compares them), laid out so that an engine has less to do:
 
 - normalisation sits in the patch embedding's weights, so pixels go in as bytes and both crops share one product;
-- the last layer computes only what is read: keys and values of all tokens, queries of the commands and of the rows
-  whose attention makes saliency, the MLP of four tokens;
+- the last layer computes only what is read: queries of the commands and of the rows whose attention makes saliency,
+  the MLP of four tokens, and no keys or values: they are folded into those few rows;
 - with one-way attention the older templates are not tokens but keys and values, computed when they were the newest;
 - saliency multiplies a block-diagonal query with the keys as they lie, and takes one softmax for all layers;
+- attention goes head by head, so that each product is shared by all cores: as one product of three heads, two cores
+  would work on two and then one (OpenVINO, which fuses attention, is given it whole: see its runtime);
+- patches are gathered as rows of pixels, queries, keys and values are products of their own: nothing is copied twice;
 - only operators of the ONNX standard in shapes that engines fuse (GELU with its bias, layer norm, attention).
 
 Float weights lie in the file under the network's own names (`net.blocks.0.mlp.fc1.weight.T` is transposed, `.half` is
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +102,8 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: dict[str, npt.NDArray[np.generic]] = {}
         self.made: dict[str, str] = {}
+        self.attentions: list[tuple[tuple[tuple[str, str, str], ...], str]] = []
+        """Queries, keys and values of the parts of each attention and its result, for engines that fuse it."""
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -148,11 +153,19 @@ class _Builder:
             w, b = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.op("LayerNormalization", x, w, b, axis=-1, epsilon=eps)
 
-    def linear(self, x: str, name: str, columns: tuple[int, int] | None = None, gain: Array | None = None) -> str:
-        """x @ W.T + b, of which only some outputs (`columns`), each times its gain."""
-        self.sites.tensors.setdefault(name, x)
+    def linear(
+        self,
+        x: str,
+        name: str,
+        columns: tuple[int, int] | None = None,
+        gain: Array | None = None,
+        exact: bool = False,
+    ) -> str:
+        """x @ W.T + b, of which only some outputs (`columns`), each times its gain; `exact` is float, also in int8."""
+        if not exact:
+            self.sites.tensors.setdefault(name, x)
         start, stop = columns or (0, len(self.weights[f"{name}.bias"]))
-        if self.precision == "int8" and self.ranges and name in self.ranges.bounds:
+        if not exact and self.precision == "int8" and self.ranges and name in self.ranges.bounds:
             return self._linear_int8(x, name, slice(start, stop), gain)
         w, b = self.weight(f"{name}.weight", transposed=True), self.weight(f"{name}.bias")
         if columns:
@@ -189,19 +202,50 @@ class _Builder:
         whole = np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
         return self.op("DequantizeLinear", whole, scale, np.zeros(len(scale), np.int8), axis=1)
 
-    def heads(self, x: str, order: Sequence[int]) -> str:
-        """(B, N, D) -> (B, N, heads, D / heads) with its axes permuted."""
+    def attend(self, *parts: tuple[str, str, str]) -> str:
+        """Attention of (B, N, D) queries, scaled already, to keys and values; of several parts, one after the other."""
+        rows = []
+        for part in parts:
+            mixed = []
+            for query, key, value in zip(*(self.split(x, self.config.heads) for x in part), strict=True):
+                scores = self.op("MatMul", query, self.op("Transpose", key, perm=(0, 2, 1)))
+                mixed.append(self.op("MatMul", self.op("Softmax", scores, axis=-1), value))
+            rows.append(self.op("Concat", *mixed, axis=2))
+        result = self.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]
+        self.attentions.append((parts, result))
+        return result
+
+    def attend_last(self, y: str, name: str, read: npt.NDArray[np.int64], judges: int) -> tuple[str, str]:
+        """Attention of a few rows only, `read`, of which the last four are the commands.
+
+        Keys and values of N tokens are not needed for it: ``q (y W)^T = (q W^T) y^T`` and ``p (y W) = (p y) W``. The
+        bias of the keys adds the same to all scores of a row, so it leaves the softmax as it is.
+
+        Returns:
+            Scores of the first `judges` rows, (B, heads * judges, N), and what the commands take in, (B, 4, D).
+        """
         c = self.config
-        return self.op("Transpose", self.op("Reshape", x, np.array([0, -1, c.heads, c.width // c.heads])), perm=order)
+        d, heads, rows, each = c.width, c.heads, len(read), c.width // c.heads
+        w, b = self.weight(f"{name}.weight", transposed=True), self.weight(f"{name}.bias")
+        keys = self.op("Transpose", self.cut(w, 1, d, 2 * d), perm=(1, 0))
+        keys = self.op("Reshape", keys, np.array([heads, each, d]))
+        values = self.op("Reshape", self.cut(w, 1, 2 * d, 3 * d), np.array([d, heads, each]))
+        values = self.op("Transpose", values, perm=(1, 0, 2))
 
-    def attend(self, q: str, k: str, v: str) -> str:
-        """Attention, apart into heads: (B, heads, N, D / heads). Queries are scaled already."""
-        scores = self.op("MatMul", self.heads(q, (0, 2, 1, 3)), self.heads(k, (0, 2, 3, 1)))
-        return self.op("MatMul", self.op("Softmax", scores, axis=-1), self.heads(v, (0, 2, 1, 3)))
-
-    def together(self, mixed: str) -> str:
-        """(B, heads, N, D / heads) -> (B, N, D)."""
-        return self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, -1, self.config.width]))
+        gain = np.full(d, each**-0.5, np.float32)
+        q = self.linear(self.op("Gather", y, read, axis=1), name, (0, d), gain, exact=True)
+        q = self.op("Transpose", self.op("Reshape", q, np.array([0, rows, heads, each])), perm=(0, 2, 1, 3))
+        q = self.op("Reshape", self.op("MatMul", q, keys), np.array([0, heads * rows, d]))
+        scores = self.op("MatMul", q, self.op("Transpose", y, perm=(0, 2, 1)))
+        scores = self.op("Reshape", scores, np.array([0, heads, rows, -1]))
+        paid, commands = (
+            self.op("Reshape", self.cut(scores, 2, *part), np.array([0, heads * count, -1]))
+            for part, count in (((0, judges), judges), ((-4,), 4))
+        )
+        seen = self.op("MatMul", self.op("Softmax", commands, axis=-1), y)
+        mixed = self.op("MatMul", self.op("Reshape", seen, np.array([0, heads, 4, d])), values)
+        mixed = self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, 4, d]))
+        return paid, self.op("Add", mixed, self.cut(b, 0, 2 * d))
 
     def attention_paid(self, q: str, k: str) -> str:
         """(B, heads * rows, N) scores of a few rows, without taking the keys apart into heads."""
@@ -223,8 +267,10 @@ class _Builder:
     def patches(self, image: str, grid: int) -> str:
         """(B, S, S, 3) bytes -> (B, grid^2, patch * patch * 3) bytes."""
         p = self.config.patch
-        x = self.op("Reshape", image, np.array([0, grid, p, grid, 3 * p]))
-        return self.op("Reshape", self.op("Transpose", x, perm=(0, 1, 3, 2, 4)), np.array([0, grid * grid, 3 * p * p]))
+        rows = self.op("Reshape", image, np.array([0, grid * p * grid, 3 * p]))
+        order = np.arange(grid * p * grid).reshape(grid, p, grid).transpose(0, 2, 1)  # engines copy whole rows so
+        x = self.op("Gather", rows, order.ravel(), axis=1)
+        return self.op("Reshape", x, np.array([0, grid * grid, 3 * p * p]))
 
     def embed(self) -> str:
         """All tokens but the trajectory's; writes the output `tokens` on the way.
@@ -281,8 +327,7 @@ class _Builder:
         # Counted from the end, because the number of kept tokens before them varies.
         read = np.array([row - tail for row in c.salient_rows] + [-4, -3, -2, -1])
         judges = len(c.salient_rows) + (0 if c.saliency == "centre-token" else 4)
-        scale = np.ones(3 * d, np.float32)
-        scale[:d] = (d // c.heads) ** -0.5
+        scale = np.full(d, (d // c.heads) ** -0.5, np.float32)
 
         x = self.with_trajectory(self.embed())
         oneway, newest = c.attention == "oneway", c.template_tokens
@@ -293,30 +338,35 @@ class _Builder:
         for layer in range(c.depth):
             name = f"blocks.{layer}"
             last = layer == c.depth - 1
-            y = self.norm(x, f"{name}.norm1", c.block_eps, feeds=f"{name}.attn.qkv")
+            folded = last and not oneway  # then no token's keys and values are needed
+            y = self.norm(x, f"{name}.norm1", c.block_eps, feeds="" if folded else f"{name}.attn.qkv")
             if last:
-                k, v = self.split(self.linear(y, f"{name}.attn.qkv", columns=(d, 3 * d)), 2)
-                rows = self.linear(self.op("Gather", y, read, axis=1), f"{name}.attn.qkv", (0, d), scale[:d])
-                q = self.cut(rows, 1, -4)
-                rows = self.cut(rows, 1, 0, judges)
                 x = self.cut(x, 1, -4)
+            if folded:
+                scores, mixed = self.attend_last(y, f"{name}.attn.qkv", read, judges)
+                paid.append(scores)
             else:
-                q, k, v = self.split(self.linear(y, f"{name}.attn.qkv", gain=scale), 3)
-                rows = self.op("Gather", q, read[:judges], axis=1)
-            keys, values = k, v
-            if oneway:
-                own = [self.cut(t, 1, 0, newest) for t in (k, v)]
-                stored += own
-            if older:
-                kept = [self.cut(older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
-                keys, values = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
-            paid.append(self.attention_paid(rows, keys))
-            if oneway and not last:
-                alone = self.attend(self.cut(q, 1, 0, newest), *own)
-                mixed = self.op("Concat", alone, self.attend(self.cut(q, 1, newest), keys, values), axis=2)
-            else:
-                mixed = self.attend(q, keys, values)
-            x = self.op("Add", x, self.linear(self.together(mixed), f"{name}.attn.proj"))
+                k, v = (self.linear(y, f"{name}.attn.qkv", (i * d, i * d + d)) for i in (1, 2))
+                if last:
+                    rows = self.linear(self.op("Gather", y, read, axis=1), f"{name}.attn.qkv", (0, d), scale)
+                    q, rows = self.cut(rows, 1, -4), self.cut(rows, 1, 0, judges)
+                else:
+                    q = self.linear(y, f"{name}.attn.qkv", (0, d), scale)
+                    rows = self.op("Gather", q, read[:judges], axis=1)
+                keys, values = k, v
+                if oneway:
+                    own = [self.cut(t, 1, 0, newest) for t in (k, v)]
+                    stored += own
+                if older:
+                    kept = [self.cut(older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
+                    keys, values = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
+                paid.append(self.attention_paid(rows, keys))
+                if oneway and not last:
+                    alone, rest = self.cut(q, 1, 0, newest), self.cut(q, 1, newest)
+                    mixed = self.attend((alone, own[0], own[1]), (rest, keys, values))
+                else:
+                    mixed = self.attend((q, keys, values))
+            x = self.op("Add", x, self.linear(mixed, f"{name}.attn.proj"))
             y = self.norm(x, f"{name}.norm2", c.block_eps, feeds=f"{name}.mlp.fc1")
             y = self.gelu(self.linear(y, f"{name}.mlp.fc1"))
             x = self.op("Add", x, self.linear(y, f"{name}.mlp.fc2"))
@@ -345,8 +395,9 @@ class _Builder:
         best = self.op("Add", best, np.array(0.5 * (c.low + (0.5 * unit if release else 0)), np.float32))
         step = 1 / c.bins if release else unit
         grid = 0.5 * (c.low + step * np.arange(c.coordinate_words))
-        mean = self.op("MatMul", self.op("Softmax", coordinates, axis=-1), grid[:, None])
-        self.op("Add", best, self.op("Reshape", mean, np.array([0, 4])), name="box")
+        # Not a product of matrices: those are rounded where an engine computes in bfloat16, by a fifth of a pixel.
+        mean = self.op("Mul", self.op("Softmax", coordinates, axis=-1), grid.astype(np.float32))
+        self.op("Add", best, self.op("ReduceSum", mean, np.array([2]), keepdims=0), name="box")
 
     def _wrap(self) -> onnx.ModelProto:
         c = self.config
@@ -377,6 +428,7 @@ class _Builder:
             "fartrack_version": __version__,
             "variant": c.name,
             "precision": self.precision,
+            "attention": json.dumps(self.attentions),
             "inputs": json.dumps({n: LABELS[n] for n, _, _ in inputs}),
             "outputs": json.dumps({n: LABELS[n] for n, _, _ in outputs}),
         }

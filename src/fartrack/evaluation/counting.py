@@ -62,14 +62,25 @@ def products(config: ModelConfig) -> list[Product]:
             Product("attention", c.depth - 1, c.heads, newest, head, newest),
             Product("attention", c.depth - 1, c.heads, newest, newest, head),
         ]
+        last = [
+            Product("attention", 1, 1, c.heads * rows, d, n),
+            Product("linear", 1, 1, own, d, 2 * d),
+            Product("attention", 1, c.heads, 4, head, n),
+            Product("attention", 1, c.heads, 4, n, head),
+        ]
+    else:  # keys and values are folded into the few rows that are read
+        last = [
+            Product("attention", 1, c.heads, rows, head, d),
+            Product("attention", 1, 1, c.heads * rows, d, n),
+            Product("attention", 1, 1, c.heads * 4, n, d),
+            Product("attention", 1, c.heads, 4, d, head),
+        ]
     return [
         Product("linear", 1, 1, newest + c.search_tokens, 3 * c.patch**2, d),
         *layers,
-        Product("attention", c.depth, 1, c.heads * rows, d, n),  # saliency: rows x heads against whole keys
-        Product("linear", 1, 1, own, d, 2 * d),
+        Product("attention", c.depth - 1, 1, c.heads * rows, d, n),  # saliency: rows x heads against whole keys
+        *last,
         Product("linear", 1, 1, rows, d, d),
-        Product("attention", 1, c.heads, 4, head, n),
-        Product("attention", 1, c.heads, 4, n, head),
         Product("linear", 1, 1, 4, d, d),
         Product("linear", 1, 1, 4, d, c.mlp_ratio * d),
         Product("linear", 1, 1, 4, c.mlp_ratio * d, d),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
+from openvino import opset13 as op
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.runtime import Bytes, Floats, Output
 
 OUTPUTS = Output._fields
+ROWS = 8
+"""Attention is split among cores along the queries only when their number divides: it is made a multiple of this."""
 
 
 class OpenVino:
@@ -65,7 +69,36 @@ class OpenVino:
         shapes["memory"][2] = kept
         model = self.model.clone()
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
+        if model.has_rt_info(["framework", "attention"]):
+            join_heads(model, json.loads(self._about("attention")), self.config)
         return self.core.compile_model(model, "CPU").create_infer_request()
+
+
+def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], config: ModelConfig) -> None:
+    """Put the heads of each attention together in one product, which OpenVINO fuses with the softmax between.
+
+    Args:
+        model: with a fixed number of tokens; changed.
+        attentions: names of each one's (B, N, D) queries, keys and values, part by part, and of its result.
+        config: of the network.
+    """
+    heads, width = config.heads, config.width
+    apart = op.constant(np.array([0, -1, heads, width // heads]))
+    together = op.constant(np.array([0, -1, width]))
+    order = op.constant(np.array([0, 2, 1, 3]))
+    there = {name: output for node in model.get_ordered_ops() for output in node.outputs() for name in output.names}
+    for parts, result in attentions:
+        rows = []
+        for q, k, v in ([there[name] for name in part] for part in parts):
+            more = -q.get_partial_shape()[1].get_length() % ROWS
+            q = op.pad(q, np.array([0, 0, 0]), np.array([0, more, 0]), "constant") if more else q
+            query, key, value = (op.transpose(op.reshape(x, apart, True), order) for x in (q, k, v))
+            mixed = op.matmul(op.softmax(op.matmul(query, key, False, True), -1), value, False, False)
+            if more:
+                mixed = op.slice(mixed, np.array([0]), np.array([-more]), np.array([1]), np.array([2]))
+            rows.append(mixed)
+        whole = rows[0] if len(rows) == 1 else op.concat(rows, 2)
+        there[result].replace(op.reshape(op.transpose(whole, order), together, True).output(0))
 
 
 class OpenVinoBf16(OpenVino):
