@@ -8,23 +8,23 @@ import numpy as np
 import onnxruntime
 
 
-def crop(frame: np.ndarray, box: np.ndarray, factor: float, size: int, tint: float = 0) -> tuple:
+def crop(frame, box, factor: float, size: int, tint: float = 0, colour: tuple = (255, 0, 255)) -> tuple:
     side = int(np.ceil(np.sqrt(box[2] * box[3]) * factor))
     corner = np.rint(box[:2] + box[2:] / 2 - side / 2).astype(int)
     padded = cv2.copyMakeBorder(frame[:-1, :-1], side, side, side, side, cv2.BORDER_CONSTANT)
     cut = cv2.resize(padded[corner[1] + side :, corner[0] + side :][:side, :side], (size, size))[..., ::-1]  # RGB
     at, edge = np.arange(size)[:, None], (box[:2] - corner) * size / side
     inside = np.clip(np.minimum(at + 1, edge + box[2:] * size / side) - np.maximum(at, edge), 0, 1)
-    magenta = tint * (1 - np.outer(inside[:, 1], inside[:, 0]))[..., None]  # its share, outside of the box
-    return np.rint(cut + magenta * ((255, 0, 255) - cut.astype(int))).astype(np.uint8)[None], corner, side
+    share = tint * (1 - np.outer(inside[:, 1], inside[:, 0]))[..., None]  # none in the box
+    return np.rint(cut + share * (colour - cut.astype(int))).astype(np.uint8)[None], corner, side
 
 
-model, video, start = sys.argv[1:]
-session, capture = onnxruntime.InferenceSession(model), cv2.VideoCapture(video)
+session, capture = onnxruntime.InferenceSession(sys.argv[1]), cv2.VideoCapture(sys.argv[2])
 tint = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]).get("template_tint", 0)
-box, frame = np.array([float(v) for v in start.split(",")]), capture.read()[1]
-template, size = crop(frame, box, 2, 112, tint)[0], np.array(frame.shape[1::-1])
-nothing = {"search": np.zeros((1, 224, 224, 3), np.uint8), "memory": np.zeros((1, 4, 37, 192), np.float32)}
+box, frame = np.array([float(v) for v in sys.argv[3].split(",")]), capture.read()[1]
+template, size = crop(frame, box, 2, 112, tint, (0, 255, 0))[0], np.array(frame.shape[1::-1])
+(width,) = (i.shape[3] for i in session.get_inputs() if i.name == "memory")
+nothing = {"search": np.zeros((1, 224, 224, 3), np.uint8), "memory": np.zeros((1, 4, 37, width), np.float32)}
 past = [session.run(["tokens"], nothing | {"template": template})[0][0]]  # older templates as tokens
 while (answer := capture.read())[0]:
     (search, corner, side), n = crop(answer[1], box, 4, 224), len(past) - 1
@@ -33,7 +33,7 @@ while (answer := capture.read())[0]:
     corners, saliency, tokens = session.run(["box", "saliency", "tokens"], call)
     past[n:] = [tokens[0][np.sort(np.argsort(saliency[0], kind="stable")[-37:])], None]  # 37 of 49 tokens stay
     low, high = corners[0].astype(float).reshape(2, 2) * side + corner
-    low, high = np.clip(low, 0, size - 10), np.clip(high, 10, size)  # 10 pixels stay in the frame
-    box = np.concatenate([low, np.maximum(high - low, 10)])
+    low = np.clip(low, 0, size - 10)  # 10 pixels stay in the frame
+    box = np.concatenate([low, np.maximum(np.clip(high, 10, size) - low, 10)])
     template = crop(answer[1], box, 2, 112, tint)[0]
     print(*box.round(2), sep=",", flush=True)

@@ -34,8 +34,8 @@ class ModelConfig:
     template_size: int = 112
     template_factor: float = 2.0
     template_tint: float = 0.0
-    """Share of magenta in what a template shows outside of its box, so that the network is told what of the picture
-    the target is. 0 leaves it as it is, as in the paper."""
+    """Share of a tint in what a template shows outside of its box, so that the network is told what of the picture
+    the target is, and which box was given and not its own. 0 leaves it as it is, as in the paper."""
     search_size: int = 224
     search_factor: float = 4.0
     trajectory: int = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +11,9 @@ import numpy.typing as npt
 from fartrack.geometry import Box, Window
 
 Image = npt.NDArray[np.uint8]
-TINT = (255, 0, 255)
-"""Colour of what a template shows outside of its box: the same in RGB and BGR, and rare in pictures."""
+GIVEN, OWN = (0, 255, 0), (255, 0, 255)
+"""Tints of what a template shows outside of its box: of the box that was given, and of those that the tracker found.
+Far apart, rare in pictures, and the same in RGB and BGR."""
 
 
 def cut(frame: Image, window: Window, size: int) -> Image:
@@ -38,7 +41,7 @@ def cut(frame: Image, window: Window, size: int) -> Image:
     return cv2.resize(inside, (size, size))  # type: ignore[return-value]
 
 
-def tint_outside(crop: Image, window: Window, box: Box, share: float) -> Image:
+def tint_outside(crop: Image, window: Window, box: Box, share: float, colour: Sequence[int] = OWN) -> Image:
     """Tint what lies outside of a box, so that a template says which part of it is the target.
 
     Args:
@@ -46,6 +49,7 @@ def tint_outside(crop: Image, window: Window, box: Box, share: float) -> Image:
         window: in pixels of the frame.
         box: x, y, w, h in pixels of the frame; pixels on its edge are tinted in part.
         share: of the tint, 0 to 1.
+        colour: of the tint, `GIVEN` or `OWN`.
 
     Returns:
         (size, size, 3) uint8.
@@ -61,7 +65,7 @@ def tint_outside(crop: Image, window: Window, box: Box, share: float) -> Image:
     columns = np.clip(np.minimum(at + 1, right) - np.maximum(at, left), 0, 1)
     rows = np.clip(np.minimum(at + 1, bottom) - np.maximum(at, top), 0, 1)
     inside = np.outer(rows, columns).astype(np.float32)
-    tinted = cv2.addWeighted(crop, 1 - share, np.full_like(crop, TINT), share, 0)
+    tinted = cv2.addWeighted(crop, 1 - share, np.full_like(crop, colour), share, 0)
     return cv2.blendLinear(crop, tinted, inside, 1 - inside)  # type: ignore[return-value]
 
 

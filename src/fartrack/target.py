@@ -51,7 +51,7 @@ class Target:
 
     def first_template(self, image: Image) -> Image:
         """(s, s, 3) uint8 RGB template around the starting box."""
-        return self._template(image)
+        return self._template(image, crops.GIVEN)
 
     def start(self, template: Image, tokens: npt.NDArray[np.float32]) -> None:
         """Take the first template and its embedded tokens."""
@@ -89,17 +89,18 @@ class Target:
         kept = self.memory.settle(output.tokens, output.saliency)
         if seen:
             self.insight = self._insight(image, output, seen, kept)
-        self.memory.add(self._template(image))
+        self.memory.add(self._template(image, crops.OWN))
 
     @property
     def found(self) -> bool:
         """Whether the score says that the target is in the box."""
         return self.score >= self.config.lost_below
 
-    def _template(self, image: Image) -> Image:
+    def _template(self, image: Image, tint: Sequence[int]) -> Image:
         c = self.config
         window = geometry.window_around(self.box, c.template_factor)
-        return _rgb(crops.tint_outside(crops.cut(image, window, c.template_size), window, self.box, c.template_tint))
+        crop = crops.cut(image, window, c.template_size)
+        return _rgb(crops.tint_outside(crop, window, self.box, c.template_tint, tint))
 
     def _insight(
         self, image: Image, output: Output, seen: tuple[TemplateView, ...], kept: npt.NDArray[np.int64]

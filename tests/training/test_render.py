@@ -84,8 +84,8 @@ def test_templates_are_tinted_as_the_tracker_tints_them():
     boxes = [(18.0, 8.0, 14.0, 34.0), (5.0, 15.0, 40.0, 20.0)]  # in a window of 50 px around (25, 25)
     half = torch.tensor([[b[2] / 100, b[3] / 100] for b in boxes])
     ours = render.tint_outside(torch.from_numpy(plain).permute(0, 3, 1, 2)[None].float(), half[None], 0.4)[0]
-    for crop, tinted, box in zip(plain, ours, boxes, strict=True):
-        expected = crops.tint_outside(crop, Window(0, 0, 50), box, 0.4)
+    for crop, tinted, box, colour in zip(plain, ours, boxes, (crops.GIVEN, crops.OWN), strict=True):
+        expected = crops.tint_outside(crop, Window(0, 0, 50), box, 0.4, colour)
         assert np.abs(tinted.permute(1, 2, 0).numpy() - expected).max() <= 1
 
 

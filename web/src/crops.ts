@@ -13,8 +13,9 @@ export interface Pixels {
   read(x: number, y: number, width: number, height: number): Uint8ClampedArray;
 }
 
-/** Colour of what a template shows outside of its box. */
-const TINT = [255, 0, 255];
+/** Tints of what a template shows outside of its box: of the box that was given, and of those found since. */
+const GIVEN = [0, 255, 0];
+const OWN = [255, 0, 255];
 const WEIGHT = 2048;
 const OUTSIDE = -1;
 
@@ -75,12 +76,13 @@ export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
  * `window` is where the crop was cut out and `share` how much of the colour is the tint's. Single precision and the
  * rounding between the two steps are OpenCV's.
  */
-export function tintOutside(crop: Uint8Array, window: Window, box: Box, share: number): Uint8Array {
+export function tintOutside(crop: Uint8Array, window: Window, box: Box, share: number, given = false): Uint8Array {
   if (!share) return crop;
   const size = Math.sqrt(crop.length / 3);
   const columns = coverage(window.x, window.side, size, box[0], box[2]);
   const rows = coverage(window.y, window.side, size, box[1], box[3]);
   const { fround } = Math;
+  const tint = given ? GIVEN : OWN;
   const [part, rest] = [fround(share), fround(1 - share)];
   for (let j = 0, at = 0; j < size; j++) {
     for (let i = 0; i < size; i++) {
@@ -88,7 +90,7 @@ export function tintOutside(crop: Uint8Array, window: Window, box: Box, share: n
       const outside = fround(1 - inside);
       const sum = fround(fround(inside + outside) + fround(1e-5));
       for (let c = 0; c < 3; c++, at++) {
-        const tinted = roundHalfEven(fround(fround(crop[at] * rest) + fround(TINT[c] * part)));
+        const tinted = roundHalfEven(fround(fround(crop[at] * rest) + fround(tint[c] * part)));
         crop[at] = roundHalfEven(fround(fround(fround(crop[at] * inside) + fround(tinted * outside)) / sum));
       }
     }

@@ -44,7 +44,7 @@ export class Target {
   /** Begin on a frame. The first template's tokens come from a call whose box is thrown away. */
   static async start(config: ModelConfig, network: Network, frame: Pixels, box: Box): Promise<Target> {
     const target = new Target(config, frame.width, frame.height, box);
-    const template = target.template(frame);
+    const template = target.template(frame, true);
     const { tokens } = await network({
       search: new Uint8Array(config.search_size ** 2 * 3),
       template,
@@ -79,13 +79,13 @@ export class Target {
     this.past.push(this.box);
     if (this.past.length > Math.max(1, c.trajectory)) this.past.shift();
     this.memory.settle(out.tokens, out.saliency);
-    this.memory.add(this.template(frame));
+    this.memory.add(this.template(frame, false));
   }
 
-  private template(frame: Pixels): Uint8Array {
+  private template(frame: Pixels, given: boolean): Uint8Array {
     const c = this.config;
     const window = windowAround(this.box, c.template_factor);
-    return tintOutside(cut(frame, window, c.template_size), window, this.box, c.template_tint);
+    return tintOutside(cut(frame, window, c.template_size), window, this.box, c.template_tint, given);
   }
 
   /** Words of the past boxes in units of this search crop, oldest first; the oldest fills up at the start. */

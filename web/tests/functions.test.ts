@@ -68,9 +68,10 @@ test("crops are OpenCV's, byte for byte", () => {
 });
 
 test("templates are tinted outside of their box as Python tints them, byte for byte", () => {
-  for (const { window, box, share, bytes } of r.tinted.cases) {
+  for (const { window, box, share, given, bytes } of r.tinted.cases) {
     const [x, y, side] = window;
-    const ours = tintOutside(Uint8Array.from(Buffer.from(r.tinted.picture, "base64")), { x, y, side }, box, share);
+    const picture = Uint8Array.from(Buffer.from(r.tinted.picture, "base64"));
+    const ours = tintOutside(picture, { x, y, side }, box, share, given);
     const theirs = Buffer.from(bytes, "base64");
     const worst = ours.reduce((most, v, i) => Math.max(most, Math.abs(v - theirs[i])), 0);
     assert.ok(ours.length === theirs.length && worst <= 1, `box ${box}, share ${share}: differs by ${worst}`);

@@ -114,9 +114,16 @@ def tinted() -> dict:
         (90, 9, 8, 8),
     ]
     cases = [
-        {"window": window, "box": box, "share": share, "bytes": text(crops.tint_outside(picture, window, box, share))}
+        {
+            "window": window,
+            "box": box,
+            "share": share,
+            "given": tint == crops.GIVEN,
+            "bytes": text(crops.tint_outside(picture, window, box, share, tint)),
+        }
         for box in boxes
         for share in (0.0, 0.4, 0.15, 1.0)
+        for tint in (crops.GIVEN, crops.OWN)
     ]
     return {"picture": text(picture), "cases": cases}
 

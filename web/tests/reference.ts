@@ -38,7 +38,7 @@ export interface Reference {
   };
   tinted: {
     picture: string;
-    cases: { window: [number, number, number]; box: Box; share: number; bytes: string }[];
+    cases: { window: [number, number, number]; box: Box; share: number; given: boolean; bytes: string }[];
   };
   colours: { matrix: Matrix; fullRange: boolean; width: number; height: number; i420: string; rgb: string }[];
   clip: ReferenceRow[];

@@ -46,7 +46,7 @@ class DenseTracker:
         """Start on a frame, afresh."""
         x, y, w, h = (float(v) for v in box)
         self.box = (x, y, w, h)
-        self._crops, self._visible = [self._template(frame)], []
+        self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -66,13 +66,13 @@ class DenseTracker:
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(coordinates, window, centre_of)
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
-        self._crops.append(self._template(frame))
+        self._crops.append(self._template(frame, crops.OWN))
         return True, self.box
 
-    def _template(self, frame: Image) -> Image:
+    def _template(self, frame: Image, tint: Sequence[int]) -> Image:
         c = self.config
         crop, window = self._cut(frame, c.template_factor, c.template_size)
-        return crops.tint_outside(crop, window, self.box, c.template_tint)
+        return crops.tint_outside(crop, window, self.box, c.template_tint, tint)
 
     def _cut(self, frame: Image, factor: float, size: int) -> tuple[Image, Window]:
         window = geometry.window_around(self.box, factor)

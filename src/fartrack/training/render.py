@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fartrack.config import ModelConfig
-from fartrack.crops import TINT
+from fartrack.crops import GIVEN, OWN
 from fartrack.training.pack import LEVELS, Objects, Pictures
 from fartrack.training.synth import Plan
 
@@ -67,7 +67,7 @@ def tint_outside(templates: Tensor, half: Tensor, share: float) -> Tensor:
     """The same as `crops.tint_outside` does, for boxes in the middle of crops.
 
     Args:
-        templates: (B, T, 3, S, S) in 0..255, RGB.
+        templates: (B, T, 3, S, S) in 0..255, RGB; the first one's box was given.
         half: (B, T, 2) half sides of the boxes in units of the crop.
         share: of the tint, 0 to 1.
     """
@@ -78,14 +78,15 @@ def tint_outside(templates: Tensor, half: Tensor, share: float) -> Tensor:
     low, high = ((0.5 - half) * size).unsqueeze(-1), ((0.5 + half) * size).unsqueeze(-1)
     covered = (torch.minimum(at + 1, high) - torch.maximum(at, low)).clamp(0, 1)  # (B, T, 2, S)
     outside = share * (1 - covered[:, :, 1, :, None] * covered[:, :, 0, None, :])
-    colour = _tint(templates.device)
-    return torch.lerp(templates, colour.expand_as(templates), outside.unsqueeze(2).expand_as(templates))
+    given, own = _tints(templates.device)
+    colour = torch.cat([given.expand_as(templates[:, :1]), own.expand_as(templates[:, 1:])], 1)
+    return torch.lerp(templates, colour, outside.unsqueeze(2).expand_as(templates))
 
 
 @cache
-def _tint(device: torch.device) -> Tensor:
-    """(3, 1, 1): made once, for a copy to the GPU makes it wait."""
-    return torch.tensor(TINT, dtype=torch.float32, device=device).view(3, 1, 1)
+def _tints(device: torch.device) -> Tensor:
+    """(2, 3, 1, 1): made once, for a copy to the GPU makes it wait."""
+    return torch.tensor([GIVEN, OWN], dtype=torch.float32, device=device).view(2, 3, 1, 1)
 
 
 def _level(affine: Tensor, blur: Tensor, pixels: int | Tensor) -> Tensor:
