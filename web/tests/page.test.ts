@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -178,6 +178,13 @@ async function paused(page: Page): Promise<void> {
     await page.waitForTimeout(1500);
   }
 }
+
+test("the folder weighs less than 15 MB", () => {
+  const files = readdirSync(DIST, { recursive: true }).map((name) => statSync(join(DIST, String(name))));
+  const bytes = files.reduce((sum, file) => sum + (file.isFile() ? file.size : 0), 0);
+  console.log(`# ${(bytes / 1e6).toFixed(1)} MB`);
+  assert.ok(bytes < 15e6, `${bytes} bytes`);
+});
 
 test("the clip is followed as in Python, frame for frame", { timeout: PATIENCE }, async () => {
   await visit({}, async ({ page }) => {
