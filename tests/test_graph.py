@@ -1,7 +1,10 @@
 """The hand-written graph against the network it must equal."""
 
+import io
 import json
+import tarfile
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -169,3 +172,31 @@ def test_weight_scale_is_at_least_as_good_as_the_largest_value():
         return np.square(np.clip(np.rint(w / scale), -127, 127) * scale - w).sum(0)
 
     assert (error(graph.weight_scale(w)) <= error(np.abs(w).max(0) / 127) + 1e-6).all()
+
+
+def test_clips_of_a_training_shard(tmp_path):
+    """Tracks of a shard in the order of their frames; what belongs to no track is left out."""
+    rows, shard = [], tmp_path / "video-00.tar"
+    with tarfile.open(shard, "w") as tar:
+
+        def add(name, data):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+        for number, frame in enumerate((2, 0, 1)):
+            name = f"v{number}.webp"
+            add(name, cv2.imencode(".webp", np.full((40, 50, 3), 60 * frame, np.uint8))[1].tobytes())
+            objects = [{"box": [5.0 + frame, 6.0, 7.0, 8.0]}]
+            rows.append({"file": name, "objects": objects, "track": {"id": "a", "frame": frame}})
+        rows.append({"file": "alone.webp", "objects": []})
+        add("index.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    (clip,) = quantise.clips_of(shard)
+    assert clip.box == (5.0, 6.0, 7.0, 8.0)
+    assert [round(float(image.mean()), -1) for image in clip.frames] == [0, 60, 120]
+
+
+def test_what_is_no_shard_is_refused(tmp_path):
+    (tmp_path / "x.tar").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"x\.tar"):
+        list(quantise.clips_of(tmp_path / "x.tar"))

@@ -65,7 +65,7 @@ def export(
             activations of the linear layers; attention stays float).
         form: "onnx" or "openvino".
         inputs: calls of the network to compare on, and from which int8 takes its ranges; default: those of `crops`.
-        crops: a folder of sequences to cut crops from, see `fartrack.quantise.clips_of`; default: the packaged clip.
+        crops: sequences to cut crops from, see `fartrack.quantise.clips_of`; default: the packaged clip.
 
     Raises:
         InputError: unknown precision or form, a folder that cannot be written, or a file that differs too much.
@@ -108,7 +108,8 @@ def export(
 def _record(model: onnx.ModelProto, path: Path, crops: Path | None) -> list[Inputs]:
     """Real inputs, tracked by the float graph, which takes a fraction of PyTorch's time."""
     _write_onnx(model, path)
-    inputs = quantise.record(open_runtime(path), quantise.clips_of(crops), every=3 if crops is None else 12)
+    every = 3 if crops is None else 5 if crops.suffix == ".tar" else 12  # clips of a shard are short
+    inputs = quantise.record(open_runtime(path), quantise.clips_of(crops), every)
     path.unlink()
     return inputs
 

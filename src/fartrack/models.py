@@ -42,6 +42,11 @@ def find(model: str | os.PathLike[str]) -> Path:
     return WEIGHTS / f"{path.name}.onnx"
 
 
+def int8_of(path: Path) -> Path:
+    """Where the int8 file of a packaged model lies, if it has one."""
+    return path.parent / "int8" / path.name
+
+
 def card(path: Path) -> dict[str, Any]:
     """The model card beside a model file; empty when there is none."""
     beside = path.with_suffix(".json")

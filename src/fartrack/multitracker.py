@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fartrack import crops, models
+from fartrack import crops
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.runtime import Output, Runtime, embed, open_runtime
+from fartrack.runtime.choice import choose
 from fartrack.target import Target
 
 
@@ -38,7 +39,7 @@ class MultiTracker:
             FileNotFoundError: no such model.
             ValueError: the runtime is unknown or not installed, or the file is not a model.
         """
-        self.runtime: Runtime = open_runtime(models.find(model), runtime, threads)
+        self.runtime: Runtime = open_runtime(*choose(model, runtime), threads)
         self.config = self.runtime.config
         self.network_seconds = 0.0
         """Time spent in the network so far."""

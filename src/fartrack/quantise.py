@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -21,7 +24,7 @@ import onnxruntime
 
 from fartrack import graph
 from fartrack.config import ModelConfig
-from fartrack.crops import Image
+from fartrack.crops import Image, as_bgr
 from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.graph import Array, Ranges, Sites
@@ -49,12 +52,16 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
     """Clips to cut crops from.
 
     Args:
-        source: a folder of NAME/img/*.jpg with groundtruth_rect.txt, as `fartrack evaluate` reads; None: the demo clip.
+        source: a folder of NAME/img/*.jpg with groundtruth_rect.txt, as `fartrack evaluate` reads, or a file
+            video-*.tar of a training pack; None: the demo clip.
         length: frames taken from each sequence: its first, of the demo clip every third.
 
     Raises:
-        InputError: not such a folder.
+        InputError: not such a folder or file.
     """
+    if source is not None and source.suffix == ".tar":
+        yield from _clips_of_shard(source)
+        return
     if source is None:
         from fartrack.video.reader import frames_from_source
 
@@ -68,6 +75,28 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
     for name in dataset.names:
         sequence = dataset.load(name)
         yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start)
+
+
+def _clips_of_shard(path: Path, count: int = 60) -> Iterator[Clip]:
+    """Every n-th track of a shard, so that there are about `count`."""
+    try:
+        with tarfile.open(path) as shard:
+            index = shard.extractfile("index.jsonl")
+            assert index is not None
+            tracks: dict[str, list[dict[str, Any]]] = {}
+            for line in index.read().splitlines():
+                picture = json.loads(line)
+                if "track" in picture and picture["objects"]:
+                    tracks.setdefault(picture["track"]["id"], []).append(picture)
+            chosen = [tracks[name] for name in sorted(tracks)][:: max(1, len(tracks) // count)]
+            for pictures in chosen:
+                pictures.sort(key=lambda picture: picture["track"]["frame"])
+                files = (shard.extractfile(picture["file"]) for picture in pictures)
+                coded = [np.frombuffer(file.read(), np.uint8) for file in files if file is not None]
+                x, y, w, h = pictures[0]["objects"][0]["box"]
+                yield Clip((as_bgr(cv2.imdecode(image, cv2.IMREAD_COLOR)) for image in coded), (x, y, w, h))
+    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a shard of a training pack ({error})") from None
 
 
 def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inputs]:
@@ -99,7 +128,7 @@ def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inpu
 
 
 def measure(
-    weights: Mapping[str, Array], config: ModelConfig, inputs: Sequence[Inputs], strength: float = 0.5
+    weights: Mapping[str, Array], config: ModelConfig, inputs: Sequence[Inputs], strength: float = 0.65
 ) -> Ranges:
     """Run the float graph over real inputs and choose bounds and stretches.
 

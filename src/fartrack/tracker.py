@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Sequence
 
-from fartrack import crops, models
+from fartrack import crops
 from fartrack.crops import Image
 from fartrack.geometry import Box
 from fartrack.insight import Insight
 from fartrack.runtime import Output, Runtime, embed, open_runtime
+from fartrack.runtime.choice import choose
 from fartrack.target import Target
 
 
@@ -37,7 +38,8 @@ class Tracker:
 
         Args:
             model: "pico", "nano", "tiny" or the path of a model file.
-            runtime: "onnxruntime", "openvino" or "torch"; None is onnxruntime, or what reads the file.
+            runtime: "onnxruntime", "openvino", "openvino-bf16" or "torch"; None is what is fastest here without loss
+                (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
             threads: CPU threads of the network; None leaves the choice to the runtime.
             explain: keep what was seen in every frame, for `insight`.
 
@@ -45,7 +47,7 @@ class Tracker:
             FileNotFoundError: no such model.
             ValueError: the runtime is unknown or not installed, or the file is not a model.
         """
-        self.runtime: Runtime = open_runtime(models.find(model), runtime, threads)
+        self.runtime: Runtime = open_runtime(*choose(model, runtime), threads)
         self.config = self.runtime.config
         self.network_seconds = 0.0
         """Time spent in the network so far, over all videos."""

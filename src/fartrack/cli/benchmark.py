@@ -135,6 +135,7 @@ class Benchmark:
         from fartrack.evaluation.benchmark import Contestant, Crowd
         from fartrack.evaluation.peers import parse_model
         from fartrack.multitracker import MultiTracker
+        from fartrack.runtime.choice import choose
         from fartrack.tracker import Tracker
 
         cv2.setNumThreads(threads)
@@ -144,6 +145,14 @@ class Benchmark:
         asked = [r for group in self.runtime for r in group]
         found: list[Contestant] = []
         for path in paths:
+            file, engine = choose(path.stem) if path.parent == models.WEIGHTS else (path, None)
+            if engine is not None and not asked:
+                packaged = Tracker(file, engine, threads)
+                found.append(
+                    Contestant(
+                        f"{path.stem} as packaged", packaged, engine, packaged.runtime.precision, packaged.config
+                    )
+                )
             for runtime in asked or RUNTIMES:
                 try:
                     tracker = Tracker(path, runtime, threads)

@@ -27,8 +27,9 @@ class Export:
     """onnx, or openvino: an .xml with a .bin beside it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16 stores weights in half precision, half the size; int8 rounds what goes through them too, and is faster."""
-    crops: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Sequences (NAME/img/*.jpg, groundtruth_rect.txt) for the comparison and for int8's ranges; else the demo clip."""
+    crops: Annotated[Path | None, arg(metavar="DIR|TAR")] = None
+    """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
+    for int8's ranges; else the demo clip."""
 
     def run(self) -> int:
         """Export, and say how near to PyTorch it is."""

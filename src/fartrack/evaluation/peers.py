@@ -334,12 +334,12 @@ class Model:
             return {"model": name, "files": _digest(_nano_files(_given(self.spec)))}
         if rest and not Path(self.spec).exists():
             return {"model": self.spec}
-        from fartrack import models
+        from fartrack.runtime.choice import choose
 
-        file = models.find(self.spec)
+        file, runtime = choose(self.spec, self.runtime)
         beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []  # OpenVINO keeps the weights there
         files = _digest((file, *(path for path in beside if path.is_file())))
-        return {"model": self.label, "runtime": self.runtime or "by the file", "files": files}
+        return {"model": self.label, "runtime": runtime or "by the file", "files": files}
 
 
 def parse_model(text: str, runtime: str | None = None, threads: int | None = 1) -> Model:

@@ -12,6 +12,7 @@ import onnxruntime
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.runtime import Bytes, Floats, Output
+from fartrack.runtime.choice import features
 
 OUTPUTS = list(Output._fields)
 
@@ -24,7 +25,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        if not _has_vnni():
+        if platform.machine().lower() in ("x86_64", "amd64") and "vnni" not in features():
             # Without it int8 products may saturate at 16 bits; this is slower (with VNNI by 40 %) but exact.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
@@ -47,14 +48,6 @@ class OnnxRuntime:
         if trajectory is not None:
             feeds["trajectory"] = trajectory
         return Output(*self.session.run(OUTPUTS, feeds))
-
-
-def _has_vnni() -> bool:
-    """Whether the CPU is known to add int8 products in 32 bits."""
-    info = Path("/proc/cpuinfo")
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    return info.exists() and "vnni" in info.read_text()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,131 @@
+"""int8 and bfloat16 for packaged models: made, measured on sequences, and used by default where accuracy holds.
+
+    python -m fartrack.evaluation.fast pico nano tiny --sequences DIR --crops FILE
+
+writes `weights/int8/NAME.onnx` and in the model's card "fast" (what holds, fastest first, for
+`fartrack.runtime.choice`) and "fast_ao" (what was measured). To be run again whenever the weights change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from fartrack import models
+from fartrack.errors import InputError
+from fartrack.tracker import Tracker
+
+CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "onnxruntime"))
+"""Precision of the file and engine, fastest first, as `fartrack benchmark` found them."""
+FLOAT = ("fp16", "onnxruntime")
+LOSS = 0.5
+"""Points of AO that may be lost."""
+
+Measure = Callable[[Path, str], float]
+"""(model file, engine) -> AO in %."""
+
+
+@dataclass(frozen=True)
+class Fast:
+    """Make int8 files of packaged models, and find out which arithmetic holds their accuracy."""
+
+    model: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL...")]
+    """Names of packaged models."""
+    sequences: Annotated[Path, arg(metavar="DIR")]
+    """Where AO is measured: NAME/img/*.jpg with NAME/groundtruth_rect.txt."""
+    crops: Annotated[Path | None, arg(metavar="DIR|TAR")] = None
+    """Where int8 takes its ranges, not from those sequences: a folder like that, or a video-*.tar of the training pack;
+    else the demo clip."""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """Sequences at a time."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path("out/fast")
+    """Folder for the results; what is there already is not measured again."""
+
+    def run(self) -> int:
+        """Make, measure, write."""
+        for name in self.model:
+            print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name).items()), sep="  ")
+        return 0
+
+    def _decide(self, name: str) -> dict[str, float]:
+        from fartrack.export import export
+
+        path = models.find(name)
+        rounded = models.int8_of(path)
+        print(export(models.load_network(path), rounded, "int8", crops=self.crops))
+        return decide(path, partial(measure, self.sequences, self.out / name, self.workers))
+
+
+def decide(path: Path, ao_of: Measure) -> dict[str, float]:
+    """Measure a model in every arithmetic that this machine can run, and write into its card what holds.
+
+    Args:
+        path: the float file; its int8 file lies in `models.int8_of(path)` and is removed when it is of no use.
+        ao_of: measures.
+
+    Returns:
+        AO in % by "precision engine"; the float one is the first.
+    """
+    from fartrack.runtime.choice import runs_here
+
+    rounded = models.int8_of(path)
+    found = {" ".join(FLOAT): ao_of(path, FLOAT[1])}
+    least = found[" ".join(FLOAT)] - LOSS
+    fast = []
+    for precision, engine in CANDIDATES:
+        if runs_here(precision, engine):
+            ao = ao_of(rounded if precision == "int8" else path, engine)
+            found[f"{precision} {engine}"] = ao
+            if ao >= least:
+                fast.append([precision, engine])
+    card = models.card(path) | {"fast": fast, "fast_ao": {label: round(ao, 2) for label, ao in found.items()}}
+    temporary = path.with_suffix(".json.part")
+    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path.with_suffix(".json"))
+    if not any(precision == "int8" for precision, _ in fast):
+        rounded.unlink(missing_ok=True)
+    return found
+
+
+def measure(sequences: Path, out: Path, workers: int, model: Path, engine: str) -> float:
+    """AO in % of a model over a folder of sequences, one pass, one thread.
+
+    Raises:
+        InputError: a sequence failed.
+    """
+    from fartrack.evaluation.datasets import open_folder
+    from fartrack.evaluation.results import load_annotations, score_folder
+    from fartrack.evaluation.run import evaluate
+
+    dataset = open_folder(sequences)
+    label = f"{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}-{engine}"
+    outcome = evaluate(dataset, partial(Tracker, model, engine, 1), out / label, workers)
+    if outcome.failed:
+        raise InputError(f"{', '.join(outcome.failed)} failed with {model} in {engine}: see {out / label}")
+    summary = score_folder(label, out / label, load_annotations(dataset)).summary
+    if summary is None or summary.ao is None:
+        raise InputError(f"{sequences} has no boxes to compare with: give a folder with groundtruth_rect.txt")
+    return 100 * summary.ao
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it from the command line."""
+    import tyro
+
+    try:
+        return tyro.cli(Fast, args=arguments, prog="python -m fartrack.evaluation.fast").run()
+    except (InputError, FileNotFoundError) as error:
+        print(f"fartrack: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What a packaged model runs with when nobody says: the fastest here of what was found to hold its accuracy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+from fartrack import models
+
+
+def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[Path, str | None]:
+    """The file and the engine of a model.
+
+    A packaged model's name alone gets the first entry under "fast" in its card that this machine can run (int8 needs
+    VNNI, bfloat16 a CPU that has it, OpenVINO must be installed), else its float file in ONNX Runtime. Who names an
+    engine, or a file, gets the float file in it, or that file.
+
+    Args:
+        model: "pico", "nano", "tiny" or the path of a model file.
+        runtime: an engine; None leaves the choice.
+
+    Returns:
+        The file, and the engine or None for the one that reads the file.
+
+    Raises:
+        FileNotFoundError: no such model.
+    """
+    path = models.find(model)
+    if runtime is not None or path == Path(model):
+        return path, runtime
+    for precision, engine in models.card(path).get("fast", []):
+        file = models.int8_of(path) if precision == "int8" else path
+        if file.exists() and runs_here(precision, engine):
+            return file, engine
+    return path, None
+
+
+def runs_here(precision: str, engine: str) -> bool:
+    """Whether the engine is installed, and the CPU is known to be fast in what it computes with."""
+    package = engine.partition("-")[0]
+    needs = ["vnni"] * (precision == "int8") + ["_bf16"] * engine.endswith("-bf16")
+    return importlib.util.find_spec(package) is not None and all(need in features() for need in needs)
+
+
+@cache
+def features() -> str:
+    """What the CPU can do, as Linux lists it for x86; empty where that is not known."""
+    info = Path("/proc/cpuinfo")
+    if platform.machine().lower() not in ("x86_64", "amd64") or not info.exists():
+        return ""
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")

@@ -1,0 +1,106 @@
+"""Which arithmetic a packaged model runs with: what was measured to hold, where the machine can."""
+
+import json
+
+import pytest
+
+from fartrack import Tracker, models
+from fartrack.evaluation import fast
+from fartrack.runtime import choice
+from small_sets import folder_set
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """A package with one model whose card knows nothing, on a machine that has everything."""
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(choice, "runs_here", lambda precision, engine: True)
+    path = tmp_path / "pico.onnx"
+    path.write_bytes(b"float")
+    path.with_suffix(".json").write_text('{"name": "pico"}')
+    models.int8_of(path).parent.mkdir()
+    models.int8_of(path).write_bytes(b"rounded")
+    return path
+
+
+def decide(path, **ao):
+    by = {("pico", "onnxruntime"): "plain", ("int8", "onnxruntime"): "int8"}
+    by |= {("pico", "openvino-bf16"): "bf16", ("int8", "openvino-bf16"): "both"}
+
+    def measured(file, engine):
+        return ao[by["int8" if file.parent.name == "int8" else "pico", engine]]
+
+    return fast.decide(path, measured)
+
+
+def test_only_what_holds_its_accuracy_is_written(packaged):
+    found = decide(packaged, plain=50.0, int8=49.6, bf16=49.4, both=49.9)
+    card = json.loads(packaged.with_suffix(".json").read_text())
+    assert card["fast"] == [["int8", "openvino-bf16"], ["int8", "onnxruntime"]]
+    assert card["fast_ao"] == found
+    assert card["name"] == "pico"
+    assert models.int8_of(packaged).exists()
+
+
+def test_an_int8_file_of_no_use_goes(packaged):
+    decide(packaged, plain=50.0, int8=40.0, bf16=50.0, both=40.0)
+    assert not models.int8_of(packaged).exists()
+    assert choice.choose("pico") == (packaged, "openvino-bf16")
+
+
+def test_a_name_gets_the_first_that_runs_here(packaged, monkeypatch):
+    assert choice.choose("pico") == (packaged, None)
+    decide(packaged, plain=50.0, int8=50.0, bf16=50.0, both=50.0)
+    assert choice.choose("pico") == (models.int8_of(packaged), "openvino-bf16")
+    monkeypatch.setattr(choice, "runs_here", lambda precision, engine: engine == "onnxruntime")
+    assert choice.choose("pico") == (models.int8_of(packaged), "onnxruntime")
+    monkeypatch.setattr(choice, "runs_here", lambda precision, engine: False)
+    assert choice.choose("pico") == (packaged, None)
+
+
+def test_a_named_engine_or_file_is_what_was_named(packaged):
+    decide(packaged, plain=50.0, int8=50.0, bf16=50.0, both=50.0)
+    assert choice.choose("pico", "onnxruntime") == (packaged, "onnxruntime")
+    assert choice.choose(packaged) == (packaged, None)
+
+
+def test_what_the_cpu_must_have(monkeypatch):
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    monkeypatch.setattr(choice, "features", lambda: "avx2 avx512_vnni")
+    assert choice.runs_here("int8", "onnxruntime")
+    assert not choice.runs_here("int8", "openvino-bf16")
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
+    assert not choice.runs_here("fp16", "openvino-bf16")
+    monkeypatch.setattr(choice, "features", lambda: "amx_bf16 avx_vnni")
+    assert choice.runs_here("int8", "openvino-bf16")
+    monkeypatch.setattr(choice, "features", lambda: "")
+    assert not choice.runs_here("int8", "onnxruntime")
+
+
+@pytest.fixture
+def small(tmp_path, tiny_model, monkeypatch):
+    """A package with the small model, on a machine that runs int8 in ONNX Runtime."""
+    path = tmp_path / "weights" / "small.onnx"
+    path.parent.mkdir()
+    path.write_bytes(tiny_model.onnx.read_bytes())
+    monkeypatch.setattr(models, "WEIGHTS", path.parent)
+    monkeypatch.setattr(choice, "runs_here", lambda precision, engine: engine == "onnxruntime")
+    return path
+
+
+def test_command_makes_and_measures(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(fast, "LOSS", 100.0)
+    sequences = folder_set(tmp_path / "set", names=("a", "b"))
+    given = ["small", "--sequences", str(sequences), "--crops", str(sequences), "--out", str(tmp_path / "out")]
+    assert fast.main(given) == 0
+    ao = models.card(small)["fast_ao"]
+    assert set(ao) == {"fp16 onnxruntime", "int8 onnxruntime"}
+    assert 1 < ao["int8 onnxruntime"] < 100
+    assert Tracker("small", threads=1).runtime.precision == "int8"
+    assert "int8 onnxruntime" in capsys.readouterr().out
+
+
+def test_wrong_file_in_one_line(small, tmp_path, capsys):
+    assert fast.main(["small", "--sequences", str(tmp_path / "none"), "--crops", str(tmp_path / "none.tar")]) == 2
+    told = capsys.readouterr().err
+    assert "none.tar" in told and told.count("\n") == 1
