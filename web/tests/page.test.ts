@@ -426,6 +426,7 @@ if (process.env.FARTRACK_WEBGPU) {
   const flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan", "--ignore-gpu-blocklist"];
   test("WebGPU computes the same (imitated on the processor: minutes)", { timeout: 3 * PATIENCE }, async () => {
     await visit({ address: `${home}?engine=webgpu`, flags, expected: /./ }, async ({ page }) => {
+      page.setDefaultTimeout(2 * PATIENCE);
       await networkIsThere(page);
       await page.click("#try");
       await runTo(page, 2);
