@@ -30,7 +30,9 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("attention", ["explicit", "fused"])
 @pytest.mark.parametrize(
-    "changes", [{}, {"keep": 0.5}, {"template_tint": 0.4}, RELEASE], ids=["paper", "half", "tinted", "release"]
+    "changes",
+    [{}, {"keep": 0.5}, {"template_tint": 0.4}, {"withhold": True, "lost_below": 0.26576}, RELEASE],
+    ids=["paper", "half", "tinted", "withheld", "release"],
 )
 def test_dense_reference_gives_the_boxes_of_the_tracker(changes, attention, tmp_path):
     """Masking tokens and removing them is the same, so only the time may differ."""
@@ -124,7 +126,10 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     assert result["frames"] == 2 * benchmark.TURN
     crowd = rows["each of 3 targets, onnxruntime"]
     assert crowd["targets"] == 3
-    assert "small onnxruntime" in capsys.readouterr().out
+    assert crowd["extra_target"] > 0
+    told = capsys.readouterr().out
+    assert "small onnxruntime" in told
+    assert "one target more costs" in told
 
 
 def test_command_measures_growth(model, tmp_path, capsys):

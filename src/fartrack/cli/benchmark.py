@@ -275,6 +275,10 @@ def _row(
     score = scores.get(one.name.strip(), scores.get(first))
     if one.targets > 1:
         row["targets"] = one.targets
+        alone = next((c for c in all_ if c.targets == 1 and (c.config, c.runtime) == (one.config, one.runtime)), None)
+        if alone is not None:  # what each but the first costs, of what a tracker of its own costs
+            share = 1 / ratio(alone, one)
+            row["extra_target"] = (one.targets * share - 1) / (one.targets - 1)
     elif score is None and one.config is not None and not one.dense:
         packaged = next((p for p in models.packaged() if p.stem == first), None)
         dev = (models.card(packaged).get("scores") or {}).get("dev") or {} if packaged else {}
@@ -352,6 +356,12 @@ def _print(result: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     console.print(f"{result['processor']}, {result['threads']} threads; {versions}")
     console.print(table)
+    for row in result["rows"]:
+        if "extra_target" in row:
+            console.print(
+                f"one target more costs {row['extra_target']:.0%} of a tracker of its own ({row['precision']}, "
+                f"{row['runtime']}, {row['targets']} targets)"
+            )
     console.print(
         f"milliseconds from a decoded {result['frame'][0]} x {result['frame'][1]} frame to its box, median of "
         f"{result['frames']}; warm-up: {result['warm_up']}"

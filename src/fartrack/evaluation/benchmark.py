@@ -31,6 +31,8 @@ from fartrack.multitracker import MultiTracker
 
 TURN = 4
 """Frames a contestant runs in a row; one more comes first and is not counted."""
+REST = 0.03
+"""Seconds before a turn, in which the threads of the one before stop waiting for work on the cores."""
 
 
 @dataclass
@@ -157,6 +159,7 @@ def race(
 
 def _turn(one: Contestant, frames: Sequence[Image], box: Box) -> tuple[list[float], list[float]]:
     frame, network = [], []
+    time.sleep(REST)
     for number in range(TURN + 1):
         one.position += 1
         if one.position >= len(frames):
