@@ -27,7 +27,7 @@ class Export:
     """onnx, or openvino: an .xml with a .bin beside it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16 stores weights in half precision, half the size; int8 rounds what goes through them too, and is faster."""
-    crops: Annotated[Path | None, arg(metavar="DIR|TAR")] = None
+    crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
     for int8's ranges; else the demo clip."""
 

@@ -41,7 +41,7 @@ class Fast:
     """Names of packaged models."""
     sequences: Annotated[Path, arg(metavar="DIR")]
     """Where AO is measured: NAME/img/*.jpg with NAME/groundtruth_rect.txt."""
-    crops: Annotated[Path | None, arg(metavar="DIR|TAR")] = None
+    crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Where int8 takes its ranges, not from those sequences: a folder like that, or a video-*.tar of the training pack;
     else the demo clip."""
     workers: Annotated[int, arg(metavar="N")] = 1
