@@ -289,3 +289,19 @@ def test_weights_that_do_not_fit_their_config(tiny_model, tmp_path):
         fartrack.Tracker(tmp_path / "a.safetensors")
     with pytest.raises(fartrack.InputError, match="words has shape"):
         fartrack.Tracker(tmp_path / "b.safetensors")
+
+
+def test_frames_that_are_not_found_give_no_template(tracker):
+    """A hand in front of the target must not become what is looked for."""
+    images = frames(9)
+    tracker.init(images[0], BOX)
+    target, config = tracker.target, tracker.target.config
+    for image, lost_below, count in zip(
+        images[1:], (0, 0, 1.1, 1.1, 0, 1.1, 0, 0), (1, 2, 2, 2, 3, 3, 4, 5), strict=True
+    ):
+        target.config = config.replace(withhold=True, lost_below=lost_below)
+        found, box, _ = (*tracker.update(image), tracker.score)
+        assert found == (lost_below == 0) and target.memory.newest == count and box == target.box
+    target.config = config.replace(lost_below=1.1)
+    tracker.update(images[0])
+    assert target.memory.newest == 6  # the paper's way

@@ -55,6 +55,8 @@ class ModelConfig:
     """Whose attention makes a template token salient: the centre 3 x 3 search tokens and the commands, or one token."""
     memory: Literal["linear", "exponential"] = "linear"
     """How the middle templates are sampled from the history."""
+    withhold: bool = False
+    """A frame that is not found gives no template. In the paper every frame gives one."""
     decoding: Literal["paper", "release"] = "paper"
     """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``, and the search
     window taken to stand where it stood before it was rounded to whole pixels."""
@@ -170,13 +172,17 @@ class ModelConfig:
             raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
 
 
-PICO = ModelConfig(name="pico", depth=6, template_tint=0.4)
-NANO = ModelConfig(name="nano", depth=10, template_tint=0.4)
-TINY = ModelConfig(name="tiny", depth=15, template_tint=0.4)
+OURS: dict[str, Any] = {"template_tint": 0.4, "attention": "oneway", "withhold": True}
+"""What the packaged models do otherwise than the paper, and why: docs/method.md."""
+PICO = ModelConfig(name="pico", depth=6, **OURS)
+NANO = ModelConfig(name="nano", depth=10, **OURS)
+TINY = ModelConfig(name="tiny", depth=15, **OURS)
 PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
 
 RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
+    "attention": "joint",
+    "withhold": False,
     "saliency": "centre-token",
     "memory": "exponential",
     "decoding": "release",

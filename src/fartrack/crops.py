@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -65,8 +66,14 @@ def tint_outside(crop: Image, window: Window, box: Box, share: float, colour: Se
     columns = np.clip(np.minimum(at + 1, right) - np.maximum(at, left), 0, 1)
     rows = np.clip(np.minimum(at + 1, bottom) - np.maximum(at, top), 0, 1)
     inside = np.outer(rows, columns).astype(np.float32)
-    tinted = cv2.addWeighted(crop, 1 - share, np.full_like(crop, colour), share, 0)
+    tinted = cv2.addWeighted(crop, 1 - share, _plain(size, tuple(colour)), share, 0)
     return cv2.blendLinear(crop, tinted, inside, 1 - inside)  # type: ignore[return-value]
+
+
+@cache
+def _plain(size: int, colour: tuple[int, ...]) -> Image:
+    """A picture of one colour; there are few, and each is needed in every frame."""
+    return np.full((size, size, 3), colour, np.uint8)
 
 
 def as_bgr(frame: object) -> Image:

@@ -14,7 +14,7 @@ from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.insight import Insight, TemplateView
-from fartrack.memory import TemplateMemory
+from fartrack.memory import TemplateMemory, most_salient
 from fartrack.runtime import Output
 
 
@@ -86,10 +86,11 @@ class Target:
         self.score = float(vocabulary.score(output.logits, c))
         self.past.append(self.box)
         seen = self.memory.views() if self.explain else ()
-        kept = self.memory.settle(output.tokens, output.saliency)
         if seen:
-            self.insight = self._insight(image, output, seen, kept)
-        self.memory.add(self._template(image, crops.OWN))
+            self.insight = self._insight(image, output, seen, most_salient(output.saliency, c.kept_tokens))
+        if self.found or not c.withhold:
+            self.memory.settle(output.tokens, output.saliency)
+            self.memory.add(self._template(image, crops.OWN))
 
     @property
     def found(self) -> bool:

@@ -180,18 +180,18 @@ def test_two_targets(monkeypatch, tmp_path, capsys):
     assert np.abs(drawn[0].astype(int) - frames[1]).max() > 60  # something is drawn
 
 
-@pytest.mark.parametrize("changes", [{}, {"template_tint": 0.4, "attention": "oneway"}], ids=["paper", "packaged"])
-def test_onnx_alone(changes, tmp_path, monkeypatch):
+@pytest.mark.parametrize("ours", [False, True], ids=["paper", "packaged"])
+def test_onnx_alone(ours, tmp_path, monkeypatch):
     """The same boxes as fartrack.Tracker, frame by frame, with a small network of the real shape."""
     torch = pytest.importorskip("torch")
-    from fartrack.config import ModelConfig
+    from fartrack.config import OURS, ModelConfig
     from fartrack.export import export
     from fartrack.network import FARTrack
 
     monkeypatch.undo()
     torch.manual_seed(0)
     model = tmp_path / "model.onnx"
-    export(FARTrack(ModelConfig(depth=2, **changes)), model, "fp32")
+    export(FARTrack(ModelConfig(depth=2, **(OURS | {"lost_below": 0.26} if ours else {}))), model, "fp32")
     frames, _ = moving_square(9)
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))

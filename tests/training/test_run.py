@@ -55,7 +55,7 @@ def test_the_stages_hand_over_to_one_another(shard, at):
     rows = [json.loads(line) for line in (at / "sparsify/metrics.jsonl").open()]
     assert rows[-1]["step"] == 4 and 0 <= rows[-1]["rolled_iou"] <= 1
     go("export", "--checkpoint", at / "sparsify/last.safetensors", *data, "--out", at / "models", "--depths", "2", "3",
-       "--samples", "64", "--no-onnx")  # fmt: skip
+       "--samples", "512", "--no-onnx")  # fmt: skip
     weights, config = load_weights(at / "models/depth2.safetensors")
     assert config.depth == 2 and not any(name.startswith("blocks.2.") for name in weights)
     average = checkpoint.part(checkpoint.load(at / "sparsify/last.safetensors")[0], "average.")

@@ -80,8 +80,10 @@ def test_clips_are_tracked_as_the_tracker_does(config, tracks, pool):
             np.testing.assert_allclose(together[number - 1][which], target.box, atol=1e-3)
 
 
-def test_what_is_trained_on_is_what_was_tracked_with(config, tracks, pool, tmp_path, pack):
+@pytest.mark.parametrize("attention", ["joint", "oneway"])
+def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, pool, tmp_path, pack):
     """Templates with inherited masks, put together again from pictures, give the boxes of the tracking itself."""
+    config = config.replace(attention=attention)
     trainer = SequenceTrainer(config, options(tmp_path, micro=100), pack)
     clips = [tracks.clip(0, 6), tracks.clip(2, 6)]
     step = trainer.step_of(config.depth)

@@ -20,6 +20,7 @@ export interface ModelConfig {
   keep: number;
   attention: "joint" | "oneway";
   memory: "linear" | "exponential";
+  withhold: boolean;
   decoding: "paper" | "release";
   margin: number;
   score_bias: number;
@@ -56,7 +57,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = { template_tint: 0, ...JSON.parse(text) } as ModelConfig;
+    config = { template_tint: 0, withhold: false, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

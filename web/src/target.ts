@@ -78,8 +78,10 @@ export class Target {
     this.score = score(out.logits, c);
     this.past.push(this.box);
     if (this.past.length > Math.max(1, c.trajectory)) this.past.shift();
-    this.memory.settle(out.tokens, out.saliency);
-    this.memory.add(this.template(frame, false));
+    if (this.found || !c.withhold) {
+      this.memory.settle(out.tokens, out.saliency);
+      this.memory.add(this.template(frame, false));
+    }
   }
 
   private template(frame: Pixels, given: boolean): Uint8Array {

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fartrack import crops, geometry
+from fartrack import crops, geometry, vocabulary
 from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.memory import most_salient, sample_history
@@ -56,9 +56,10 @@ class DenseTracker:
         whole = torch.ones(c.template_tokens, dtype=torch.bool)
         visible = torch.cat([self._visible[i] if i < len(self._visible) else whole for i in slots])
         begun = time.perf_counter()
-        coordinates, saliency = self._network(np.stack([self._crops[i] for i in slots]), search[None], visible)
+        coordinates, saliency, score = self._network(np.stack([self._crops[i] for i in slots]), search[None], visible)
         self.network_seconds += time.perf_counter() - begun
-        if len(self._visible) < len(self._crops):
+        given = score >= c.lost_below or not c.withhold
+        if given:
             mask = torch.zeros(c.template_tokens, dtype=torch.bool)
             mask[torch.from_numpy(most_salient(saliency, c.kept_tokens))] = True
             self._visible.append(mask)
@@ -66,7 +67,8 @@ class DenseTracker:
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(coordinates, window, centre_of)
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
-        self._crops.append(self._template(frame, crops.OWN))
+        if given:
+            self._crops.append(self._template(frame, crops.OWN))
         return True, self.box
 
     def _template(self, frame: Image, tint: Sequence[int]) -> Image:
@@ -79,7 +81,7 @@ class DenseTracker:
         return cv2.cvtColor(crops.cut(frame, window, size), cv2.COLOR_BGR2RGB), window  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray]:
+    def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray, float]:
         net, c = self.net, self.config
         pictures = (torch.from_numpy(p).permute(0, 3, 1, 2) for p in (templates, search))
         embedded, looked = (net.normalise(p) for p in pictures)
@@ -96,7 +98,8 @@ class DenseTracker:
             saliency = saliency + received
         logits = net.read(x[:, -4:])
         newest = saliency[m - c.template_tokens : m]
-        return decode(logits, c)[0].tolist(), newest.numpy()
+        score = float(vocabulary.score(logits[0].numpy(), c))
+        return decode(logits, c)[0].tolist(), newest.numpy(), score
 
     def _layer(self, block: Block, x: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         a = block.attn

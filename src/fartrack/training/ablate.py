@@ -62,6 +62,7 @@ def rows(options: Ablate) -> list[Row]:
     """All rows of the tables asked for; the first of a table is what the others are compared with."""
     frame, sparse, wanted = Step(Frame), Step(Sparsify), options.tables or TABLES
     depth, deep = options.model.depth, options.deep
+    joint = {"attention": "joint"}  # one-way templates cannot be pruned within a pass
     if "distillation" in wanted and deep <= depth:
         raise InputError(f"--deep {deep} is not deeper than --model.depth {depth}: give more layers")
     every = [
@@ -76,9 +77,9 @@ def rows(options: Ablate) -> list[Row]:
             (frame, Step(Distill, {"method": "removal", "remove": evenly(deep, deep - depth)})), depth,
         ),
         Row("distillation", "from scratch", {}, (Step(Frame, {"steps": 2 * options.steps}),)),
-        Row("sparsification", "sequence level", {}, (frame, sparse)),
-        Row("sparsification", "at run time", {}, (frame, Step(Sparsify, {"method": "runtime"})), method="runtime"),
-        Row("sparsification", "not trained for", {}, (frame,)),
+        Row("sparsification", "sequence level", joint, (frame, sparse)),
+        Row("sparsification", "at run time", joint, (frame, Step(Sparsify, {"method": "runtime"})), method="runtime"),
+        Row("sparsification", "not trained for", joint, (frame,)),
         *(Row("trajectory", str(count), {"trajectory": count}, (frame, sparse)) for count in (0, 3, 7)),
         Row("losses", "all", {}, (frame,)),
         Row("losses", "without SIoU", {}, (Step(Frame, {"siou_weight": 0.0}),)),

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fartrack import geometry
@@ -76,12 +77,14 @@ class Tracking:
     """Several clips tracked side by side, one call of the network for each frame of all."""
 
     def __init__(self, step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> None:
+        # All clips' slots hold templates of the same frames; and what a wrong one does is what is to be learned.
+        config = config.replace(withhold=False)
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
         self.targets = [Target(config, clip.frames[0], clip.boxes[0].tolist()) for clip in self.clips]
         crops = [target.first_template(clip.frames[0]) for target, clip in zip(self.targets, self.clips, strict=True)]
         c, b = config, len(self.clips)
-        nothing = np.zeros((b, c.templates - 1, c.template_tokens, c.width), np.float32)
+        nothing = np.zeros((b, c.templates - 1, c.template_tokens, c.memory_width), np.float32)
         words = np.full((b, c.trajectory_tokens), c.padding_word) if c.trajectory else None
         tokens = self._ask(
             np.zeros((b, c.search_size, c.search_size, 3), np.uint8), np.stack(crops), nothing, words
@@ -309,6 +312,11 @@ class SequenceTrainer(Trainer):
         super().__init__(model, train, *more, **named)
         if train.frames < 3:
             raise InputError(f"--frames {train.frames} is too short a clip: give 3 or more")
+        if train.method == "runtime" and model.attention == "oneway":
+            raise InputError(
+                "--method runtime prunes within a pass, but one-way templates are computed before it: "
+                "give --model.attention joint"
+            )
         if train.batch % self.parallel.world:
             raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
@@ -400,14 +408,18 @@ class SequenceTrainer(Trainer):
         net = self.net
         b, t = templates.shape[:2]
         past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
-        older = past[:, :-1]
-        if kept is not None:
+        older, visible = past[:, :-1], None
+        if kept is not None and self.config.attention == "oneway":
+            # A template saw itself whole, before it was pruned.
+            stays = torch.zeros_like(older[..., 0], dtype=torch.bool).scatter(2, kept, True)
+            visible = F.pad(stays.flatten(1), (0, past.shape[2]), value=True)
+        elif kept is not None:
             older = older.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, older.shape[-1]))
         tokens = [older[:, i] + net.slot_identity(i) for i in range(t - 1)] + [past[:, -1] + net.slot_identity(t - 1)]
         seen = net.embed_search(net.normalise(search))
         if self.train.method == "runtime":
             return runtime_forward(net, tokens, seen, words, exits)
-        return net(tokens, seen, words, exits=exits).logits
+        return net(tokens, seen, words, visible=visible, exits=exits).logits
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
