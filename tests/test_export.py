@@ -133,6 +133,12 @@ def test_wrong_wishes(tmp_path, name, options, says):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_command_makes_a_model_that_keeps_more(tiny_model, tmp_path):
+    out = tmp_path / "whole.onnx"
+    assert main(["export", str(tiny_model.weights), "--keep", "1", "--out", str(out)]) == 0
+    assert weights_of(out)[1].keep == 1
+
+
 def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = [
@@ -140,6 +146,7 @@ def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
         ([str(tiny_model.onnx), "--out", str(tiny_model.onnx)], "the model itself"),
         ([str(tiny_model.weights), "--precision", "fp8"], "fp8"),
         ([str(tiny_model.weights), "--out", "m.txt"], "m.txt"),
+        ([str(tiny_model.weights), "--keep", "2"], "keep"),
     ]
     for args, says in wrong:
         assert main(["export", *args]) == 2

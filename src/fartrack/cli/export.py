@@ -27,6 +27,8 @@ class Export:
     """onnx, or openvino: an .xml with a .bin beside it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """fp16 stores weights in half precision, half the size; int8 rounds what goes through them too, and is faster."""
+    keep: float | None = None
+    """Share of a template's tokens that stays, when another than the model was made with; 1 switches pruning off."""
     crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
     for int8's ranges; else the demo clip."""
@@ -48,7 +50,10 @@ class Export:
         except ModuleNotFoundError as error:
             extra = "openvino" if error.name == "openvino" else "train"
             raise InputError(f'export needs {error.name}: pip install "fartrack[{extra}]"') from None
-        parity = export(models.load_network(path), out, self.precision, form=self.format, crops=self.crops)
+        net = models.load_network(path)
+        if self.keep is not None:
+            net.config = net.config.replace(keep=self.keep)
+        parity = export(net, out, self.precision, form=self.format, crops=self.crops)
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0
