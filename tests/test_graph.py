@@ -17,6 +17,7 @@ from fartrack.errors import InputError
 from fartrack.export import state_of
 from fartrack.network import FARTrack
 from fartrack.step import TrackStep
+from small import call
 
 SMALL = ModelConfig(name="small", depth=3, width=48, heads=3, template_size=48, search_size=96, bins=40)
 
@@ -30,19 +31,6 @@ def network(config):
             if p.ndim == 1:
                 p.add_(0.1 * torch.randn_like(p))
     return net
-
-
-def call(config, batch=2, kept=None, seed=0):
-    rng = np.random.default_rng(seed)
-    kept = config.kept_tokens if kept is None else kept
-    inputs = {
-        "search": rng.integers(0, 256, (batch, config.search_size, config.search_size, 3), np.uint8),
-        "template": rng.integers(0, 256, (batch, config.template_size, config.template_size, 3), np.uint8),
-        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, kept, config.memory_width)).astype(np.float32),
-    }
-    if config.trajectory:
-        inputs["trajectory"] = rng.integers(0, config.words, (batch, config.trajectory_tokens))
-    return inputs
 
 
 def plain(net, inputs):
@@ -110,7 +98,7 @@ def test_kept_keys_are_the_keys_that_would_be_computed_again(keep):
 
 def test_half_precision_rounds_weights_only():
     net = network(SMALL)
-    inputs = call(SMALL)
+    inputs = call(SMALL, batch=2)
     run = session(graph.build(state_of(net), SMALL, "fp16"))
     halved = network(SMALL)
     with torch.no_grad():
@@ -124,7 +112,7 @@ def test_half_precision_rounds_weights_only():
 def test_int8_is_near_and_smaller():
     net = network(SMALL)
     weights = state_of(net)
-    inputs = [call(SMALL, seed=seed) for seed in range(4)]
+    inputs = [call(SMALL, batch=2, seed=seed) for seed in range(4)]
     ranges = quantise.measure(weights, SMALL, inputs)
     small = graph.build(weights, SMALL, "int8", ranges)
     used = {n.op_type for n in small.graph.node}

@@ -148,8 +148,8 @@ class FARTrack(nn.Module):
         """Normalised (B, 3, S, S) -> (B, search tokens, D): patches, position and the search crop's identity."""
         return self.patch_embed(image).flatten(2).transpose(1, 2) + self.pos_search + self.identity[-1]
 
-    def slot_identity(self, slot: int) -> Tensor:
-        """(D,) identity of a template slot; one-way templates share one, or they could not be computed once."""
+    def slot_identity(self, slot: int | Tensor) -> Tensor:
+        """(D,) identity of a template slot, (T, D) of several; one-way templates share one, to be computed once."""
         return self.identity[0 if self.config.attention == "oneway" else slot]
 
     def command_tokens(self) -> Tensor:

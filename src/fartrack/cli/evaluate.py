@@ -188,7 +188,7 @@ def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
 
 def _write_summary(path: Path, annotations: Annotations, scored: list[Scored]) -> None:
     """Everything in the table, and each sequence, for other programs."""
-    from fartrack.evaluation.results import write_text
+    from fartrack.files import write_whole
 
     def plain(value: Any) -> Any:
         if isinstance(value, float):
@@ -205,4 +205,4 @@ def _write_summary(path: Path, annotations: Annotations, scored: list[Scored]) -
         models[entry.label] = {"summary": summary, "sequences": sequences, "problems": dict(entry.problems)}
     dataset = annotations.dataset
     data = {"dataset": dataset.name, "sequences": len(dataset), "missing": dataset.missing, "models": models}
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n")

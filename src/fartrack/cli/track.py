@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -315,8 +316,6 @@ class _Outputs:
         import cv2
 
         path = self.folder / STRIP
-        temporary = path.with_name(f".{STRIP}.part")
         good, png = cv2.imencode(".png", self.strip.image())
         if good:
-            temporary.write_bytes(png.tobytes())
-            temporary.replace(path)
+            write_whole(path, png.tobytes())

@@ -21,6 +21,7 @@ from tyro.conf import Positional, arg
 
 from fartrack import models
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 from fartrack.tracker import Tracker
 
 CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "onnxruntime"))
@@ -87,9 +88,7 @@ def decide(path: Path, ao_of: Measure) -> dict[str, float]:
             if ao >= least:
                 fast.append([precision, engine])
     card = models.card(path) | {"fast": fast, "fast_ao": {label: round(ao, 2) for label, ao in found.items()}}
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path.with_suffix(".json"))
+    write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     if not any(precision == "int8" for precision, _ in fast):
         rounded.unlink(missing_ok=True)
     return found

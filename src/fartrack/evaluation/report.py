@@ -20,7 +20,8 @@ from fartrack.errors import InputError
 from fartrack.evaluation import plots
 from fartrack.evaluation.datasets import Dataset
 from fartrack.evaluation.failures import FOUND_ABOVE, LOST_BELOW, LOST_FRAMES, worst_failures
-from fartrack.evaluation.results import COLUMNS, Annotations, Scored, find_result, notes, write_text
+from fartrack.evaluation.results import COLUMNS, Annotations, Scored, find_result, notes
+from fartrack.files import write_whole
 
 if TYPE_CHECKING:
     pass
@@ -75,15 +76,15 @@ def write_report(
     pictures: dict[str, bytes] = {}
     for name, figure in figures.items():
         pictures[name] = plots.png(figure)
-        write_text(out / f"{name}.png", pictures[name])
+        write_whole(out / f"{name}.png", pictures[name])
     strips: list[tuple[str, bytes]] = []
     for failure in worst_failures(subject, failures):
         picture = plots.draw_strip(annotations, failure, subject, known, colours)
-        write_text(out / f"failure_{len(strips) + 1}_{failure.name}.jpg", picture)
+        write_whole(out / f"failure_{len(strips) + 1}_{failure.name}.jpg", picture)
         strips.append((failure.name, picture))
     _write_tables(out, annotations, known)
     page = _page(annotations, known, subject, notes(annotations, scored), colours, pictures, strips)
-    write_text(out / "report.html", page)
+    write_whole(out / "report.html", page)
     return out / "report.html"
 
 
@@ -96,11 +97,11 @@ def _write_tables(out: Path, annotations: Annotations, entries: Items[Scored]) -
     for entry in entries:
         numbers = [f"{getattr(entry.summary, column.key):.6g}" for column in COLUMNS]
         rows.append([entry.label, *numbers, str(len(entry.scores))])
-    write_text(out / "table.csv", _csv(rows))
+    write_whole(out / "table.csv", _csv(rows))
     rows = [["sequence", *(entry.label for entry in entries)]]
     for name in annotations.dataset.names:
         rows.append([name, *(f"{e.scores[name].ao:.6g}" if name in e.scores else "" for e in entries)])
-    write_text(out / "sequences.csv", _csv(rows))
+    write_whole(out / "sequences.csv", _csv(rows))
 
 
 def _csv(rows: list[list[str]]) -> str:

@@ -21,6 +21,7 @@ from fartrack.errors import InputError
 from fartrack.evaluation.annotations import read_boxes, read_table
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.metrics import SequenceScore, Summary, score_sequence, summarise
+from fartrack.files import write_whole
 
 Array = NDArray[np.float64]
 
@@ -37,26 +38,13 @@ class Pass:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_text(path: Path, text: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        if isinstance(text, str):
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-        else:
-            temporary.write_bytes(text)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_pass(folder: Path, name: str, result: Pass) -> None:
     """Write the files of one sequence; SEQ.txt comes last, so that it stands for all of them."""
     if result.times is not None:
-        write_text(folder / f"{name}_time.txt", _lines(result.times[:, None], "%.6f"))
+        write_whole(folder / f"{name}_time.txt", _lines(result.times[:, None], "%.6f"))
     if result.scores is not None:
-        write_text(folder / f"{name}_score.txt", _lines(result.scores[:, None], "%.6f"))
-    write_text(folder / f"{name}.txt", _lines(result.boxes, "%.4f"))
+        write_whole(folder / f"{name}_score.txt", _lines(result.scores[:, None], "%.6f"))
+    write_whole(folder / f"{name}.txt", _lines(result.boxes, "%.4f"))
 
 
 def _lines(table: Array, form: str, separator: str = "\t") -> str:

@@ -27,7 +27,8 @@ import numpy as np
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
-from fartrack.evaluation.results import Pass, write_pass, write_text
+from fartrack.evaluation.results import Pass, write_pass
+from fartrack.files import write_whole
 
 TrackerFactory = Callable[[], TrackerLike]
 Tell = Callable[["Event"], None]
@@ -104,7 +105,7 @@ def evaluate(
         elif event.kind == "failed":
             failed[event.name] = event.reason
             details.append(f"{event.name}: {event.reason}\n{event.details}\n")
-            write_text(folder / FAILURES, "\n".join(details))
+            write_whole(folder / FAILURES, "\n".join(details))
         if on_event is not None:
             on_event(event)
 
@@ -135,7 +136,7 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
                 f"{folder}: holds results of another run ({key}: {before.get(key)}, now {about.get(key)}); "
                 f"remove it or give another --out"
             )
-    write_text(path, json.dumps(dict(about), indent=1) + "\n")
+    write_whole(path, json.dumps(dict(about), indent=1) + "\n")
 
 
 # --- one sequence -----------------------------------------------------------------------------------------------------

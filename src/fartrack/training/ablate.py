@@ -24,6 +24,7 @@ import torch
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
+from fartrack.files import write_whole
 from fartrack.models import load_weights
 from fartrack.network import FARTrack
 from fartrack.step import TrackStep
@@ -142,9 +143,7 @@ class Ablation:
             path = folder / f"measured-{row.depth or 0}-{row.method}.json"
             if not path.exists():
                 measured = self._measure(row, folder)
-                temporary = path.with_name(path.name + ".part")
-                temporary.write_text(json.dumps(measured))
-                temporary.replace(path)
+                write_whole(path, json.dumps(measured))
             yield row, json.loads(path.read_text())
 
     def _train(self, row: Row) -> Path:
@@ -274,9 +273,6 @@ def ablate(options: Ablate) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     for row, values in Ablation(options).run():
         done.append((row, values))
-        page = options.out / "tables.md"
-        temporary = page.with_name(page.name + ".part")
-        temporary.write_text(markdown(done, options), encoding="utf-8")
-        temporary.replace(page)
+        write_whole(options.out / "tables.md", markdown(done, options))
     print(markdown(done, options))
     return 0

@@ -16,6 +16,7 @@ from torch import Tensor
 from fartrack import vocabulary
 from fartrack.config import PRESETS, ModelConfig
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.training import checkpoint, losses
@@ -233,6 +234,4 @@ def _write_card(path: Path, net: FARTrack, state: dict[str, Any], calibration: C
         "calibration": asdict(calibration) if calibration else None,
         "training": train,
     }
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(card, indent=1) + "\n")

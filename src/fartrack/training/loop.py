@@ -228,7 +228,7 @@ class Trainer:
         net = self.net
         b, t = templates.shape[:2]
         past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
-        past = past + (net.identity[0] if self.config.attention == "oneway" else net.identity[slots].unsqueeze(1))
+        past = past + net.slot_identity(slots).view(-1, 1, net.config.width)
         words = None if trajectory is None else _words(trajectory, self.config)
         seen = net.embed_search(net.normalise(search))
         if self.train.residual == "bfloat16":

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fartrack.files import write_whole
 from fartrack.training.render import Samples
 from fartrack.training.sequence import Clip
 
@@ -22,10 +23,8 @@ def save_preview(path: Path, made: Samples | Sequence[Clip], rows: int = 16) -> 
     sheet = _samples(made, rows) if isinstance(made, Samples) else _clips(made, rows)
     done, data = cv2.imencode(".png", sheet)
     assert done
-    temporary = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(path)
+    write_whole(path, data.tobytes())
 
 
 def _bgr(crop: Any) -> Image:
