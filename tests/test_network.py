@@ -48,18 +48,36 @@ def test_masked_is_removed(saliency):
     for i, keep in enumerate(kept):
         visible[:, config.template_tokens * i + keep] = True
     visible[:, 4 * config.template_tokens :] = True
-    masked = net(templates, search, visible=visible, want_saliency=True, exits=(1, 2))
+    masked = net(templates, search, visible=visible, want_saliency=True, exits=(1, 2), hidden_at=(2,))
     removed = net(
         [t[:, keep] for t, keep in zip(templates, kept, strict=False)] + templates[4:],
         search,
         want_saliency=True,
         exits=(1, 2),
+        hidden_at=(2,),
     )
     torch.testing.assert_close(masked.logits, removed.logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(masked.search, removed.search, atol=1e-5, rtol=1e-5)
+    read = config.search_tokens + 4
+    torch.testing.assert_close(masked.hidden[0][:, -read:], removed.hidden[0][:, -read:], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(masked.saliency, removed.saliency, atol=1e-5, rtol=1e-5)
     whole = net(templates, search)
     assert (whole.logits[-1] - removed.logits[-1]).abs().max() > 1e-3  # the mask did matter
+
+
+@pytest.mark.parametrize("attention", ["joint", "oneway"])
+@torch.inference_mode()
+def test_commands_alone_in_the_last_layer(attention):
+    """A training step whose last layer computes only what is read learns from the same numbers."""
+    config = SMALL.replace(attention=attention)
+    net = network(config)
+    templates, search = tokens(config)
+    visible = torch.ones(2, 5 * config.template_tokens, dtype=torch.bool)
+    visible[:, 3:20] = False
+    for mask in (None, visible):
+        alone = net(templates, search, visible=mask, looks_at=(1, config.depth))
+        whole = net(templates, search, visible=mask, looks_at=(1, config.depth), hidden_at=(config.depth,))
+        torch.testing.assert_close(alone.logits, whole.logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone.looks, whole.looks, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()

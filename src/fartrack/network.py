@@ -25,8 +25,6 @@ class Output(NamedTuple):
 
     logits: Tensor
     """(E, B, 4, words): one set per exit, the deepest last."""
-    search: Tensor
-    """(B, search tokens, D): search features after the last layer, before the final norm."""
     saliency: Tensor | None
     """(B, template tokens): attention that the newest template's tokens received, summed over layers."""
     hidden: list[Tensor]
@@ -65,6 +63,23 @@ class Attention(nn.Module):
                 weights = weights.masked_fill(~mask, -math.inf)
             received = weights.softmax(-1)[..., columns].mean(1)
         return self.proj(y.transpose(1, 2).reshape(b, n, d)), received
+
+    def last(self, x: Tensor, count: int, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
+        """What the last `count` tokens alone take from all: (B, count, D), and their attention (B, count, seen)."""
+        d = x.shape[-1]
+        w, b = self.qkv.weight, self.qkv.bias
+
+        def heads(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        q = heads(F.linear(x[:, -count:], w[:d], b[:d]))
+        k, v = (heads(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
+        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()
+        if mask is not None:
+            weights = weights.masked_fill(~mask, -math.inf)
+        weights = weights.softmax(-1)
+        y = weights.to(v.dtype) @ v
+        return self.proj(y.transpose(1, 2).flatten(2)), weights[..., seen].mean(1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -105,6 +120,12 @@ class Block(nn.Module):
         y, received = self.attn(self.norm1(x), mask, groups, rows, columns)
         x = x + y
         return x + self.mlp(self.norm2(x)), received
+
+    def commands(self, x: Tensor, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
+        """The four commands alone, where nothing else is read any more: (B, 4, D), and what they look at."""
+        y, look = self.attn.last(self.norm1(x), 4, mask, seen)
+        x = x[:, -4:] + y
+        return x + self.mlp(self.norm2(x)), look
 
 
 class FARTrack(nn.Module):
@@ -202,8 +223,12 @@ class FARTrack(nn.Module):
         commands = torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)
         seen = slice(m, m + self.config.search_tokens)
         logits, hidden, looks, saliency = [], [], [], None
-        for layer, block in enumerate(self.blocks[: max([*wanted, *hidden_at])], start=1):
-            if layer in looks_at:
+        last = max([*wanted, *hidden_at])
+        for layer, block in enumerate(self.blocks[:last], start=1):
+            if layer == last and layer not in hidden_at and rows is None:
+                x, look = block.commands(x, mask, seen)  # type: ignore[operator]
+                looks += [look] if layer in looks_at else []
+            elif layer in looks_at:
                 x, look = block(x, mask, groups, commands, seen)
                 looks.append(look)
             else:
@@ -214,7 +239,7 @@ class FARTrack(nn.Module):
                 logits.append(self.read(x[:, -4:]))
             if layer in hidden_at:
                 hidden.append(x)
-        return Output(torch.stack(logits), x[:, seen], saliency, hidden, looks)
+        return Output(torch.stack(logits), saliency, hidden, looks)
 
     def read(self, commands: Tensor) -> Tensor:
         """(B, 4, D) command features -> (B, 4, words) logits through the shared norm and vocabulary."""

@@ -86,7 +86,8 @@ class Trainer:
         self.features = features.to(self.device) if features else None
         self.exits = train.exits or (model.depth,)
         self.templates = min(train.templates, model.templates)
-        self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), model.depth}))
+        # Not the last layer: there only the commands need computing.
+        self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), max(1, model.depth - 1)}))
         self.look_layers = tuple(range(max(1, model.depth * 3 // 4), model.depth + 1))
         self.net = FARTrack(model).to(self.device)
         for name, p in self.net.named_parameters():

@@ -17,6 +17,8 @@ class SynthConfig:
     centre_jitter: float = 3.5
     """The search crop's centre moves by up to half of this times ``sqrt(w * h)``."""
     scale_jitter: float = 0.5
+    near_share: float = 0.0
+    """Of samples whose search crop is jittered by a third of that only, as between two frames of a video."""
     template_centre_jitter: float = 0.25
     template_scale_jitter: float = 0.12
     wrong_template_share: float = 0.1
@@ -24,6 +26,8 @@ class SynthConfig:
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""
+    turn_share: float = 0.0
+    """Of templates that are turned by up to 180 degrees instead."""
     paste_share: float = 0.5
     """Of objects with a mask: cut out and put on another picture."""
     distractor_share: float = 0.3
@@ -31,6 +35,8 @@ class SynthConfig:
     gray_share: float = 0.08
     blur_share: float = 0.15
     light: float = 0.25
+    dark_share: float = 0.0
+    """Of samples whose crops are each of a brightness of its own, a seventh to one and a half times the picture's."""
     gap: int = 300
 
 
@@ -47,6 +53,8 @@ def easier(synth: SynthConfig, amount: float) -> SynthConfig:
         distractor_share=blend(0.0, synth.distractor_share),
         occluder_share=blend(0.0, synth.occluder_share),
         template_rotation=blend(0.0, synth.template_rotation),
+        turn_share=blend(0.0, synth.turn_share),
+        dark_share=blend(0.0, synth.dark_share),
         light=blend(min(0.1, synth.light), synth.light),
     )
 

@@ -22,6 +22,10 @@ from fartrack.training.options import SynthConfig
 from fartrack.training.pack import Pack
 
 
+NEAR = 0.3
+"""Of the search crop's jitter, in samples in which the target hardly moved."""
+
+
 @dataclass
 class Plan:
     """What a batch of B samples with K crops each (templates, then the search crop) will show; small tensors.
@@ -197,25 +201,31 @@ def plan(
     if synth.wrong_template_share and templates > 1:
         wrong = (uniform(batch, crops, lo=0) < synth.wrong_template_share) & ~first & ~is_search
         shift = torch.where(wrong, 3.0, shift)
+    # A tracker's next target is mostly near the last one: some samples are as far off as that, the others farther.
+    near = torch.where(uniform(batch, 1, lo=0) < synth.near_share, NEAR, 1.0)
+    scale_sd = torch.where(is_search, scale_sd * near, scale_sd)
+    shift = torch.where(is_search, shift * near, shift)
     scale = (normal(batch, crops) * scale_sd).clamp(-1.1, 0.9).exp()
     factor = torch.where(is_search, config.search_factor, config.template_factor)
-    jittered = length * scale
+    turn = torch.where(uniform(batch, crops, lo=0) < synth.turn_share, 180.0, synth.template_rotation)
+    angle = torch.where(is_search, 0.0, turn * (math.pi / 180)) * uniform(batch, crops)
+    cos, sin = angle.cos(), angle.sin()
+    wide, high = _turned(box[..., 2], box[..., 3], cos, sin)
+    jittered = (wide * high).sqrt() * scale
     centre = box[..., :2] + box[..., 2:] / 2 + (jittered * shift).unsqueeze(-1) * 0.5 * uniform(batch, crops, 2)
     side = jittered * factor
     aspect = (synth.aspect * uniform(batch, crops)).exp()
     flip = torch.where(uniform(batch, 1) < 0, -1.0, 1.0)
-    angle = torch.where(is_search, 0.0, math.radians(synth.template_rotation)) * uniform(batch, crops)
     axes = torch.stack([side * aspect * flip, side / aspect], -1)  # length of the crop's sides in picture pixels
-    cos, sin = angle.cos(), angle.sin()
     affine = _affine(cos * axes[..., 0], -sin * axes[..., 1], sin * axes[..., 0], cos * axes[..., 1], centre)
     corner = (box[:, -1, :2] - centre[:, -1]) / axes[:, -1]
     other = (box[:, -1, :2] + box[:, -1, 2:] - centre[:, -1]) / axes[:, -1]
     target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
 
     # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
-    shape = (0.5 * (box[..., 2] / box[..., 3]).log() - aspect.log())[:, :templates]
+    shape = (0.5 * (wide / high).log() - aspect.log())[:, :templates]
     if config.template_tint:
-        shape = shape + normal(batch, templates) * scale_sd[:templates]
+        shape = shape + normal(batch, templates) * scale_sd[:, :templates]
     template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
 
     # What lies behind and beside -------------------------------------------------------------------------------
@@ -239,6 +249,10 @@ def plan(
     rival_affine, rival_oval = _beside(o.box[rival], target[batch - n :], flip[batch - n :, 0], uniform)
     size = target[:, 2:] - target[:, :2]
     middle = target[:, :2] + size * uniform(batch, 2, lo=0)
+    soft = uniform(batch, crops, lo=0)
+    change = synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5))
+    dark = uniform(batch, 1, lo=0) < synth.dark_share
+    change[..., 0] = torch.where(dark, uniform(batch, crops, lo=-0.85, hi=0.5), change[..., 0])
     half = 0.5 * size * uniform(batch, 2, lo=0.2, hi=0.75) * (uniform(batch, 1, lo=0) < synth.occluder_share)
 
     return Plan(
@@ -249,20 +263,26 @@ def plan(
         backdrop=backdrop,
         behind=behind,
         black=black,
-        blur=(uniform(batch, crops, lo=0) < synth.blur_share).long(),
+        blur=(soft < synth.blur_share).long() + (soft < 0.3 * synth.blur_share).long(),
         rival=o.picture[rival],
         rival_label=o.mask[rival],
         rival_affine=rival_affine,
         rival_oval=rival_oval,
         cover=torch.cat([middle, half], 1),
         partner=(torch.arange(batch, device=device) ^ 1).clamp(max=batch - 1),
-        change=synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5)),
+        change=change,
         gray=uniform(batch, lo=0) < synth.gray_share,
         template_noise=normal(config.template_size, config.template_size),
         search_noise=normal(config.search_size, config.search_size),
         template_box=template_box,
         trajectory=_trajectory(target, config.trajectory, config.search_factor, uniform) if config.trajectory else None,
     )
+
+
+def _turned(w: Tensor, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Sides of the upright box around a box that is turned, taken for an ellipse: things seldom fill their corners."""
+    w2, h2, c2, s2 = w.square(), h.square(), cos.square(), sin.square()
+    return (w2 * c2 + h2 * s2).sqrt(), (w2 * s2 + h2 * c2).sqrt()
 
 
 def _affine(xx: Tensor, xy: Tensor, yx: Tensor, yy: Tensor, centre: Tensor) -> Tensor:
