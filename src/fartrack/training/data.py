@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 
 from fartrack.errors import InputError
+from fartrack.training.cache import read_cached
 from fartrack.training.pack import Levels, Pack, Row, assemble, complain_of_broken, pyramid, read_pack
 from fartrack.training.readers import READERS, Clip, Listing
 from fartrack.training.synth import Sampler
@@ -343,7 +344,7 @@ def _plain(name: str) -> str:
 
 def open_data(
     specs: Sequence[str], *, memory: float = 24.0, steps: int = 200, workers: int = 4, seed: int = 0, gap: int = 300,
-    tracks: bool = False, rank: int = 0,
+    tracks: bool = False, rank: int = 0, cache: Path | None = None,
 ) -> Supply:  # fmt: skip
     """Open data sets: those that fit stay in memory, the others are streamed. What was found is logged.
 
@@ -355,7 +356,7 @@ def open_data(
     packs = [path for name, path in found if name == "pack"]
     parts: list[Supply] = []
     if packs:
-        pack = read_pack(packs, workers)
+        pack = read_cached(packs, workers, cache) if cache else read_pack(packs, workers)
         log.info("%s", describe_pack(pack))
         parts.append(Resident(pack))
     listings = [READERS[name](path, workers) for name, path in found if name != "pack"]

@@ -24,6 +24,7 @@ import torch
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, matching, with_backgrounds
+from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TeacherFeatures, make_features
 from fartrack.training.finish import export_run
@@ -111,6 +112,7 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     supply = supply or open_data(
         options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
+        cache=options.cache,
     )  # fmt: skip
     features = None
     if options.features:
@@ -188,7 +190,7 @@ def _features(options: Features) -> int:
         raise InputError("features are cached for packs only: give --data DIR (shards)")
     device = pick_device(options.device)
     teacher = open_teacher(options.teacher).to(device)
-    pack = read_pack(packs, options.workers)
+    pack = read_cached(packs, options.workers, options.cache) if options.cache else read_pack(packs, options.workers)
     log.info("%s", describe_pack(pack))
     for done, count in make_features(
         pack, teacher, options.out, options.channels, options.batch, device, options.workers
@@ -202,7 +204,7 @@ def _export(options: Export) -> int:
     device = pick_device(options.device)
     sampler = None
     if options.samples:
-        supply = open_data(options.data, memory=options.memory, workers=options.workers)
+        supply = open_data(options.data, memory=options.memory, workers=options.workers, cache=options.cache)
         sampler = supply.to(torch.device(device)).held_out
     files = export_run(
         options.checkpoint, options.out, options.depths, sampler, options.samples,

@@ -21,7 +21,6 @@ from fartrack.config import ModelConfig
 from fartrack.training.options import SynthConfig
 from fartrack.training.pack import Pack
 
-
 NEAR = 0.3
 """Of the search crop's jitter, in samples in which the target hardly moved."""
 
@@ -192,7 +191,6 @@ def plan(
 
     # Where each crop looks -------------------------------------------------------------------------------------
     box = o.box[objects]  # (B, K, 4)
-    length = box[..., 2:].prod(-1).sqrt()
     is_search = torch.arange(crops, device=device) == crops - 1
     first = torch.arange(crops, device=device) == 0
     scale_sd = torch.where(is_search, synth.scale_jitter, torch.where(first, 0.03, synth.template_scale_jitter))
