@@ -305,3 +305,19 @@ def test_frames_that_are_not_found_give_no_template(tracker):
     target.config = config.replace(lost_below=1.1)
     tracker.update(images[0])
     assert target.memory.newest == 6  # the paper's way
+
+
+def test_a_box_that_is_doubted_is_waited_for(tracker):
+    """A target that hardly shows must not drag the box away: it moves only as far as the score is trusted."""
+    image, another = frames(2)
+    boxes = {}
+    for doubt, trust in ((0.0, 0.0), (0.0, 1e-9), (0.0, 1.0), (0.99999, 1.0)):
+        tracker.init(image, BOX)
+        tracker.target.config = tracker.target.config.replace(doubt=doubt, trust=trust, margin=0)
+        boxes[doubt, trust] = np.array(tracker.update(another)[1])
+        score = tracker.score
+    whole, start = boxes[0.0, 0.0], np.array(BOX, float)
+    assert score < 0.99999 and np.abs(whole - start).max() > 1
+    np.testing.assert_allclose(boxes[0.0, 1e-9], whole)
+    np.testing.assert_allclose(boxes[0.0, 1.0], start + score * (whole - start), atol=1e-6)
+    np.testing.assert_allclose(boxes[0.99999, 1.0], start)

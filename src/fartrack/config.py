@@ -57,6 +57,10 @@ class ModelConfig:
     """How the middle templates are sampled from the history."""
     withhold: bool = False
     """A frame that is not found gives no template. In the paper every frame gives one."""
+    doubt: float = 0.0
+    trust: float = 0.0
+    """A box is taken over whole when its score reaches `trust`, not at all up to `doubt`, and in part between: a target
+    that is hardly seen is waited for where it was last. With 0 and 0 every box counts whole, as in the paper."""
     decoding: Literal["paper", "release"] = "paper"
     """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``, and the search
     window taken to stand where it stood before it was rounded to whole pixels."""
@@ -81,6 +85,7 @@ class ModelConfig:
             (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.trajectory < 0, "trajectory must not be negative"),
+            (not (0 <= self.doubt < self.trust or self.doubt == self.trust == 0), "doubt must be in 0..trust"),
         ]
         for wrong, message in problems:
             if wrong:
@@ -172,7 +177,7 @@ class ModelConfig:
             raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
 
 
-OURS: dict[str, Any] = {"template_tint": 0.4, "attention": "oneway", "withhold": True}
+OURS: dict[str, Any] = {"template_tint": 0.4, "attention": "oneway", "withhold": True, "doubt": 0.1, "trust": 0.5}
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)
 NANO = ModelConfig(name="nano", depth=10, **OURS)
@@ -183,6 +188,8 @@ RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
     "attention": "joint",
     "withhold": False,
+    "doubt": 0.0,
+    "trust": 0.0,
     "saliency": "centre-token",
     "memory": "exponential",
     "decoding": "release",

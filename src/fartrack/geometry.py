@@ -45,6 +45,15 @@ def from_window(corners: Sequence[float], window: Window, centre_of: Sequence[fl
     return left + x0, top + y0, x1 - x0, y1 - y0
 
 
+def towards(old: Sequence[float], new: Sequence[float], share: float) -> Box:
+    """The box a share of the way from an old one to a new one; 1 is the new one."""
+    if share == 1:
+        x, y, w, h = new
+    else:
+        x, y, w, h = (a + share * (b - a) for a, b in zip(old, new, strict=True))
+    return x, y, w, h
+
+
 def clip(box: Sequence[float], width: int, height: int, margin: float) -> Box:
     """Keep at least `margin` pixels of a box inside the frame, and its sides at least that long."""
     x0, y0, w, h = (float(v) for v in box)

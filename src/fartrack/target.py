@@ -82,8 +82,9 @@ class Target:
         width, height = self.size
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(output.box.tolist(), self.window, centre_of)
-        self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.score = float(vocabulary.score(output.logits, c))
+        box = geometry.towards(self.box, box, vocabulary.share(self.score, c))
+        self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.past.append(self.box)
         seen = self.memory.views() if self.explain else ()
         if seen:

@@ -34,6 +34,13 @@ def entropy(logits: Floats, config: ModelConfig) -> Floats:
     return -(p * np.log(np.maximum(p, 1e-12))).sum(-1).mean(-1)
 
 
+def share(score: float, config: ModelConfig) -> float:
+    """How much of the way from the last box to a new one of this score is gone, 0 to 1."""
+    if config.trust == 0:
+        return 1.0
+    return min(1.0, max(0.0, (score - config.doubt) / (config.trust - config.doubt)))
+
+
 def score(logits: Floats, config: ModelConfig) -> Floats:
     """(..., 4, words) -> (...) calibrated chance, 0 to 1, that the box overlaps the target by more than half."""
     z = config.score_bias + config.score_slope * entropy(logits, config)

@@ -31,7 +31,14 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("attention", ["explicit", "fused"])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"keep": 0.5}, {"template_tint": 0.4}, {"withhold": True, "lost_below": 0.26576}, RELEASE],
+    [
+        {},
+        {"keep": 0.5},
+        {"template_tint": 0.4},
+        {"withhold": True, "lost_below": 0.26576},
+        {"doubt": 0.1, "trust": 0.9},
+        RELEASE,
+    ],
     ids=["paper", "half", "tinted", "withheld", "release"],
 )
 def test_dense_reference_gives_the_boxes_of_the_tracker(changes, attention, tmp_path):

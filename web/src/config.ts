@@ -21,6 +21,9 @@ export interface ModelConfig {
   attention: "joint" | "oneway";
   memory: "linear" | "exponential";
   withhold: boolean;
+  /** Scores from which a box counts at all, and whole; 0 and 0: always whole. */
+  doubt: number;
+  trust: number;
   decoding: "paper" | "release";
   margin: number;
   score_bias: number;
@@ -30,7 +33,7 @@ export interface ModelConfig {
 
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
-  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
+  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below", "doubt", "trust",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
@@ -57,7 +60,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = { template_tint: 0, withhold: false, ...JSON.parse(text) } as ModelConfig;
+    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

@@ -38,6 +38,12 @@ export function fromWindow(corners: ArrayLike<number>, window: Window, centreOf?
   return [left + x0, top + y0, x1 - x0, y1 - y0];
 }
 
+/** The box a share of the way from an old one to a new one; 1 is the new one. */
+export function towards(old: Box, next: Box, share: number): Box {
+  const at = (i: 0 | 1 | 2 | 3): number => (share === 1 ? next[i] : old[i] + share * (next[i] - old[i]));
+  return [at(0), at(1), at(2), at(3)];
+}
+
 /** Keep at least `margin` pixels of a box inside the frame, and its sides at least that long. */
 export function clip([x, y, w, h]: Box, width: number, height: number, margin: number): Box {
   const x0 = Math.min(Math.max(0, x), width - margin);

@@ -2,9 +2,9 @@
 
 import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./config.ts";
 import { cut, tintOutside, type Pixels } from "./crops.ts";
-import { clip, fromWindow, windowAround, type Box, type Window } from "./geometry.ts";
+import { clip, fromWindow, towards, windowAround, type Box, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
-import { score, toWord } from "./vocabulary.ts";
+import { score, share, toWord } from "./vocabulary.ts";
 
 /** What goes into the network for one frame: see `Runtime` in fartrack/runtime. */
 export interface Input {
@@ -74,8 +74,9 @@ export class Target {
     const template = this.memory.newestCrop;
     const out = await network({ search, template, memory: this.memory.older(), trajectory: this.trajectory() });
     const box = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
-    this.box = clip(box, this.width, this.height, Math.min(c.margin, this.width, this.height));
     this.score = score(out.logits, c);
+    const next = towards(this.box, box, share(this.score, c));
+    this.box = clip(next, this.width, this.height, Math.min(c.margin, this.width, this.height));
     this.past.push(this.box);
     if (this.past.length > Math.max(1, c.trajectory)) this.past.shift();
     if (this.found || !c.withhold) {

@@ -28,6 +28,11 @@ export function entropy(logits: ArrayLike<number>, config: ModelConfig): number 
   return sum / 4;
 }
 
+/** How much of the way from the last box to a new one of this score is gone, 0 to 1. */
+export function share(score: number, { doubt, trust }: ModelConfig): number {
+  return trust === 0 ? 1 : Math.min(1, Math.max(0, (score - doubt) / (trust - doubt)));
+}
+
 /** The calibrated chance, 0 to 1, that the box overlaps the target by more than half. */
 export function score(logits: ArrayLike<number>, config: ModelConfig): number {
   return 1 / (1 + Math.exp(-(config.score_bias + config.score_slope * entropy(logits, config))));

@@ -66,6 +66,7 @@ class DenseTracker:
         height, width = frame.shape[:2]
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(coordinates, window, centre_of)
+        box = geometry.towards(self.box, box, vocabulary.share(score, c))
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         if given:
             self._crops.append(self._template(frame, crops.OWN))

@@ -78,7 +78,7 @@ class Tracking:
 
     def __init__(self, step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> None:
         # All clips' slots hold templates of the same frames; and what a wrong one does is what is to be learned.
-        config = config.replace(withhold=False)
+        config = config.replace(withhold=False, doubt=0.0, trust=0.0)
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
         self.targets = [Target(config, clip.frames[0], clip.boxes[0].tolist()) for clip in self.clips]
