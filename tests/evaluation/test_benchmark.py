@@ -39,7 +39,7 @@ def model(tmp_path_factory):
         {"doubt": 0.1, "trust": 0.9},
         RELEASE,
     ],
-    ids=["paper", "half", "tinted", "withheld", "release"],
+    ids=["paper", "half", "tinted", "withheld", "doubted", "release"],
 )
 def test_dense_reference_gives_the_boxes_of_the_tracker(changes, attention, tmp_path):
     """Masking tokens and removing them is the same, so only the time may differ."""

@@ -5,11 +5,11 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
 import { cut, tintOutside, type Pixels } from "../src/crops.ts";
-import { clip, complaintAbout, fromWindow, iou, roundHalfEven, windowAround } from "../src/geometry.ts";
+import { clip, complaintAbout, fromWindow, iou, roundHalfEven, towards, windowAround } from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
 import { PlanarPixels } from "../src/pixels.ts";
 import { COLUMNS, csv, number } from "../src/table.ts";
-import { entropy, score, toWord } from "../src/vocabulary.ts";
+import { entropy, score, share, toWord } from "../src/vocabulary.ts";
 import { webcamComplaint } from "../src/sources.ts";
 import { reference as r } from "./reference.ts";
 
@@ -30,6 +30,8 @@ test("windows, boxes from windows, clipped boxes, overlaps", () => {
     assert.deepEqual([window.x, window.y, window.side], r.windows[i]);
     near(fromWindow(r.corners[i], window, i % 3 === 0 ? box : undefined), r.found[i]);
     near(clip(r.found[i], 320, 240, 10), r.clipped[i]);
+    near([share(i / r.boxes.length, { ...r.config, doubt: 0.25, trust: 0.75 })], [r.shares[i]]);
+    near(towards(box, r.found[i], r.shares[i]), r.towards[i]);
     if (i) near([iou(r.boxes[i - 1], box)], [r.overlaps[i - 1]]);
   });
 });

@@ -37,6 +37,8 @@ def functions(config: ModelConfig) -> dict:
         for i, (c, w, b) in enumerate(zip(corners, windows, boxes, strict=False))
     ]
     clipped = [geometry.clip(b, 320, 240, 10.0) for b in found]
+    doubted = config.replace(doubt=0.25, trust=0.75)
+    shares = [vocabulary.share(i / len(boxes), doubted) for i in range(len(boxes))]
     logits = rng.normal(0, 4, (6, 4, config.words)).astype(np.float32)
     saliency = rng.integers(0, 12, (8, 49)).astype(np.float32)  # many equals
     return {
@@ -45,6 +47,8 @@ def functions(config: ModelConfig) -> dict:
         "windows": windows,
         "found": found,
         "clipped": clipped,
+        "shares": shares,
+        "towards": [geometry.towards(*pair) for pair in zip(boxes, found, shares, strict=True)],
         "overlaps": [float(geometry.iou(a, b)) for a, b in itertools.pairwise(boxes)],
         "logits": logits.reshape(6, -1).tolist(),
         "scores": vocabulary.score(logits, config).tolist(),

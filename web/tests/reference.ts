@@ -20,6 +20,9 @@ export interface Reference {
   windows: [number, number, number][];
   found: Box[];
   clipped: Box[];
+  /** Of scores 0, 1 / n, 2 / n ... with doubt 0.25 and trust 0.75. */
+  shares: number[];
+  towards: Box[];
   overlaps: number[];
   logits: number[][];
   scores: number[];
