@@ -251,6 +251,8 @@ class Export:
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"
     """Of the weights in the ONNX files."""
+    state: Path | None = None
+    """Also keep the whole state here, in half precision, to go on from with --resume."""
     device: str = "auto"
     threads: int | None = None
     workers: int = 4

@@ -210,7 +210,9 @@ def _export(options: Export) -> int:
         options.checkpoint, options.out, options.depths, sampler, options.samples,
         onnx=options.onnx, precision=options.precision, device=device,
     )  # fmt: skip
-    for file in files:
+    if options.state:
+        checkpoint.compact(options.checkpoint, options.state)
+    for file in [*files, *([options.state] if options.state else [])]:
         log.info("%s", file)
     return 0
 
