@@ -59,7 +59,7 @@ class Parallel:
         """Everybody begins with the first process's weights."""
         if self.world > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                dist.broadcast(tensor.detach(), 0)
 
     def leave(self) -> None:
         """Take leave of the other processes."""
