@@ -84,9 +84,12 @@ class Attention(nn.Module):
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """(B, H, N, d) each -> (B, H, N, d)."""
-    if mask is None and q.device.type == "cpu" and q.requires_grad:
+    if q.device.type == "cpu" and q.requires_grad:
         # The fused kernel's backward is slow on CPUs: plain products take 0.6 of its time at these lengths.
-        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1).to(v.dtype) @ v
+        weights = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+        if mask is not None:
+            weights = weights.masked_fill(~mask, -math.inf)
+        return weights.softmax(-1).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
