@@ -1,5 +1,7 @@
 """The tracker as one writes it in a loop of one's own."""
 
+from collections import deque
+
 import cv2
 import numpy as np
 import pytest
@@ -308,16 +310,21 @@ def test_frames_that_are_not_found_give_no_template(tracker):
 
 
 def test_a_box_that_is_doubted_is_waited_for(tracker):
-    """A target that hardly shows must not drag the box away: it moves only as far as the score is trusted."""
+    """A target that hardly shows must not drag the box away: it moves only as far as recent scores are trusted."""
     image, another = frames(2)
-    boxes = {}
-    for doubt, trust in ((0.0, 0.0), (0.0, 1e-9), (0.0, 1.0), (0.99999, 1.0)):
+
+    def box_after(doubt, trust, patience=1):
         tracker.init(image, BOX)
-        tracker.target.config = tracker.target.config.replace(doubt=doubt, trust=trust, margin=0)
-        boxes[doubt, trust] = np.array(tracker.update(another)[1])
-        score = tracker.score
-    whole, start = boxes[0.0, 0.0], np.array(BOX, float)
+        config = tracker.target.config.replace(doubt=doubt, trust=trust, patience=patience, margin=0)
+        tracker.target.config, tracker.target.scores = config, deque([1.0], maxlen=patience)
+        return np.array(tracker.update(another)[1])
+
+    whole, start = box_after(0.0, 0.0), np.array(BOX, float)
+    score = tracker.score
     assert score < 0.99999 and np.abs(whole - start).max() > 1
-    np.testing.assert_allclose(boxes[0.0, 1e-9], whole)
-    np.testing.assert_allclose(boxes[0.0, 1.0], start + score * (whole - start), atol=1e-6)
-    np.testing.assert_allclose(boxes[0.99999, 1.0], start)
+    np.testing.assert_allclose(box_after(0.0, 1e-9), whole)
+    np.testing.assert_allclose(box_after(0.0, 1.0), start + score * (whole - start), atol=1e-6)
+    np.testing.assert_allclose(box_after(0.99999, 1.0), start)
+    np.testing.assert_allclose(box_after(0.99999, 1.0, patience=2), whole)  # the frame before was trusted
+    tracker.update(image)
+    assert len(tracker.target.scores) == 2 and tracker.score == tracker.target.scores[-1]

@@ -59,8 +59,10 @@ class ModelConfig:
     """A frame that is not found gives no template. In the paper every frame gives one."""
     doubt: float = 0.0
     trust: float = 0.0
-    """A box is taken over whole when its score reaches `trust`, not at all up to `doubt`, and in part between: a target
-    that is hardly seen is waited for where it was last. With 0 and 0 every box counts whole, as in the paper."""
+    patience: int = 3
+    """A box is taken over whole when the best score of the last `patience` frames reaches `trust`, not at all when
+    that is `doubt` or less, and in part between: a target that hardly shows is waited for where it was last, one that
+    is blurred for a frame or two is not. With doubt and trust 0 every box counts whole, as in the paper."""
     decoding: Literal["paper", "release"] = "paper"
     """`release`: arg-max over all words with half a word added, expectation on the grid ``k / bins``, and the search
     window taken to stand where it stood before it was rounded to whole pixels."""
@@ -85,6 +87,7 @@ class ModelConfig:
             (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.trajectory < 0, "trajectory must not be negative"),
+            (self.patience < 1, "patience must be at least 1"),
             (not (0 <= self.doubt < self.trust or self.doubt == self.trust == 0), "doubt must be in 0..trust"),
         ]
         for wrong, message in problems:

@@ -41,7 +41,7 @@ class Target:
         self.config = config
         self.size = (width, height)
         self.box: Box = geometry.check_box(box, width, height)
-        self.score = 1.0
+        self.scores: deque[float] = deque([1.0], maxlen=config.patience)
         self.memory = TemplateMemory(config, pictures=explain)
         self.past: deque[Box] = deque([self.box], maxlen=max(1, config.trajectory))
         self.window = geometry.window_around(self.box, config.search_factor)
@@ -82,8 +82,8 @@ class Target:
         width, height = self.size
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(output.box.tolist(), self.window, centre_of)
-        self.score = float(vocabulary.score(output.logits, c))
-        box = geometry.towards(self.box, box, vocabulary.share(self.score, c))
+        self.scores.append(float(vocabulary.score(output.logits, c)))
+        box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.past.append(self.box)
         seen = self.memory.views() if self.explain else ()
@@ -92,6 +92,11 @@ class Target:
         if self.found or not c.withhold:
             self.memory.settle(output.tokens, output.saliency)
             self.memory.add(self._template(image, crops.OWN))
+
+    @property
+    def score(self) -> float:
+        """Of the last frame; 1 where the box was given."""
+        return self.scores[-1]
 
     @property
     def found(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -34,10 +36,11 @@ def entropy(logits: Floats, config: ModelConfig) -> Floats:
     return -(p * np.log(np.maximum(p, 1e-12))).sum(-1).mean(-1)
 
 
-def share(score: float, config: ModelConfig) -> float:
-    """How much of the way from the last box to a new one of this score is gone, 0 to 1."""
+def share(scores: Sequence[float], config: ModelConfig) -> float:
+    """How much of the way from the last box to the newest is gone, 0 to 1; `scores` are those of the last frames."""
     if config.trust == 0:
         return 1.0
+    score = max(scores)
     return min(1.0, max(0.0, (score - config.doubt) / (config.trust - config.doubt)))
 
 

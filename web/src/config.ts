@@ -24,6 +24,8 @@ export interface ModelConfig {
   /** Scores from which a box counts at all, and whole; 0 and 0: always whole. */
   doubt: number;
   trust: number;
+  /** Frames of which the best score is taken for that. */
+  patience: number;
   decoding: "paper" | "release";
   margin: number;
   score_bias: number;
@@ -33,7 +35,7 @@ export interface ModelConfig {
 
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
-  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below", "doubt", "trust",
+  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below", "doubt", "trust", "patience",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
@@ -60,7 +62,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, ...JSON.parse(text) } as ModelConfig;
+    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, patience: 1, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

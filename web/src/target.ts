@@ -25,7 +25,8 @@ export interface Output {
 export type Network = (input: Input) => Promise<Output>;
 
 export class Target {
-  score = 1;
+  /** Of the last frames; 1 where the box was given. */
+  private readonly scores = [1];
   private readonly memory: TemplateMemory;
   private readonly past: Box[];
   private window: Window;
@@ -57,6 +58,10 @@ export class Target {
     return target;
   }
 
+  get score(): number {
+    return this.scores[this.scores.length - 1];
+  }
+
   /** Whether the score says that the target is in the box. */
   get found(): boolean {
     return this.score >= this.config.lost_below;
@@ -74,8 +79,9 @@ export class Target {
     const template = this.memory.newestCrop;
     const out = await network({ search, template, memory: this.memory.older(), trajectory: this.trajectory() });
     const box = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
-    this.score = score(out.logits, c);
-    const next = towards(this.box, box, share(this.score, c));
+    this.scores.push(score(out.logits, c));
+    if (this.scores.length > c.patience) this.scores.shift();
+    const next = towards(this.box, box, share(this.scores, c));
     this.box = clip(next, this.width, this.height, Math.min(c.margin, this.width, this.height));
     this.past.push(this.box);
     if (this.past.length > Math.max(1, c.trajectory)) this.past.shift();

@@ -28,9 +28,9 @@ export function entropy(logits: ArrayLike<number>, config: ModelConfig): number 
   return sum / 4;
 }
 
-/** How much of the way from the last box to a new one of this score is gone, 0 to 1. */
-export function share(score: number, { doubt, trust }: ModelConfig): number {
-  return trust === 0 ? 1 : Math.min(1, Math.max(0, (score - doubt) / (trust - doubt)));
+/** How much of the way from the last box to the newest is gone, 0 to 1; `scores` are those of the last frames. */
+export function share(scores: readonly number[], { doubt, trust }: ModelConfig): number {
+  return trust === 0 ? 1 : Math.min(1, Math.max(0, (Math.max(...scores) - doubt) / (trust - doubt)));
 }
 
 /** The calibrated chance, 0 to 1, that the box overlaps the target by more than half. */

@@ -30,7 +30,7 @@ test("windows, boxes from windows, clipped boxes, overlaps", () => {
     assert.deepEqual([window.x, window.y, window.side], r.windows[i]);
     near(fromWindow(r.corners[i], window, i % 3 === 0 ? box : undefined), r.found[i]);
     near(clip(r.found[i], 320, 240, 10), r.clipped[i]);
-    near([share(i / r.boxes.length, { ...r.config, doubt: 0.25, trust: 0.75 })], [r.shares[i]]);
+    near([share([0.1, i / r.boxes.length, 0.05], { ...r.config, doubt: 0.25, trust: 0.75 })], [r.shares[i]]);
     near(towards(box, r.found[i], r.shares[i]), r.towards[i]);
     if (i) near([iou(r.boxes[i - 1], box)], [r.overlaps[i - 1]]);
   });

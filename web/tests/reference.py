@@ -38,7 +38,7 @@ def functions(config: ModelConfig) -> dict:
     ]
     clipped = [geometry.clip(b, 320, 240, 10.0) for b in found]
     doubted = config.replace(doubt=0.25, trust=0.75)
-    shares = [vocabulary.share(i / len(boxes), doubted) for i in range(len(boxes))]
+    shares = [vocabulary.share([0.1, i / len(boxes), 0.05], doubted) for i in range(len(boxes))]
     logits = rng.normal(0, 4, (6, 4, config.words)).astype(np.float32)
     saliency = rng.integers(0, 12, (8, 49)).astype(np.float32)  # many equals
     return {

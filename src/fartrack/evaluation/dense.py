@@ -39,6 +39,7 @@ class DenseTracker:
         self.net, self.config, self.fused = net.eval(), net.config, attention == "fused"
         self.network_seconds = 0.0
         self.box: Box = (0.0, 0.0, 0.0, 0.0)
+        self._scores = [1.0]
         self._crops: list[Image] = []
         self._visible: list[Tensor] = []
 
@@ -47,6 +48,7 @@ class DenseTracker:
         x, y, w, h = (float(v) for v in box)
         self.box = (x, y, w, h)
         self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
+        self._scores = [1.0]
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -66,7 +68,8 @@ class DenseTracker:
         height, width = frame.shape[:2]
         centre_of = self.box if c.decoding == "release" else None
         box = geometry.from_window(coordinates, window, centre_of)
-        box = geometry.towards(self.box, box, vocabulary.share(score, c))
+        self._scores = [*self._scores, score][-c.patience :]
+        box = geometry.towards(self.box, box, vocabulary.share(self._scores, c))
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         if given:
             self._crops.append(self._template(frame, crops.OWN))

@@ -38,7 +38,7 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-INDIFFERENT = {"name", "score_bias", "score_slope", "lost_below", "withhold", "doubt", "trust"}
+INDIFFERENT = {"name", "score_bias", "score_slope", "lost_below", "withhold", "doubt", "trust", "patience"}
 """Fields of a model's config in which a checkpoint may differ."""
 
 
