@@ -62,7 +62,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, patience: 1, ...JSON.parse(text) } as ModelConfig;
+    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, patience: 3, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }
