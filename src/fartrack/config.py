@@ -180,7 +180,7 @@ class ModelConfig:
             raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
 
 
-OURS: dict[str, Any] = {"template_tint": 0.4, "attention": "oneway", "withhold": True, "doubt": 0.1, "trust": 0.5}
+OURS: dict[str, Any] = {"template_tint": 0.4, "attention": "oneway", "withhold": True}
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)
 NANO = ModelConfig(name="nano", depth=10, **OURS)
