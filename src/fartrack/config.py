@@ -191,8 +191,6 @@ RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
     "attention": "joint",
     "withhold": False,
-    "doubt": 0.0,
-    "trust": 0.0,
     "saliency": "centre-token",
     "memory": "exponential",
     "decoding": "release",

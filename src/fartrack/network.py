@@ -58,10 +58,7 @@ class Attention(nn.Module):
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         received = None
         if rows is not None:
-            weights = (q[:, :, rows].float() @ k.float().transpose(-1, -2)) / math.sqrt(d // self.heads)
-            if mask is not None:
-                weights = weights.masked_fill(~mask, -math.inf)
-            received = weights.softmax(-1)[..., columns].mean(1)
+            received = _weights(q[:, :, rows].float(), k.float(), mask)[..., columns].mean(1)
         return self.proj(y.transpose(1, 2).reshape(b, n, d)), received
 
     def last(self, x: Tensor, count: int, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
@@ -74,22 +71,24 @@ class Attention(nn.Module):
 
         q = heads(F.linear(x[:, -count:], w[:d], b[:d]))
         k, v = (heads(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
-        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).float()
-        if mask is not None:
-            weights = weights.masked_fill(~mask, -math.inf)
-        weights = weights.softmax(-1)
+        weights = _weights(q, k, mask)
         y = weights.to(v.dtype) @ v
         return self.proj(y.transpose(1, 2).flatten(2)), weights[..., seen].mean(1)
+
+
+def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, H, R, d), (B, H, N, d) -> (B, H, R, N) attention, of sum 1 over what is not hidden."""
+    likeness = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+    if mask is not None:
+        likeness = likeness.masked_fill(~mask, -math.inf)
+    return likeness.softmax(-1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """(B, H, N, d) each -> (B, H, N, d)."""
     if q.device.type == "cpu" and q.requires_grad:
         # The fused kernel's backward is slow on CPUs: plain products take 0.6 of its time at these lengths.
-        weights = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-        if mask is not None:
-            weights = weights.masked_fill(~mask, -math.inf)
-        return weights.softmax(-1).to(v.dtype) @ v
+        return _weights(q, k, mask).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 

@@ -35,7 +35,8 @@ export interface ModelConfig {
 
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
-  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below", "doubt", "trust", "patience",
+  "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
+  "doubt", "trust", "patience",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;

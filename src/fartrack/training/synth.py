@@ -200,9 +200,8 @@ def plan(
         wrong = (uniform(batch, crops, lo=0) < synth.wrong_template_share) & ~first & ~is_search
         shift = torch.where(wrong, 3.0, shift)
     # A tracker's next target is mostly near the last one: some samples are as far off as that, the others farther.
-    near = torch.where(uniform(batch, 1, lo=0) < synth.near_share, NEAR, 1.0)
-    scale_sd = torch.where(is_search, scale_sd * near, scale_sd)
-    shift = torch.where(is_search, shift * near, shift)
+    near = torch.where(is_search & (uniform(batch, 1, lo=0) < synth.near_share), NEAR, 1.0)
+    scale_sd, shift = scale_sd * near, shift * near
     scale = (normal(batch, crops) * scale_sd).clamp(-1.1, 0.9).exp()
     factor = torch.where(is_search, config.search_factor, config.template_factor)
     turn = torch.where(uniform(batch, crops, lo=0) < synth.turn_share, 180.0, synth.template_rotation)
