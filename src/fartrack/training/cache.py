@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,31 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from fartrack.errors import InputError
+from fartrack.training import checkpoint
 from fartrack.training.pack import LEVELS, Objects, Pack, Pictures, find_shards, read_pack
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 1
+LAYOUT = 2
 """Counted up whenever what is stored changes, so that older files are made again."""
 ABOUT = ("sources", "files", "fingerprint", "skipped")
 
 
-def read_cached(paths: Sequence[Path], workers: int, folder: Path) -> Pack:
+def read_cached(paths: Sequence[Path], workers: int, folder: Path | None) -> Pack:
     """A pack as `read_pack` gives it, its pixels mapped from a file that the first call makes.
 
     Args:
         paths: shards, or folders of them.
         workers: decoding threads of the first call.
-        folder: where the files are kept; they take as much room as the pack does in memory.
+        folder: where the files are kept; they take as much room as the pack does in memory. None: nothing is kept.
 
     Raises:
         FileNotFoundError: a shard does not exist.
         InputError: as `read_pack`, and when the folder cannot be written.
     """
+    if folder is None:
+        return read_pack(paths, workers)
     shards = find_shards(paths)
     key = hashlib.sha256(f"{LAYOUT} {LEVELS}".encode())
     for shard in shards:
@@ -62,26 +62,22 @@ def _keep(pack: Pack, pixels: Path, tables: Path) -> None:
         with part.open("wb") as file:
             np.save(file, pack.pictures.pixels.numpy())
         part.replace(pixels)
-        tensors = {"offset": pack.pictures.offset, "size": pack.pictures.size, "picture_source": pack.picture_source}
-        columns = {f"objects.{f.name}": getattr(pack.objects, f.name) for f in fields(Objects)}
-        tensors |= {name: column for name, column in columns.items() if column is not None}
-        save_file(tensors, part, {name: json.dumps(getattr(pack, name)) for name in ABOUT})
-        part.replace(tables)
     finally:
         part.unlink(missing_ok=True)
+    tensors = {"offset": pack.pictures.offset, "size": pack.pictures.size, "picture_source": pack.picture_source}
+    columns = {f"objects.{f.name}": getattr(pack.objects, f.name) for f in fields(Objects)}
+    tensors |= {name: column for name, column in columns.items() if column is not None}
+    checkpoint.save(tables, tensors, {name: getattr(pack, name) for name in ABOUT})
 
 
 def _open(pixels: Path, tables: Path) -> Pack:
-    with safe_open(tables, "pt") as file:
-        about = {name: json.loads(text) for name, text in file.metadata().items()}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, about = checkpoint.load(tables)
     flat = torch.from_numpy(np.load(pixels, mmap_mode="c"))
-    columns = {name.removeprefix("objects."): t for name, t in tensors.items() if name.startswith("objects.")}
     return Pack(
         pictures=Pictures(flat, tensors["offset"], tensors["size"]),
-        objects=Objects(**columns),
+        objects=Objects(**checkpoint.part(tensors, "objects.")),
         picture_source=tensors["picture_source"],
-        **{name: about[name] for name in ABOUT},
+        **about,
     )
 
 

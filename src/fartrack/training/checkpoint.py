@@ -29,7 +29,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written ({error}): free some space or choose another --out") from None
+        raise InputError(f"{path} cannot be written ({error}): free some space or choose another folder") from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

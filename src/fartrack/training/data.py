@@ -23,7 +23,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training.cache import read_cached
-from fartrack.training.pack import Levels, Pack, Row, assemble, complain_of_broken, pyramid, read_pack
+from fartrack.training.pack import Levels, Pack, Row, assemble, complain_of_broken, pyramid
 from fartrack.training.readers import READERS, Clip, Listing
 from fartrack.training.synth import Sampler
 
@@ -356,7 +356,7 @@ def open_data(
     packs = [path for name, path in found if name == "pack"]
     parts: list[Supply] = []
     if packs:
-        pack = read_cached(packs, workers, cache) if cache else read_pack(packs, workers)
+        pack = read_cached(packs, workers, cache)
         log.info("%s", describe_pack(pack))
         parts.append(Resident(pack))
     listings = [READERS[name](path, workers) for name, path in found if name != "pack"]

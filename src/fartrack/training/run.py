@@ -30,7 +30,6 @@ from fartrack.training.features import TeacherFeatures, make_features
 from fartrack.training.finish import export_run
 from fartrack.training.loop import Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify
-from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
 from fartrack.training.progress import Progress
@@ -190,7 +189,7 @@ def _features(options: Features) -> int:
         raise InputError("features are cached for packs only: give --data DIR (shards)")
     device = pick_device(options.device)
     teacher = open_teacher(options.teacher).to(device)
-    pack = read_cached(packs, options.workers, options.cache) if options.cache else read_pack(packs, options.workers)
+    pack = read_cached(packs, options.workers, options.cache)
     log.info("%s", describe_pack(pack))
     for done, count in make_features(
         pack, teacher, options.out, options.channels, options.batch, device, options.workers
