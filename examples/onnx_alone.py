@@ -24,18 +24,16 @@ c, width = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), 
 box, frame = np.array([float(v) for v in sys.argv[3].split(",")]), capture.read()[1]
 template, size = crop(frame, box, 2, 112, c["template_tint"], (0, 255, 0))[0], np.array(frame.shape[1::-1])
 nothing = {"search": np.zeros((1, 224, 224, 3), np.uint8), "memory": np.zeros((1, 4, 37, width), np.float32)}
-past, scores = [session.run(["tokens"], nothing | {"template": template})[0][0]], [1.0]  # older templates as tokens
+past = [session.run(["tokens"], nothing | {"template": template})[0][0]]  # older templates as tokens
 while (answer := capture.read())[0]:
     (search, corner, side), n = crop(answer[1], box, 4, 224), len(past) - 1
-    older = [past[i] for i in ([round(n * i / 4) for i in range(4)] if n > 3 else [0] * (4 - n) + [*range(n)])]
-    inputs = {"search": search, "template": template, "memory": np.stack(older)[None]}
-    corners, logits, saliency, tokens = session.run(["box", "logits", "saliency", "tokens"], inputs)
-    new, old = corners[0].astype(float).reshape(2, 2) * side + corner, np.stack([box[:2], box[:2] + box[2:]])
+    slots = [round(n * i / 4) for i in range(4)] if n > 3 else [0] * (4 - n) + [*range(n)]
+    call = {"search": search, "template": template, "memory": np.stack([past[i] for i in slots])[None]}
+    corners, logits, saliency, tokens = session.run(["box", "logits", "saliency", "tokens"], call)
+    low, high = corners[0].astype(float).reshape(2, 2) * side + corner
+    box = np.concatenate([low := np.clip(low, 0, size - 10), np.maximum(np.clip(high, 10, size) - low, 10)])
     entropy = np.mean(np.log(np.exp(z := logits[0, :, :600]).sum(1)) - np.average(z, 1, np.exp(z)))
-    scores = [*scores, 1 / (1 + np.exp(-c["score_bias"] - c["score_slope"] * entropy))][-c["patience"] :]
-    new = old + np.interp(max(scores), [c["doubt"], c["trust"] or 1e-9], [0, 1]) * (new - old)  # in part when doubted
-    box = np.concatenate([low := np.clip(new[0], 0, size - 10), np.maximum(np.clip(new[1], 10, size) - low, 10)])
-    if scores[-1] >= c["lost_below"] or not c["withhold"]:
+    if 1 / (1 + np.exp(-c["score_bias"] - c["score_slope"] * entropy)) >= c["lost_below"] or not c["withhold"]:
         past[n:] = [tokens[0][np.sort(np.argsort(saliency[0], kind="stable")[-37:])], None]  # 37 of 49 tokens stay
         template = crop(answer[1], box, 2, 112, c["template_tint"])[0]
     print(*box.round(2), sep=",", flush=True)
