@@ -108,3 +108,15 @@ def test_some_later_templates_are_wrong(pack, config):
     away = (drawn.affine[..., 2] - box[..., :2] - box[..., 2:] / 2).norm(dim=-1) / box[..., 2:].prod(-1).sqrt()
     far = (away[:, :-1] > 0.5).float().mean(0)
     assert far[0] == 0 and 0.1 < far[1] < 0.3 and 0.1 < far[2] < 0.3
+
+
+def test_a_drifted_trackers_templates_agree_with_each_other_and_not_with_the_first(pack, config):
+    """Independent errors cancel out; a tracker's do not, and only such samples teach it to come back."""
+    steady = SynthConfig(template_rotation=0, aspect=0, near_share=1, wrong_template_share=0, track_share=0)
+    drawn = draw(pack, config, batch=64, templates=4, synth=dataclasses.replace(steady, drift_share=1))
+    size = drawn.affine[:, :4, 1, 1].log()
+    between, away = (size[:, 1:3] - size[:, 2:4]).abs().mean(), (size[:, 1:] - size[:, :1]).abs().mean()
+    assert away > 3 * between
+    apart = dataclasses.replace(steady, drift_share=0)
+    size = draw(pack, config, batch=64, templates=4, synth=apart).affine[:, :4, 1, 1].log()
+    assert (size[:, 1:] - size[:, :1]).abs().mean() < 2 * (size[:, 1:3] - size[:, 2:4]).abs().mean()

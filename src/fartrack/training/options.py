@@ -23,6 +23,8 @@ class SynthConfig:
     template_scale_jitter: float = 0.12
     wrong_template_share: float = 0.1
     """Of templates after the first: they show what lies beside the target."""
+    drift_share: float = 0.0
+    """Of samples of a tracker that has drifted: its own templates and the search crop are all off in the same way."""
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""

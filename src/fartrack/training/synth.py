@@ -23,6 +23,8 @@ from fartrack.training.pack import Pack
 
 NEAR = 0.3
 """Of the search crop's jitter, in samples in which the target hardly moved."""
+DRIFTS = 0.3
+"""Of each crop's own jitter, in samples of a tracker that has drifted; the rest is common to its crops."""
 
 
 @dataclass
@@ -202,14 +204,22 @@ def plan(
     # A tracker's next target is mostly near the last one: some samples are as far off as that, the others farther.
     near = torch.where(is_search & (uniform(batch, 1, lo=0) < synth.near_share), NEAR, 1.0)
     scale_sd, shift = scale_sd * near, shift * near
-    scale = (normal(batch, crops) * scale_sd).clamp(-1.1, 0.9).exp()
+    scale = normal(batch, crops) * scale_sd
+    offset = (0.5 * shift).unsqueeze(-1) * uniform(batch, crops, 2)
+    stretch = normal(batch, crops) * scale_sd if config.template_tint else torch.zeros_like(scale)
+    if synth.drift_share:
+        drifts = (uniform(batch, 1, lo=0) < synth.drift_share) & ~first
+        scale = torch.where(drifts, 0.4 * normal(batch, 1) + DRIFTS * scale, scale)
+        stretch = torch.where(drifts, 0.25 * normal(batch, 1) + DRIFTS * stretch, stretch)
+        offset = torch.where(drifts.unsqueeze(-1), 0.5 * uniform(batch, 1, 2) + DRIFTS * offset, offset)
+    scale = scale.clamp(-1.1, 0.9).exp()
     factor = torch.where(is_search, config.search_factor, config.template_factor)
     turn = torch.where(uniform(batch, crops, lo=0) < synth.turn_share, 180.0, synth.template_rotation)
     angle = torch.where(is_search, 0.0, turn * (math.pi / 180)) * uniform(batch, crops)
     cos, sin = angle.cos(), angle.sin()
     wide, high = _turned(box[..., 2], box[..., 3], cos, sin)
     jittered = (wide * high).sqrt() * scale
-    centre = box[..., :2] + box[..., 2:] / 2 + (jittered * shift).unsqueeze(-1) * 0.5 * uniform(batch, crops, 2)
+    centre = box[..., :2] + box[..., 2:] / 2 + jittered.unsqueeze(-1) * offset
     side = jittered * factor
     aspect = (synth.aspect * uniform(batch, crops)).exp()
     flip = torch.where(uniform(batch, 1) < 0, -1.0, 1.0)
@@ -220,9 +230,7 @@ def plan(
     target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
 
     # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
-    shape = (0.5 * (wide / high).log() - aspect.log())[:, :templates]
-    if config.template_tint:
-        shape = shape + normal(batch, templates) * scale_sd[:, :templates]
+    shape = (0.5 * (wide / high).log() - aspect.log() + stretch)[:, :templates]
     template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
 
     # What lies behind and beside -------------------------------------------------------------------------------
