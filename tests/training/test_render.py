@@ -31,10 +31,11 @@ def test_opencv_and_tensors_make_the_same_crops(pack, config, seed):
         assert (difference > 5 * bound).float().mean() < 0.01, name
 
 
-def test_the_box_lies_on_the_object(pack, config):
-    """In an easy search crop of a plain object the target's box is where the colour is."""
+@pytest.mark.parametrize("poses", [0, 1])
+def test_the_box_lies_on_the_object(pack, config, poses):
+    """In an easy search crop of a plain object the target's box is where the colour is, in whatever pose."""
     easy = SynthConfig(track_share=0, paste_share=1, distractor_share=0, occluder_share=0, blur_share=0, light=0)
-    drawn = draw(pack, config, 5, batch=40, synth=easy)
+    drawn = draw(pack, config, 5, batch=40, synth=dataclasses.replace(easy, pose_share=poses))
     masked = drawn.label[:, -1] > 0
     assert masked.sum() > 5
     gray = dataclasses.replace(drawn, black=torch.ones_like(drawn.black))
@@ -120,3 +121,24 @@ def test_a_drifted_trackers_templates_agree_with_each_other_and_not_with_the_fir
     apart = dataclasses.replace(steady, drift_share=0)
     size = draw(pack, config, batch=64, templates=4, synth=apart).affine[:, :4, 1, 1].log()
     assert (size[:, 1:] - size[:, :1]).abs().mean() < 2 * (size[:, 1:3] - size[:, 2:4]).abs().mean()
+
+
+def test_another_pose_in_every_crop(pack, config):
+    """People turn round and bend: templates that are all alike teach to follow a picture, not a thing."""
+    many = SynthConfig(pose_share=1, turn_share=0.5, template_scale_jitter=0, wrong_template_share=0)
+    drawn = draw(pack, config.replace(template_tint=0.4), 4, batch=64, templates=3, synth=many)
+    mirrored = drawn.affine[..., :2].det() < 0
+    assert (mirrored != mirrored[:, :1]).any(1).float().mean() > 0.5
+    # A template's box has the shape of the upright box around the target as it stands there, taken for an ellipse.
+    box = pack.objects.box[drawn.objects[:, :-1]]
+    turn = torch.linspace(0, 2 * np.pi, 721)
+    round_it = torch.stack([turn.cos(), turn.sin()]) * box[..., 2:].unsqueeze(-1) / 2
+    width, height = (drawn.affine[:, :-1, :, :2].inverse() @ round_it).amax(-1).unbind(-1)
+    shape = drawn.template_box[..., 0] / drawn.template_box[..., 1]
+    off = (shape.log() - (width / height).log()).abs()
+    assert off[:, 0].mean() < 0.1 and off[:, 1:].mean() < 1e-4
+
+
+def test_no_pose_but_the_old_one_without_a_share(pack, config):
+    mirrored = draw(pack, config, batch=64).affine[..., :2].det() < 0
+    assert (mirrored == mirrored[:, :1]).all()

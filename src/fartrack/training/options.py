@@ -25,6 +25,8 @@ class SynthConfig:
     """Of templates after the first: they show what lies beside the target."""
     drift_share: float = 0.0
     """Of samples of a tracker that has drifted: its own templates and the search crop are all off in the same way."""
+    pose_share: float = 0.0
+    """Of samples whose target takes up another pose in every crop: mirrored, stretched, its templates slanted."""
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""
@@ -56,6 +58,8 @@ def easier(synth: SynthConfig, amount: float) -> SynthConfig:
         occluder_share=blend(0.0, synth.occluder_share),
         template_rotation=blend(0.0, synth.template_rotation),
         turn_share=blend(0.0, synth.turn_share),
+        drift_share=blend(0.0, synth.drift_share),
+        pose_share=blend(0.0, synth.pose_share),
         dark_share=blend(0.0, synth.dark_share),
         light=blend(min(0.1, synth.light), synth.light),
     )

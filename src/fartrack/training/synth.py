@@ -25,6 +25,8 @@ NEAR = 0.3
 """Of the search crop's jitter, in samples in which the target hardly moved."""
 DRIFTS = 0.3
 """Of each crop's own jitter, in samples of a tracker that has drifted; the rest is common to its crops."""
+POSE_ASPECT, POSE_SLANT = 0.4, 0.3
+"""In samples of many poses: logarithm by which a side grows at most while the other shrinks, and shear."""
 
 
 @dataclass
@@ -221,16 +223,25 @@ def plan(
     jittered = (wide * high).sqrt() * scale
     centre = box[..., :2] + box[..., 2:] / 2 + jittered.unsqueeze(-1) * offset
     side = jittered * factor
-    aspect = (synth.aspect * uniform(batch, crops)).exp()
-    flip = torch.where(uniform(batch, 1) < 0, -1.0, 1.0)
+    aspect = synth.aspect * uniform(batch, crops)
+    flip = torch.where(uniform(batch, 1) < 0, -1.0, 1.0).expand(-1, crops)
+    slant = torch.zeros_like(aspect)
+    if synth.pose_share:
+        poses = uniform(batch, 1, lo=0) < synth.pose_share
+        flip = torch.where(poses & (uniform(batch, crops) < 0), -flip, flip)
+        aspect = torch.where(poses, POSE_ASPECT * uniform(batch, crops), aspect)
+        slant = torch.where(poses & ~is_search, POSE_SLANT * uniform(batch, crops), slant)
+    aspect = aspect.exp()
     axes = torch.stack([side * aspect * flip, side / aspect], -1)  # length of the crop's sides in picture pixels
-    affine = _affine(cos * axes[..., 0], -sin * axes[..., 1], sin * axes[..., 0], cos * axes[..., 1], centre)
+    ax, ay = axes.unbind(-1)
+    affine = _affine(cos * ax, slant * cos * ax - sin * ay, sin * ax, slant * sin * ax + cos * ay, centre)
     corner = (box[:, -1, :2] - centre[:, -1]) / axes[:, -1]
     other = (box[:, -1, :2] + box[:, -1, 2:] - centre[:, -1]) / axes[:, -1]
     target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
 
     # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
-    shape = (0.5 * (wide / high).log() - aspect.log() + stretch)[:, :templates]
+    across = torch.hypot((cos / ax + slant * sin / ay) * box[..., 2], (sin / ax - slant * cos / ay) * box[..., 3])
+    shape = (0.5 * (across * ay / high).log() + stretch)[:, :templates]
     template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
 
     # What lies behind and beside -------------------------------------------------------------------------------
@@ -251,7 +262,7 @@ def plan(
     # Distractors of the same source, in the last part of the batch (a fixed number, so that shapes stay the same).
     n = round(batch * synth.distractor_share)
     rival = sampler.same_source(o.source[objects[batch - n :, -1]], rng)
-    rival_affine, rival_oval = _beside(o.box[rival], target[batch - n :], flip[batch - n :, 0], uniform)
+    rival_affine, rival_oval = _beside(o.box[rival], target[batch - n :], flip[batch - n :, -1], uniform)
     size = target[:, 2:] - target[:, :2]
     middle = target[:, :2] + size * uniform(batch, 2, lo=0)
     soft = uniform(batch, crops, lo=0)
