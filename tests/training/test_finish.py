@@ -129,6 +129,20 @@ def test_every_kind_of_file_can_be_started_from(pack, config, tmp_path):
     assert weights["pos_search"].shape == (196, d) and weights["pos_template"].shape == (49, d)
 
 
+def test_layers_that_were_grown_once_stand_on_new_ones(config, tmp_path):
+    """So that a family's upper layers go on learning when its lowest ones were trained further."""
+    files = [tmp_path / "low.safetensors", tmp_path / "deep.safetensors"]
+    low, deep = (FARTrack(config.replace(depth=depth)) for depth in (2, 4))
+    for path, net in zip(files, (low, deep), strict=True):
+        save_weights(path, net.state_dict(), net.config)
+    both = read_start(files[0], config.replace(depth=3), above=files[1])
+    assert depth_of(both) == 3
+    assert all(torch.equal(both[k], v) for k, v in low.state_dict().items())
+    assert torch.equal(both["blocks.2.mlp.fc1.weight"], deep.blocks[2].mlp.fc1.weight)
+    with pytest.raises(InputError, match="as deep"):
+        read_start(files[0], config.replace(depth=5), above=files[1])
+
+
 def test_a_file_of_something_else_is_refused(config, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"nothing of the kind")

@@ -127,6 +127,7 @@ def test_options_from_a_file(tmp_path):
     [
         (["--data", "/nowhere"], "does not exist"),
         (["--init", "/nowhere.pth"], "does not exist"),
+        (["--above", "/nowhere.pth"], "give --init"),
         (["--device", "abacus"], "choose auto, cpu or cuda"),
         (["--device", "cuda"], "no GPU"),
         (["--exits", "9"], "exits"),

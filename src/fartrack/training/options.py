@@ -132,6 +132,8 @@ class Run(TrainConfig):
     model: ModelConfig = PICO
     init: Path | None = None
     """Weights to start from: a checkpoint, a model file, or a timm or MAE ViT-Tiny."""
+    above: Path | None = None
+    """Another such file, whose layers stand on those of a shallower --init; none: new ones that at first do nothing."""
     resume: Path | None = None
     """Checkpoint of another folder to branch off from, optimiser and all; --steps counts on from it."""
     features: Path | None = None

@@ -107,7 +107,9 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
             raise InputError(f"--lowest {options.lowest} is not in 1..{model.depth - 1}: choose another")
         options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
     options = dataclasses.replace(options, steps=base + options.steps)
-    weights = read_start(options.init, model) if options.init else None
+    if options.above and not options.init:
+        raise InputError(f"--above {options.above} has nothing to stand on: give --init")
+    weights = read_start(options.init, model, options.above) if options.init else None
     supply = supply or open_data(
         options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,

@@ -17,25 +17,41 @@ from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
 
-def read_start(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> dict[str, Tensor]:
     """Weights for a network of `config`.
 
     Args:
         path: a checkpoint of a run (its averaged weights are taken), a model file, or a timm or MAE ViT-Tiny.
         config: of the network to be. Deeper than the file: its last layers are copied for a ViT; behind a tracker's
             new layers are put that at first change nothing. Shallower: the first layers are taken.
+        above: another such file, whose layers are put behind a shallower `path`'s instead of new ones.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: the file is none of these.
+        InputError: a file is none of these.
     """
+    weights = _read(path, config)
+    result = fit(weights, config)
+    if above is not None:
+        have, top = depth_of(weights), _read(above, config)
+        if depth_of(top) < config.depth:
+            raise InputError(
+                f"--above {above} has {depth_of(top)} layers and the network {config.depth}: give one as deep"
+            )
+        below = cut(top, have)
+        result |= {k: v for k, v in cut(top, config.depth).items() if k not in below}
+    return result
+
+
+def _read(path: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """What a file holds, in its own depth where it is a tracker's."""
     if not path.exists():
-        raise FileNotFoundError(f"--init {path} does not exist: check the path")
+        raise FileNotFoundError(f"--init or --above {path} does not exist: check the path")
     about = _about(path) if path.suffix == ".safetensors" else {}
     if "state" in about:
-        return fit(checkpoint.part(checkpoint.load(path)[0], "average."), config)
+        return checkpoint.part(checkpoint.load(path)[0], "average.")
     if "fartrack" in about or path.suffix == ".onnx":
-        return fit(load_weights(path)[0], config)
+        return load_weights(path)[0]
     opened = open_backbone(path, config)
     logging.getLogger(__name__).warning("--init %s: %s", path, opened)  # keys used, not needed and missing
     return opened.weights
