@@ -56,7 +56,7 @@ class Fast:
     """Where int8 takes its ranges, not from those sequences: a folder like that, or a video-*.tar of the training pack;
     else the demo clip."""
     frames: Annotated[int, arg(metavar="N")] = 60
-    """Frames of a pass: sequences are begun anew with the true box after so many. 0: one pass through each."""
+    """Frames of a pass: sequences are begun anew with the true box at every half of that. 0: one pass through each."""
     workers: Annotated[int, arg(metavar="N")] = 1
     """Sequences at a time."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("out/fast")
@@ -109,18 +109,20 @@ def decide(path: Path, ao_of: Measure) -> dict[str, float]:
 
 
 def begun_anew(dataset: Dataset, frames: int) -> Dataset:
-    """The same frames in passes of so many, each from its own true box; what is left at the end joins the last one.
+    """The same frames twice, in passes of so many that begin half of that apart, each from its own true box.
 
-    A pass begins with the first frame that has a box; one without any is left out.
+    What is left at the end of a sequence joins the last pass. A pass begins with the first frame that has a box; one
+    without any is left out.
     """
     names = []
     for name in dataset.names:
         boxes = dataset.load(name).boxes
-        starts = range(0, max(1, len(boxes) - frames // 2), frames)
-        for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=True):
-            there = np.flatnonzero(has_box(boxes[begin:end]))
-            if len(there) > 1:
-                names.append(f"{name}{AT}{begin + there[0]}-{end}")
+        for first in (0, frames // 2):
+            starts = range(first, max(first + 1, len(boxes) - frames // 2), frames)
+            for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=True):
+                there = np.flatnonzero(has_box(boxes[begin:end]))
+                if len(there) > 1:
+                    names.append(f"{name}{AT}{begin + there[0]}-{end}")
     return replace(dataset, names=tuple(names), read=partial(_read_pass, dataset.read))
 
 
