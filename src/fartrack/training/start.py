@@ -30,10 +30,10 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
         FileNotFoundError: no such file.
         InputError: a file is none of these.
     """
-    weights = _read(path, config)
+    weights = _read(path, config, "--init")
     result = fit(weights, config)
     if above is not None:
-        have, top = depth_of(weights), _read(above, config)
+        have, top = depth_of(weights), _read(above, config, "--above")
         if depth_of(top) < config.depth:
             raise InputError(
                 f"--above {above} has {depth_of(top)} layers and the network {config.depth}: give one as deep"
@@ -43,26 +43,26 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
     return result
 
 
-def _read(path: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """What a file holds, in its own depth where it is a tracker's."""
+def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
+    """What a file that an option names holds, in its own depth where it is a tracker's."""
     if not path.exists():
-        raise FileNotFoundError(f"--init or --above {path} does not exist: check the path")
-    about = _about(path) if path.suffix == ".safetensors" else {}
+        raise FileNotFoundError(f"{option} {path} does not exist: check the path")
+    about = _about(path, option) if path.suffix == ".safetensors" else {}
     if "state" in about:
         return checkpoint.part(checkpoint.load(path)[0], "average.")
     if "fartrack" in about or path.suffix == ".onnx":
         return load_weights(path)[0]
     opened = open_backbone(path, config)
-    logging.getLogger(__name__).warning("--init %s: %s", path, opened)  # keys used, not needed and missing
+    logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
     return opened.weights
 
 
-def _about(path: Path) -> dict[str, str]:
+def _about(path: Path, option: str) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        raise InputError(f"--init {path} is not a whole safetensors file ({error}): copy it again") from None
+        raise InputError(f"{option} {path} is not a whole safetensors file ({error}): copy it again") from None
 
 
 def depth_of(weights: Mapping[str, Tensor]) -> int:
