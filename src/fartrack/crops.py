@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -57,17 +58,25 @@ def tint_outside(crop: Image, window: Window, box: Box, share: float, colour: Se
     """
     if not share:
         return crop
-    size = len(crop)
-    at, scale = np.arange(size), size / window.side
-    (left, right), (top, bottom) = (
-        ((begin - corner) * scale, (begin + length - corner) * scale)
-        for begin, length, corner in ((box[0], box[2], window.x), (box[1], box[3], window.y))
-    )
-    columns = np.clip(np.minimum(at + 1, right) - np.maximum(at, left), 0, 1)
-    rows = np.clip(np.minimum(at + 1, bottom) - np.maximum(at, top), 0, 1)
-    inside = np.outer(rows, columns).astype(np.float32)
+    size, scale = len(crop), len(crop) / window.side
     tinted = cv2.addWeighted(crop, 1 - share, _plain(size, tuple(colour)), share, 0)
-    return cv2.blendLinear(crop, tinted, inside, 1 - inside)  # type: ignore[return-value]
+    columns, across = _covered((box[0] - window.x) * scale, (box[0] + box[2] - window.x) * scale, size)
+    rows, down = _covered((box[1] - window.y) * scale, (box[1] + box[3] - window.y) * scale, size)
+    if len(across) and len(down):  # where the box is, and only there, the two are blended
+        inside = np.outer(down, across)
+        blended = cv2.blendLinear(crop[rows, columns], tinted[rows, columns], inside, 1 - inside)
+        tinted[rows, columns] = blended
+    return tinted  # type: ignore[return-value]
+
+
+def _covered(begin: float, end: float, size: int) -> tuple[slice, npt.NDArray[np.float32]]:
+    """Which of so many pixels in a row an interval touches, and the share of each that it covers."""
+    first, last = max(0, math.floor(begin)), min(size, math.ceil(end))
+    shares = np.ones(max(0, last - first), np.float32)
+    if len(shares):
+        shares[0] -= max(0.0, begin - first)
+        shares[-1] -= max(0.0, last - end)
+    return slice(first, last), shares
 
 
 @cache

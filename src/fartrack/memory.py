@@ -56,6 +56,8 @@ class TemplateMemory:
         self.newest = -1
         self.newest_crop: Image | None = None
         self._kept: dict[int, Tokens] = {}
+        self._slots: list[Tokens] = []
+        self._stacked = np.empty((0,), np.float32)
         self._views: dict[int, TemplateView] | None = {} if pictures else None
 
     def start(self, crop: Image, tokens: Tokens) -> None:
@@ -98,11 +100,17 @@ class TemplateMemory:
         self.newest_crop = crop
 
     def older(self) -> Tokens:
-        """(slots - 1, n, D): tokens of all slots but the newest, oldest first."""
+        """(slots - 1, n, D): tokens of all slots but the newest, oldest first; overwritten by the next call."""
         wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
-        if not wanted:
-            return np.zeros((0, self.config.kept_tokens, self.config.memory_width), np.float32)
-        return np.stack([self._kept[self._nearest(i)] for i in wanted])
+        slots = [self._kept[self._nearest(i)] for i in wanted]
+        shape = (len(slots), *slots[0].shape) if slots else (0, self.config.kept_tokens, self.config.memory_width)
+        if shape != self._stacked.shape:
+            self._slots, self._stacked = [], np.empty(shape, np.float32)
+        for i, tokens in enumerate(slots):  # over a megabyte, most of it as for the frame before
+            if not self._slots or tokens is not self._slots[i]:
+                self._stacked[i] = tokens
+        self._slots = slots
+        return self._stacked
 
     def _nearest(self, index: int) -> int:
         if index in self._kept:

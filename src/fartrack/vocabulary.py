@@ -32,8 +32,11 @@ def distributions(logits: Floats, config: ModelConfig) -> Floats:
 
 def entropy(logits: Floats, config: ModelConfig) -> Floats:
     """(..., 4, words) -> (...) mean entropy of the four coordinate distributions, in nats."""
-    p = distributions(logits, config)
-    return -(p * np.log(np.maximum(p, 1e-12))).sum(-1).mean(-1)
+    z = logits[..., : config.coordinate_words]
+    z = z - z.max(-1, keepdims=True)
+    e = np.exp(z)
+    total = e.sum(-1)
+    return (np.log(total) - np.einsum("...w,...w->...", e, z) / total).mean(-1)  # type: ignore[no-any-return]
 
 
 def share(scores: Sequence[float], config: ModelConfig) -> float:
