@@ -49,6 +49,16 @@ def test_an_int8_file_of_no_use_goes(packaged):
     assert choice.choose("pico") == (packaged, "openvino-bf16")
 
 
+def test_an_int8_file_without_room_is_measured_and_left_out(packaged):
+    found = fast.decide(packaged, lambda file, engine: 50.0, room=11e-6)  # 5 bytes and 7
+    assert json.loads(packaged.with_suffix(".json").read_text())["fast"] == [["fp16", "openvino-bf16"]]
+    assert found["int8 onnxruntime"] == 50.0
+    assert not models.int8_of(packaged).exists()
+    models.int8_of(packaged).write_bytes(b"rounded")
+    fast.decide(packaged, lambda file, engine: 50.0, room=13e-6)
+    assert models.int8_of(packaged).exists()
+
+
 def test_a_name_gets_the_first_that_runs_here(packaged, monkeypatch):
     assert choice.choose("pico") == (packaged, None)
     decide(packaged, plain=50.0, int8=50.0, bf16=50.0, both=50.0)

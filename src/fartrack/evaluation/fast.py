@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,11 +60,15 @@ class Fast:
     """Frames of a pass: sequences are begun anew with the true box at every half of that. 0: one pass through each."""
     workers: Annotated[int, arg(metavar="N")] = 1
     """Sequences at a time."""
+    room: Annotated[float, arg(metavar="MB")] = 38.7
+    """What all model files of the package may take together; int8 files beyond that are left out, the last first."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("out/fast")
     """Folder for the results; what is there already is not measured again."""
 
     def run(self) -> int:
         """Make, measure, write."""
+        for name in self.model:  # made anew below, and not in the way of one another
+            models.int8_of(models.find(name)).unlink(missing_ok=True)
         for name in self.model:
             print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name).items()), sep="  ")
         return 0
@@ -74,17 +79,17 @@ class Fast:
         path = models.find(name)
         rounded = models.int8_of(path)
         print(export(models.load_network(path), rounded, "int8", crops=self.crops))
-        return decide(
-            path, partial(measure, self.sequences, self.out / f"{name}-{self.frames}", self.workers, self.frames)
-        )
+        measured = partial(measure, self.sequences, self.out / f"{name}-{self.frames}", self.workers, self.frames)
+        return decide(path, measured, self.room)
 
 
-def decide(path: Path, ao_of: Measure) -> dict[str, float]:
+def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, float]:
     """Measure a model in every arithmetic that this machine can run, and write into its card what holds.
 
     Args:
         path: the float file; its int8 file lies in `models.int8_of(path)` and is removed when it is of no use.
         ao_of: measures.
+        room: MB for all model files of the folder, this int8 file among them.
 
     Returns:
         AO in % by "precision engine"; the float one is the first.
@@ -95,11 +100,14 @@ def decide(path: Path, ao_of: Measure) -> dict[str, float]:
     found = {" ".join(FLOAT): ao_of(path, FLOAT[1])}
     least = found[" ".join(FLOAT)] - LOSS
     fast = []
+    fits = sum(file.stat().st_size for file in path.parent.rglob("*.onnx")) <= 1e6 * room
+    if not fits:
+        print(f"{rounded} does not fit into --room {room:g}: it is measured and left out")
     for precision, engine in CANDIDATES:
         if runs_here(precision, engine):
             ao = ao_of(rounded if precision == "int8" else path, engine)
             found[f"{precision} {engine}"] = ao
-            if ao >= least:
+            if ao >= least and (precision != "int8" or fits):
                 fast.append([precision, engine])
     card = models.card(path) | {"fast": fast, "fast_ao": {label: round(ao, 2) for label, ao in found.items()}}
     write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")

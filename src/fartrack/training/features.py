@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from fartrack.training.pack import Pack
 
 Embed = Callable[[Tensor, int], Tensor]
 """(B, 3, S, S) RGB in 0..255, grid -> (B, grid * grid, C) features."""
+Basis = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
+"""Mean and principal components."""
 TABLE, NAMES, BASIS, DONE = "features.npy", "files.json", "basis.npz", "done"
 GRID = 14
 
@@ -88,8 +91,9 @@ class TeacherFeatures:
 
 
 def make_features(
-    pack: Pack, teacher: Embed, folder: Path, channels: int, batch: int, device: str = "cpu", workers: int = 4
-) -> Iterator[tuple[int, int]]:
+    pack: Pack, teacher: Embed, folder: Path, channels: int, batch: int, device: str = "cpu", workers: int = 4,
+    *, first: Sequence[str] = (), basis: Path | None = None, enough: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[int, int]]:  # fmt: skip
     """Fill a folder with a teacher's features of every picture; goes on where an earlier call was stopped.
 
     Args:
@@ -100,13 +104,23 @@ def make_features(
         batch: pictures at a time.
         device: where the teacher is.
         workers: threads that prepare pictures.
+        first: pictures of sources whose names begin so come before the others.
+        basis: file of the mean and the components to keep instead of the pictures' own.
+        enough: asked after every batch; True stops, and what is done is kept.
 
     Yields:
         How many pictures are done, and of how many.
+
+    Raises:
+        FileNotFoundError: no such basis.
+        InputError: the basis is none of so many channels.
     """
     count = len(pack.files)
+    order = _order(pack, first)
+    names = [pack.files[i] for i in order]
+    wanted = None if basis is None else _read_basis(basis, channels)
     folder.mkdir(parents=True, exist_ok=True)
-    done = _begun(folder, pack, channels)
+    done = _begun(folder, names, channels, wanted)
     with ThreadPoolExecutor(workers) as pool:
 
         def features(numbers: list[int]) -> npt.NDArray[np.float32]:
@@ -115,33 +129,68 @@ def make_features(
                 return teacher(pictures.to(device).permute(0, 3, 1, 2).float(), GRID).float().cpu().numpy()
 
         if not done:
-            chosen = np.random.default_rng(0).choice(count, min(count, 384), replace=False).tolist()
-            seen = np.concatenate([features(chosen[i : i + batch]) for i in range(0, len(chosen), batch)])
-            flat = seen.reshape(-1, seen.shape[-1])
-            mean = flat.mean(0)
-            _, vectors = np.linalg.eigh(np.cov((flat - mean).T))
-            np.savez(folder / BASIS, mean=mean, basis=vectors[:, ::-1][:, :channels])
-            shape = (count, GRID * GRID, min(channels, flat.shape[1]))
-            np.lib.format.open_memmap(folder / TABLE, "w+", np.float16, shape).flush()
-            (folder / NAMES).write_text(json.dumps(pack.files))
-        basis = np.load(folder / BASIS)
+            mean, kept = wanted or _components(features, count, batch, channels)
+            np.savez(folder / BASIS, mean=mean, basis=kept)
+            np.lib.format.open_memmap(folder / TABLE, "w+", np.float16, (count, GRID * GRID, kept.shape[1])).flush()
+            (folder / NAMES).write_text(json.dumps(names))
+        mean, kept = _read_basis(folder / BASIS)
         table = np.lib.format.open_memmap(folder / TABLE, "r+")
         while done < count:
-            numbers = list(range(done, min(count, done + batch)))
-            table[numbers] = (features(numbers) - basis["mean"]) @ basis["basis"]
-            done += len(numbers)
-            if done == count or done // 1024 != (done - len(numbers)) // 1024:
+            rows = slice(done, min(count, done + batch))
+            table[rows] = (features(order[rows]) - mean) @ kept
+            done = rows.stop
+            last = done == count or enough()
+            if last or done // 1024 != rows.start // 1024:
                 table.flush()
                 (folder / DONE).write_text(str(done))
                 yield done, count
+            if last:
+                return
 
 
-def _begun(folder: Path, pack: Pack, channels: int) -> int:
-    """How many pictures an earlier call has done of the same ones."""
+def _order(pack: Pack, first: Sequence[str]) -> list[int]:
+    """Numbers of all pictures, shuffled, those of some sources before the others."""
+    late = np.array([not name.startswith(tuple(first)) for name in pack.sources])[pack.picture_source.numpy()]
+    order = np.random.default_rng(0).permutation(len(pack.files))
+    return order[np.argsort(late[order], kind="stable")].tolist()  # type: ignore[no-any-return]
+
+
+def _components(
+    features: Callable[[list[int]], npt.NDArray[np.float32]], count: int, batch: int, channels: int
+) -> Basis:
+    """Mean and principal components of the features of some pictures."""
+    chosen = np.random.default_rng(0).choice(count, min(count, 384), replace=False).tolist()
+    seen = np.concatenate([features(chosen[i : i + batch]) for i in range(0, len(chosen), batch)])
+    flat = seen.reshape(-1, seen.shape[-1])
+    mean = flat.mean(0)
+    _, vectors = np.linalg.eigh(np.cov((flat - mean).T))
+    return mean, vectors[:, ::-1][:, :channels]
+
+
+def _read_basis(path: Path, channels: int | None = None) -> Basis:
+    """Mean (C,) and components (C, channels) out of a file."""
+    if not path.exists():
+        raise FileNotFoundError(f"--basis {path} does not exist: give the basis.npz of a folder of features")
+    try:
+        with np.load(path) as file:
+            mean, basis = file["mean"], file["basis"]
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile):
+        raise InputError(f"--basis {path} is not the basis.npz of a folder of features") from None
+    if channels is not None and basis.shape[1] != channels:
+        raise InputError(f"--basis {path} has {basis.shape[1]} components: give --channels {basis.shape[1]}")
+    return mean, basis
+
+
+def _begun(folder: Path, names: list[str], channels: int, basis: Basis | None) -> int:
+    """How many pictures an earlier call has done of the same ones, in the same order, with the same components."""
     parts = [folder / name for name in (TABLE, NAMES, BASIS, DONE)]
-    if not all(path.exists() for path in parts) or json.loads(parts[1].read_text()) != pack.files:
+    if not all(path.exists() for path in parts) or json.loads(parts[1].read_text()) != names:
         return 0
-    return int(parts[3].read_text()) if np.load(parts[0], mmap_mode="r").shape[-1] == channels else 0
+    if np.load(parts[0], mmap_mode="r").shape[-1] != channels:
+        return 0
+    if basis is not None and not np.array_equal(basis[1], _read_basis(parts[2])[1]):
+        return 0
+    return int(parts[3].read_text())
 
 
 def _whole(pack: Pack, number: int) -> npt.NDArray[np.uint8]:

@@ -38,8 +38,18 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-INDIFFERENT = {"name", "score_bias", "score_slope", "lost_below", "withhold", "doubt", "trust", "patience"}
-"""Fields of a model's config in which a checkpoint may differ."""
+INDIFFERENT = {
+    "name",
+    "score_bias",
+    "score_slope",
+    "lost_below",
+    "withhold",
+    "doubt",
+    "trust",
+    "patience",
+    "search_factor",
+}
+"""Fields of a model's config in which a checkpoint may differ: what samples or the tracker do, and no weight knows of."""
 
 
 class Auxiliary(nn.Module):

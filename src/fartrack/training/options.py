@@ -234,6 +234,12 @@ class Features:
     """Folders of shards or shards. None: everything in $FARTRACK_DATA/pack."""
     channels: int = 128
     """Principal components that are kept."""
+    basis: Path | None = None
+    """`basis.npz` of other features, whose components are kept instead: a checkpoint's feature head then still fits."""
+    first: tuple[str, ...] = ()
+    """Pictures of sources whose names begin so come first, the others after them, either in random order."""
+    minutes: float | None = None
+    """Stop after so long. Pictures that have no features yet are trained on without; run again to go on."""
     batch: int = 32
     device: str = "auto"
     threads: int | None = None

@@ -10,8 +10,10 @@ import argparse
 import dataclasses
 import json
 import logging
+import math
 import signal
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -193,9 +195,11 @@ def _features(options: Features) -> int:
     teacher = open_teacher(options.teacher).to(device)
     pack = read_cached(packs, options.workers, options.cache)
     log.info("%s", describe_pack(pack))
+    end = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
     for done, count in make_features(
-        pack, teacher, options.out, options.channels, options.batch, device, options.workers
-    ):
+        pack, teacher, options.out, options.channels, options.batch, device, options.workers,
+        first=options.first, basis=options.basis, enough=lambda: time.monotonic() >= end,
+    ):  # fmt: skip
         log.info("features: %d of %d pictures", done, count)
     log.info("features are in %s: give --features %s", options.out, options.out)
     return 0
