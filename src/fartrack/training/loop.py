@@ -38,18 +38,9 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-INDIFFERENT = {
-    "name",
-    "score_bias",
-    "score_slope",
-    "lost_below",
-    "withhold",
-    "doubt",
-    "trust",
-    "patience",
-    "search_factor",
-}
-"""Fields of a model's config in which a checkpoint may differ: what samples or the tracker do, and no weight knows of."""
+TRACKING = {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor"}
+INDIFFERENT = TRACKING | {"name", "score_bias", "score_slope"}
+"""Fields of a model's config in which a checkpoint may differ: no weight's shape or word's meaning depends on them."""
 
 
 class Auxiliary(nn.Module):
