@@ -165,12 +165,16 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
     table.flush()
     go("features", *words)  # goes on at 10
     np.testing.assert_allclose(np.load(at / "features/features.npy"), kept, atol=0.05)
-    part = ["--first", "video", "--minutes", "0.00001", "--basis", at / "features/basis.npz", "--batch", "4"]
+    part = ["--first", "track", "--minutes", "0.00001", "--basis", at / "features/basis.npz", "--batch", "4"]
     go("features", *words[:4], "--channels", "8", "--out", at / "part", *part)  # the same components, of 4 pictures
     names = json.loads((at / "features/files.json").read_text())
     assert (at / "part/done").read_text() == "4"
     for row, name in enumerate(json.loads((at / "part/files.json").read_text())[:4]):
+        assert Path(name).name.startswith("track")
         np.testing.assert_allclose(np.load(at / "part/features.npy")[row], kept[names.index(name)], atol=0.05)
+    for bad, said in ((["--first", "nobody"], "--first nobody"), (["--basis", at / "none.npz"], "--basis")):
+        with pytest.raises((InputError, FileNotFoundError), match=said):
+            go("features", *words, *bad)
     longer = ["--steps", "30", "--batch", "16", "--templates", "1", "--check-every", "30", "--log-every", "10"]
     taught = [*SMALL, *SHORT, "--data", shard, "--features", at / "features"]
     go("backbone", *taught, *longer, "--lr", "3e-3", "--layers", "2", "3", "--out", at / "backbone")

@@ -113,7 +113,7 @@ def make_features(
 
     Raises:
         FileNotFoundError: no such basis.
-        InputError: the basis is none of so many channels.
+        InputError: the basis is none of so many channels, or there is no source to come first.
     """
     count = len(pack.files)
     order = _order(pack, first)
@@ -150,6 +150,9 @@ def make_features(
 
 def _order(pack: Pack, first: Sequence[str]) -> list[int]:
     """Numbers of all pictures, shuffled, those of some sources before the others."""
+    unknown = [prefix for prefix in first if not any(name.startswith(prefix) for name in pack.sources)]
+    if unknown:
+        raise InputError(f"--first {unknown[0]}: no source begins so; there are {', '.join(sorted(pack.sources))}")
     late = np.array([not name.startswith(tuple(first)) for name in pack.sources])[pack.picture_source.numpy()]
     order = np.random.default_rng(0).permutation(len(pack.files))
     return order[np.argsort(late[order], kind="stable")].tolist()  # type: ignore[no-any-return]
