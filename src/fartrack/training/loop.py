@@ -38,8 +38,8 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-TRACKING = {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor"}
-INDIFFERENT = TRACKING | {"name", "score_bias", "score_slope"}
+INDIFFERENT = {"name", "score_bias", "score_slope"}
+INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor"}
 """Fields of a model's config in which a checkpoint may differ: no weight's shape or word's meaning depends on them."""
 
 
