@@ -21,12 +21,12 @@ def crop(frame, box, factor: float, size: int, tint: float = 0, colour: tuple = 
 
 session, capture = onnxruntime.InferenceSession(sys.argv[1]), cv2.VideoCapture(sys.argv[2])
 c, width = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), session.get_inputs()[2].shape[3]
-box, frame = np.array([float(v) for v in sys.argv[3].split(",")]), capture.read()[1]
+box, frame, view = np.array([float(v) for v in sys.argv[3].split(",")]), capture.read()[1], c["search_size"]
 template, size = crop(frame, box, 2, 112, c["template_tint"], (0, 255, 0))[0], np.array(frame.shape[1::-1])
-nothing = {"search": np.zeros((1, 224, 224, 3), np.uint8), "memory": np.zeros((1, 4, 37, width), np.float32)}
+nothing = {"search": np.zeros((1, view, view, 3), np.uint8), "memory": np.zeros((1, 4, 37, width), np.float32)}
 past = [session.run(["tokens"], nothing | {"template": template})[0][0]]  # older templates as tokens
 while (answer := capture.read())[0]:
-    (search, corner, side), n = crop(answer[1], box, c["search_factor"], 224), len(past) - 1
+    (search, corner, side), n = crop(answer[1], box, c["search_factor"], view), len(past) - 1
     slots = [round(n * i / 4) for i in range(4)] if n > 3 else [0] * (4 - n) + [*range(n)]
     call = {"search": search, "template": template, "memory": np.stack([past[i] for i in slots])[None]}
     corners, logits, saliency, tokens = session.run(["box", "logits", "saliency", "tokens"], call)

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fartrack.config import NANO, PICO, TINY  # noqa: E402
-from fartrack.network import FARTrack, parameters_of_encoder  # noqa: E402
+from fartrack.network import FARTrack, parameters_of_encoder, resized_grid  # noqa: E402
 from fartrack.step import TrackStep  # noqa: E402
 from small import SMALL, call, network  # noqa: E402
 
@@ -224,3 +224,14 @@ def test_gradients_reach_everything_that_is_used():
     search = net.embed_search(net.normalise(crops[1]))
     net(templates, search, torch.zeros(1, 4, dtype=torch.long), exits=(1, 2)).logits.square().sum().backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_positions_of_another_grid_measure_the_same_square():
+    side, other = 14, 12
+    at = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    resized = resized_grid(torch.stack([x.flatten(), y.flatten()], 1), other)
+    inner = resized.view(other, other, 2)[2:-2, 2:-2]  # at the border bicubic bends
+    wanted = (torch.arange(other) + 0.5)[2:-2] / other
+    assert torch.allclose(inner[..., 0], wanted.expand(8, 8), atol=0.005)
+    assert torch.allclose(inner[..., 1], wanted[:, None].expand(8, 8), atol=0.005)

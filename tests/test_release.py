@@ -404,7 +404,8 @@ def test_mae(tmp_path):
     weights = vit()
     decoder = {"mask_token": torch.zeros(1, 1, 512), "decoder_embed.weight": torch.zeros(512, 192)}
     torch.save({"model": {**weights, **decoder}, "epoch": 399}, tmp_path / "mae_tiny.pth")
-    opened = release.open_backbone(tmp_path / "mae_tiny.pth", TINY)
+    config = TINY.replace(search_size=224)
+    opened = release.open_backbone(tmp_path / "mae_tiny.pth", config)
     assert opened.used == 2 + 12 * 12 + 2 + 1
     assert set(opened.unused) == {"cls_token", "mask_token", "decoder_embed.weight"}
     assert set(opened.missing) == {"identity", "words", "word_bias", "pos_command"}
@@ -413,7 +414,7 @@ def test_mae(tmp_path):
             torch.testing.assert_close(opened.weights[f"blocks.{ours}.{part}"], weights[f"blocks.{theirs}.{part}"])
     torch.testing.assert_close(opened.weights["pos_search"], weights["pos_embed"][0, 1:])
     assert opened.weights["pos_template"].shape == (49, 192)
-    lacking = FARTrack(TINY).load_state_dict(opened.weights, strict=False)
+    lacking = FARTrack(config).load_state_dict(opened.weights, strict=False)
     assert set(lacking.missing_keys) == {*opened.missing, "pos_trajectory"} and not lacking.unexpected_keys
 
 
@@ -439,7 +440,7 @@ def test_positions_of_other_layouts(tmp_path, tokens):
     weights["pos_embed"] = torch.cat([torch.full((1, tokens - side * side, 192), 1e4), ramp], 1)
     torch.save(weights, tmp_path / "v.pth")
     opened = release.open_backbone(tmp_path / "v.pth", PRESETS["pico"])
-    for name, grid in (("pos_search", 14), ("pos_template", 7)):
+    for name, grid in (("pos_search", PRESETS["pico"].search_grid), ("pos_template", 7)):
         positions = opened.weights[name]
         assert positions.shape == (grid * grid, 192)
         assert positions.mean() == pytest.approx((side * side - 1) / 2, rel=0.01)  # the class token is not among them

@@ -180,7 +180,13 @@ class ModelConfig:
             raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
 
 
-OURS: dict[str, Any] = {"template_tint": 0.4, "search_factor": 3.5, "attention": "oneway", "withhold": True}
+OURS: dict[str, Any] = {
+    "template_tint": 0.4,
+    "search_size": 192,
+    "search_factor": 3.2,
+    "attention": "oneway",
+    "withhold": True,
+}
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)
 NANO = ModelConfig(name="nano", depth=10, **OURS)
@@ -189,6 +195,7 @@ PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
 
 RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
+    "search_size": 224,
     "search_factor": 4.0,
     "attention": "joint",
     "withhold": False,

@@ -292,6 +292,15 @@ def parameters_of_encoder(net: FARTrack) -> int:
 # -- initial weights: what lets a small run leave the plateau of the marginal distribution soon -------------------
 
 
+def resized_grid(positions: Tensor, side: int) -> Tensor:
+    """(N, D) position embeddings of a square grid -> (side^2, D) over the same square."""
+    have = math.isqrt(len(positions))
+    if have == side:
+        return positions
+    square = positions.T.unflatten(1, (have, have))[None]
+    return F.interpolate(square, (side, side), mode="bicubic", align_corners=False)[0].flatten(1).T.contiguous()
+
+
 def _sincos_grid(side: int, width: int) -> Tensor:
     """(side^2, width) sine-cosine positions over the unit square, so that both grids measure alike."""
     at = (torch.arange(side) + 0.5) / side

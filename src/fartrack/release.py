@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -26,7 +25,7 @@ from torch import Tensor
 from fartrack.config import PRESETS, RELEASE, RELEASE_UNMASKED, ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import save_weights
-from fartrack.network import FARTrack
+from fartrack.network import FARTrack, resized_grid
 
 BLOCKS, EXTENSION = 12, 3
 """The released encoder: a ViT's twelve `blocks`, then three more under `extension`."""
@@ -173,10 +172,7 @@ def open_backbone(path: Path, config: ModelConfig) -> Opened:
         used.add("pos_embed")
         positions = _grid(path, state["pos_embed"], config.width)
         for name, side in (("pos_template", config.template_grid), ("pos_search", config.search_grid)):
-            sized = positions
-            if positions.shape[-1] != side:
-                sized = F.interpolate(positions, (side, side), mode="bicubic", align_corners=False)
-            weights[name] = sized[0].flatten(1).T.contiguous()
+            weights[name] = resized_grid(positions, side)
     missing = tuple(k for k, v in like.items() if k not in weights and math.prod(v))
     return Opened(weights, config, "backbone", len(used), _rest(state, used), missing)
 
@@ -292,11 +288,11 @@ def _limit_commands(words: Tensor, config: ModelConfig) -> None:
 
 
 def _grid(path: Path, value: object, width: int) -> Tensor:
-    """(1, width, side, side) position embeddings without the class token's (and DeiT's second one)."""
+    """(side^2, width) position embeddings without the class token's (and DeiT's second one)."""
     count = value.shape[1] if isinstance(value, Tensor) and value.ndim == 3 else 0
     side = math.isqrt(count)
     positions = _tensor(path, "pos_embed", value, (1, count, width))
-    return positions[:, count - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    return positions[0, count - side * side :]
 
 
 def _rest(state: Mapping[str, object], used: Any) -> tuple[str, ...]:

@@ -194,6 +194,7 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
     import torch
 
     from fartrack import models
+    from fartrack.config import RELEASE
     from fartrack.evaluation.benchmark import Contestant
     from fartrack.evaluation.dense import DenseTracker
     from fartrack.network import FARTrack
@@ -204,7 +205,7 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
         config = next((c.config for c in found if c.name.split()[0] == path.stem and not c.dense), None)
         if config is None or config.depth in made:
             continue
-        config = config.replace(attention="joint", trajectory=0)
+        config = config.replace(attention="joint", trajectory=0, search_size=RELEASE["search_size"])
         net = FARTrack(config)
         try:
             loaded = models.load_network(path)

@@ -118,7 +118,7 @@ def make_features(
     count = len(pack.files)
     order = _order(pack, first)
     names = [pack.files[i] for i in order]
-    wanted = None if basis is None else _read_basis(basis, channels)
+    wanted = None if basis is None else _read_basis(basis, channels, "--basis ")
     folder.mkdir(parents=True, exist_ok=True)
     done = _begun(folder, names, channels, wanted)
     with ThreadPoolExecutor(workers) as pool:
@@ -170,17 +170,17 @@ def _components(
     return mean, vectors[:, ::-1][:, :channels]
 
 
-def _read_basis(path: Path, channels: int | None = None) -> Basis:
-    """Mean (C,) and components (C, channels) out of a file."""
+def _read_basis(path: Path, channels: int | None = None, option: str = "") -> Basis:
+    """Mean (C,) and components (C, channels) out of a file, which an option may have named."""
     if not path.exists():
-        raise FileNotFoundError(f"--basis {path} does not exist: give the basis.npz of a folder of features")
+        raise FileNotFoundError(f"{option}{path} does not exist: give the basis.npz of a folder of features")
     try:
         with np.load(path) as file:
             mean, basis = file["mean"], file["basis"]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile):
-        raise InputError(f"--basis {path} is not the basis.npz of a folder of features") from None
+        raise InputError(f"{option}{path} is not the basis.npz of a folder of features: make them anew") from None
     if channels is not None and basis.shape[1] != channels:
-        raise InputError(f"--basis {path} has {basis.shape[1]} components: give --channels {basis.shape[1]}")
+        raise InputError(f"{option}{path} has {basis.shape[1]} components: give --channels {basis.shape[1]}")
     return mean, basis
 
 

@@ -26,7 +26,7 @@ from fartrack import __version__
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import save_weights
-from fartrack.network import FARTrack, Output, decode, expectation
+from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
 from fartrack.training import checkpoint, losses
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
@@ -39,8 +39,9 @@ from fartrack.training.synth import Sampler, plan
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
 INDIFFERENT = {"name", "score_bias", "score_slope"}
-INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor"}
-"""Fields of a model's config in which a checkpoint may differ: no weight's shape or word's meaning depends on them."""
+INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor", "search_size"}
+"""Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""
+SEARCH_POSITIONS = ("net.pos_search", "average.pos_search")
 
 
 class Auxiliary(nn.Module):
@@ -396,7 +397,7 @@ class Trainer:
         return path
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same stage and model.
+        """Go on from a checkpoint of the same stage and model; its search crop may have been of another size.
 
         Raises:
             InputError: the checkpoint is of another config; the difference is named.
@@ -409,6 +410,9 @@ class Trainer:
         differs = [
             f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
         ]
+        tensors |= {
+            k: resized_grid(tensors[k].float(), self.config.search_grid) for k in SEARCH_POSITIONS if k in tensors
+        }
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
         }
@@ -433,6 +437,13 @@ class Trainer:
             for key, value in checkpoint.part(tensors, f"optim.{i}.").items():
                 number, name = key.split(".", 1)
                 slots.setdefault(int(number), {})[name] = value
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            # What is remembered of positions of another grid is begun anew.
+            slots = {
+                j: slot
+                for j, slot in slots.items()
+                if all(v.ndim == 0 or v.shape == params[j].shape for v in slot.values())
+            }
             optimizer.load_state_dict({**whole, "state": slots})
         self.step = state["step"]
         self.before = state.get("samples", self.step * state["train"]["batch"]) - self.step * self.train.batch

@@ -13,6 +13,7 @@ from torch import Tensor
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
+from fartrack.network import resized_grid
 from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
@@ -71,7 +72,7 @@ def depth_of(weights: Mapping[str, Tensor]) -> int:
 
 
 def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Weights of a tracker cut or grown to another depth.
+    """Weights of a tracker cut or grown to another depth and size of search crop.
 
     New layers are copies of the last one whose output projections are zero: the network stays what it was.
     """
@@ -79,6 +80,8 @@ def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
     if have == 0:
         raise InputError("--init holds no encoder layers: give a checkpoint, a model file or a ViT-Tiny")
     result = cut(weights, config.depth)
+    if "pos_search" in result:
+        result["pos_search"] = resized_grid(result["pos_search"], config.search_grid)
     for layer in range(have, config.depth):
         for name, value in weights.items():
             if name.startswith(f"blocks.{have - 1}."):
