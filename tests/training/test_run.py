@@ -116,10 +116,18 @@ def test_several_files_of_one_option_and_nested_ones():
 
 def test_options_from_a_file(tmp_path):
     file = tmp_path / "options.json"
-    file.write_text(json.dumps({"steps": 7, "model": {"depth": 10}, "exits": [5, 10], "minutes": None}))
+    model = {"depth": 10, "withhold": False}
+    file.write_text(json.dumps({"steps": 7, "model": model, "exits": [5, 10], "minutes": None}))
     options = parse(Distill, ["--json", str(file), "--steps", "8"])
     assert (options.steps, options.model.depth, options.exits, options.minutes) == (8, 10, (5, 10), None)
-    assert options.model.name == "tiny"
+    assert options.model.name == "tiny" and not options.model.withhold
+
+
+def test_switches_are_called_as_on_the_command_line(tmp_path):
+    """`fartrack train` has its options from tyro: the same words have to do without it."""
+    words = ["--model.no-withhold", "--profile"]
+    plain, command = parse(Frame, words), pytest.importorskip("tyro").cli(Frame, args=words)
+    assert plain == command and not plain.model.withhold and plain.profile
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,10 @@ def test_a_mistake_is_one_line_without_traceback(capsys):
     assert run.main(["frame", "--data", "/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("fartrack: --data /nowhere")
     assert run.main([]) == 2
+    capsys.readouterr()
+    assert run.main(["frame", "--stepz", "9"]) == 2
+    said = capsys.readouterr().err
+    assert said == "fartrack: run frame: unrecognized arguments: --stepz 9; --help lists the options\n"
 
 
 def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):

@@ -18,7 +18,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import cv2
 import torch
@@ -251,13 +251,20 @@ def speak() -> None:
 # -- options without tyro --------------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, as tyro's command line does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}; --help lists the options")
+
+
 def parse(kind: type, arguments: Sequence[str], program: str = "run") -> Any:
     """A frozen dataclass of options from ``--name value``; nested ones have dotted names, `--json FILE` gives many.
 
     Raises:
-        InputError: the file is no JSON, or has an option that there is not.
+        InputError: there is no such option or value, or the file is no JSON.
     """
-    parser = argparse.ArgumentParser(program, allow_abbrev=False)
+    parser = _Parser(program, allow_abbrev=False)
     parser.add_argument("--json", type=Path, help="file with options by name, dotted or nested")
     _add(parser, kind, "")
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
@@ -270,7 +277,7 @@ def parse(kind: type, arguments: Sequence[str], program: str = "run") -> Any:
         words: list[str] = []
         for name, value in filed.items():
             if isinstance(value, bool):
-                words.append(f"--{'' if value else 'no-'}{name}")
+                words.append(f"--{name if value else _negative(name)}")
             elif value is not None:
                 words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
         given = {k: v for k, v in vars(parser.parse_args(words)).items() if v is not None and k != "json"} | given
@@ -300,9 +307,17 @@ def _add(parser: argparse.ArgumentParser, kind: type, before: str) -> None:
         elif typing.get_origin(hint) is tuple:
             parser.add_argument(f"--{name}", nargs="*", type=typing.get_args(hint)[0], required=required)
         elif hint is bool:
-            parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
+            key = before + field.name
+            parser.add_argument(f"--{name}", dest=key, action="store_true", default=None)
+            parser.add_argument(f"--{_negative(name)}", dest=key, action="store_false", default=None)
         else:
             parser.add_argument(f"--{name}", type=hint, required=required)
+
+
+def _negative(name: str) -> str:
+    """``model.withhold`` -> ``model.no-withhold``, as tyro has it."""
+    before, dot, own = name.rpartition(".")
+    return f"{before}{dot}no-{own}"
 
 
 def _build(kind: type, given: dict[str, Any], before: str, default: Any = None) -> Any:
