@@ -24,7 +24,7 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Run trackers once over every sequence of a benchmark, then print accuracy and speed.
+    """Run trackers over every sequence of a benchmark, once each, then print accuracy and speed.
 
     Results are text files, one of each kind per sequence, written as each sequence ends: run the same command again
     and it goes on where it was. A sequence that fails is named and does not stop the others; the exit code is then 1.
@@ -49,12 +49,16 @@ class Evaluate:
     """Folder for the results, one folder in it for each model. Default: out/evaluation/DATASET."""
     only: Annotated[tuple[str, ...], arg(metavar="NAME...")] = ()
     """Run these sequences alone."""
+    passes: Annotated[int, arg(metavar="N")] = 0
+    """Instead of one pass through each sequence many short ones, of so many frames, from true boxes half of that apart:
+    a measure with less chance in it, for comparing. No benchmark counts so. 0: one pass."""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """Run on a Ray cluster (auto, HOST:PORT, ray://HOST:PORT), or on one started here (local)."""
 
     def run(self) -> int:
         """Evaluate, print the table, and return 1 when something failed."""
         from fartrack.evaluation.datasets import open_dataset
+        from fartrack.evaluation.passes import begun_anew
         from fartrack.evaluation.peers import parse_model
         from fartrack.evaluation.results import load_annotations, score_folder
 
@@ -69,10 +73,13 @@ class Evaluate:
         dataset = open_dataset(self.dataset, self.root)
         if self.only:
             dataset = dataset.only(list(self.only))
+        if self.passes:
+            dataset = begun_anew(dataset, self.passes)
         for model in models:
             model()  # one that cannot be opened is said before hours are spent on the others
 
-        out = self.out or Path("out", "evaluation", dataset.name)
+        name = f"{dataset.name}-passes-{self.passes}" if self.passes else dataset.name
+        out = self.out or Path("out", "evaluation", name)
         failed = 0
         for model in models:
             failed += len(self._evaluate(dataset, model, out / model.label).failed)
@@ -81,7 +88,7 @@ class Evaluate:
         annotations = load_annotations(dataset)
         scored = [score_folder(model.label, out / model.label, annotations) for model in models]
         _write_summary(out / SUMMARY, annotations, scored)
-        _print_table(annotations, scored)
+        _print_table(annotations, scored, f"passes of {self.passes} frames" if self.passes else "one pass")
         return int(any(entry.problems for entry in scored))
 
     def _evaluate(self, dataset: Dataset, model: Model, folder: Path) -> Outcome:
@@ -104,6 +111,8 @@ class Evaluate:
             transient=True,
         )
         about = {"dataset": dataset.name, **model.fingerprint(), "threads": str(self.threads), "fartrack": __version__}
+        if self.passes:
+            about["passes"] = str(self.passes)
         with progress:
             bar = _Bar(progress, model.label, len(dataset))
 
@@ -161,7 +170,7 @@ class _Bar:
         self._progress.update(self._task, completed=self._ended + sum(self._parts.values()))
 
 
-def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
+def _print_table(annotations: Annotations, scored: list[Scored], how: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -169,7 +178,7 @@ def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
 
     dataset = annotations.dataset
     count = "1 sequence" if len(dataset) == 1 else f"{len(dataset)} sequences"
-    title = f"{dataset.name}, {count} of {dataset.root}, one pass"
+    title = f"{dataset.name}, {count} of {dataset.root}, {how}"
     table = Table(title=title, title_justify="left")
     table.add_column("tracker", no_wrap=True)
     for column in COLUMNS:

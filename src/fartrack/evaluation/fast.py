@@ -16,18 +16,17 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from tyro.conf import Positional, arg
 
 from fartrack import models
 from fartrack.errors import InputError
-from fartrack.evaluation.annotations import has_box
-from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence, open_folder
+from fartrack.evaluation.datasets import open_folder
+from fartrack.evaluation.passes import begun_anew
 from fartrack.evaluation.results import load_annotations, score_folder
 from fartrack.evaluation.run import evaluate
 from fartrack.files import write_whole
@@ -38,8 +37,6 @@ CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "on
 FLOAT = ("fp16", "onnxruntime")
 LOSS = 0.5
 """Points of AO that may be lost."""
-AT = "@"
-"""Stands between a sequence's name and the frame that a pass begins with."""
 
 Measure = Callable[[Path, str], float]
 """(model file, engine) -> AO in %."""
@@ -114,34 +111,6 @@ def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, floa
     if not any(precision == "int8" for precision, _ in fast):
         rounded.unlink(missing_ok=True)
     return found
-
-
-def begun_anew(dataset: Dataset, frames: int) -> Dataset:
-    """The same frames twice, in passes of so many that begin half of that apart, each from its own true box.
-
-    What is left at the end of a sequence joins the last pass. A pass begins with the first frame that has a box; one
-    without any is left out.
-    """
-    names = []
-    for name in dataset.names:
-        boxes = dataset.load(name).boxes
-        for first in (0, frames // 2):
-            starts = range(first, max(first + 1, len(boxes) - frames // 2), frames)
-            for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=True):
-                there = np.flatnonzero(has_box(boxes[begin:end]))
-                if len(there) > 1:
-                    names.append(f"{name}{AT}{begin + there[0]}-{end}")
-    return replace(dataset, names=tuple(names), read=partial(_read_pass, dataset.read))
-
-
-def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> Sequence:
-    whole, _, span = name.rpartition(AT)
-    begin, end = map(int, span.split("-"))
-    s = read(root, whole)
-    if not isinstance(s.frames, ImageFrames):
-        raise InputError(f"{whole} is a video: give --frames 0, or its frames as pictures")
-    frames = replace(s.frames, names=s.frames.names[begin:end])
-    return replace(s, name=name, frames=frames, boxes=s.boxes[begin:end], visible=s.visible[begin:end])
 
 
 def measure(sequences: Path, out: Path, workers: int, frames: int, model: Path, engine: str) -> float:

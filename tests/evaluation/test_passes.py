@@ -1,0 +1,33 @@
+"""Short passes: every frame twice, each pass from a true box."""
+
+from dataclasses import replace
+
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.evaluation.datasets import open_folder
+from fartrack.evaluation.passes import begun_anew
+from small_sets import folder_set
+
+
+def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
+    """A target lost by chance costs one pass, not the rest of a sequence."""
+    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=14))
+    truth = tmp_path / "b" / "groundtruth_rect.txt"
+    lines = truth.read_text().splitlines()
+    truth.write_text("\n".join([*lines[:4], "nan,nan,nan,nan", *lines[5:]]) + "\n")
+    passes = begun_anew(dataset, 4)
+    assert passes.names[:6] == ("a@0-4", "a@4-8", "a@8-14", "a@2-6", "a@6-10", "a@10-14")
+    assert passes.names[6:] == ("b@0-4", "b@5-8", "b@8-14", "b@2-6", "b@6-10", "b@10-14")
+    one = passes.load("b@5-8")
+    assert len(one) == len(one.boxes) == 3
+    assert one.frames.where(0).endswith("0006.jpg")
+    assert list(one.start) == dataset.load("b").boxes[5].tolist()
+
+
+def test_what_cannot_be_begun_anew(tmp_path):
+    dataset = open_folder(folder_set(tmp_path))
+    with pytest.raises(InputError, match="give 2 or more"):
+        begun_anew(dataset, 1)
+    with pytest.raises(InputError, match="not public"):
+        begun_anew(replace(dataset, hidden=True), 60)
