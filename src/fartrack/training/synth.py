@@ -129,11 +129,10 @@ class Sampler:
         ids, count = o.track[rows].unique_consecutive(return_counts=True)
         start = count.cumsum(0) - count
         source = o.source[rows[start]]
-        # Drawn cut-outs on borrowed backgrounds teach less than real motion, five tracks of one cage less than one each
-        # of five places: so large sources count nearly by their size.
+        # Drawn cut-outs on borrowed backgrounds teach less than real motion.
         worth = {"sprite": 0.25, "sky": 1.0, "eth80": 1.0, "fod": 1.0}
         real = torch.tensor([worth.get(n, 2.5) for n in pack.sources])
-        weight = _hierarchical(source, ids, 0.85) * (count >= 2) * real[source]
+        weight = _hierarchical(source, ids) * (count >= 2) * real[source]
         return rows, start, count, weight.double().cumsum(0)
 
     def to(self, device: torch.device, pack: Pack) -> Sampler:
@@ -338,13 +337,13 @@ def _trajectory(target: Tensor, count: int, factor: float, uniform: Callable[...
     return torch.cat([middle - half, middle + half], -1)
 
 
-def _hierarchical(source: Tensor, kind: Tensor, power: float = 0.6) -> Tensor:
-    """Weights by which sources share the draw by a power of their size, classes within a source evenly."""
+def _hierarchical(source: Tensor, kind: Tensor) -> Tensor:
+    """Weights by which sources share the draw by the 0.6th power of their size, classes within a source evenly."""
     _, inverse, count = kind.unique(return_inverse=True, return_counts=True)
     weight = count.float().pow(-0.7)[inverse]
     total = torch.zeros(int(source.max()) + 1 if len(source) else 1).index_add_(0, source, weight)
     size = torch.bincount(source, minlength=len(total)).float()
-    return weight / total[source].clamp(min=1e-9) * size[source].pow(power) / size.pow(power).sum().clamp(min=1e-9)
+    return weight / total[source].clamp(min=1e-9) * size[source].pow(0.6) / size.pow(0.6).sum().clamp(min=1e-9)
 
 
 def _choose(reach: Tensor, count: int, rng: torch.Generator) -> Tensor:
