@@ -80,6 +80,27 @@ def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
         export_run(path, tmp_path / "out", (10,), None, 0, onnx=False)
 
 
+def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
+    def run(name, seed, **changes):
+        options = TrainConfig(out=tmp_path / name, batch=4, precision="float32", seed=seed)
+        return Trainer(config.replace(**changes), options, pack)
+
+    one, two, deep = run("one", 0), run("two", 1, search_size=config.search_size - 16), run("deep", 2, depth=4)
+    paths = [trainer.save() for trainer in (one, two, deep)]
+    (file,) = export_run(paths[0], tmp_path / "out", (), None, 0, also=paths[1:], onnx=False)
+    weights, about = load_weights(file)
+    for name in ("words", "blocks.2.mlp.fc1.weight"):
+        mean = sum(trainer.average[name] for trainer in (one, two, deep)) / 3
+        torch.testing.assert_close(weights[name], mean)
+    assert about.search_size == config.search_size
+    assert json.loads(file.with_suffix(".json").read_text())["averaged_with"] == ["last.safetensors"] * 2
+    with pytest.raises(InputError, match=r"--also .*has 3 layers, not 4"):
+        export_run(paths[2], tmp_path / "out", (), None, 0, also=paths[:1], onnx=False)
+    wide = Trainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
+    with pytest.raises(InputError, match="does not fit"):
+        export_run(paths[0], tmp_path / "out", (), None, 0, also=[wide], onnx=False)
+
+
 def test_an_exported_file_is_tracked_with(pack, config, tmp_path):
     pytest.importorskip("onnx")
     from fartrack import Tracker

@@ -22,7 +22,7 @@ from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.training import checkpoint, losses
 from fartrack.training.options import SynthConfig
 from fartrack.training.render import Samples, render
-from fartrack.training.start import cut
+from fartrack.training.start import cut, read_same, without
 from fartrack.training.synth import Sampler, plan
 
 NAMES = {config.depth: name for name, config in PRESETS.items()}
@@ -150,8 +150,6 @@ def calibrate(
 
 def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
     """Averaged weights, config and state of a checkpoint; layers that `removal` fades out are left out."""
-    from fartrack.training.start import without
-
     tensors, state = checkpoint.load(path)
     weights, config = checkpoint.part(tensors, "average."), ModelConfig(**state["model"])
     if state.get("stage") == "removal":
@@ -167,6 +165,7 @@ def export_run(
     sampler: Sampler | None,
     samples: int,
     *,
+    also: Sequence[Path] = (),
     onnx: bool = True,
     precision: str = "fp16",
     device: str = "cpu",
@@ -179,6 +178,7 @@ def export_run(
         depths: prefixes to write; none means all exits that have a name, else the whole network.
         sampler: of held-out samples, to calibrate on.
         samples: how many of them; 0 leaves the score as it is.
+        also: checkpoints or model files whose weights are averaged with those of `path`.
         onnx: write ONNX files as well.
         precision: of the weights in the ONNX files.
         device: where to calibrate.
@@ -188,9 +188,10 @@ def export_run(
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        InputError: a depth that the checkpoint has not, or a file that cannot be written.
+        InputError: a depth that the checkpoint has not, weights that do not fit, or a file that cannot be written.
     """
     weights, config, state = read_trained(path)
+    weights = averaged(weights, config, also)
     exits = [depth for depth in state["train"].get("exits", []) if depth in NAMES]
     chosen = sorted(depths or exits or [config.depth])
     if chosen[-1] > config.depth or chosen[0] < 1:
@@ -213,12 +214,26 @@ def export_run(
             from fartrack.export import export
 
             export(small, file.with_suffix(".onnx"), precision)
-        _write_card(file.with_suffix(".json"), small, state, found.get(depth))
+        _write_card(file.with_suffix(".json"), small, state, found.get(depth), also)
         files.append(file)
     return files
 
 
-def _write_card(path: Path, net: FARTrack, state: dict[str, Any], calibration: Calibration | None) -> None:
+def averaged(weights: dict[str, Tensor], config: ModelConfig, also: Sequence[Path]) -> dict[str, Tensor]:
+    """Mean of weights and those in other files.
+
+    Raises:
+        FileNotFoundError: no such file.
+        InputError: one is of another network.
+    """
+    others = [read_same(path, config, "--also") for path in also]
+    total = {name: value.float() + sum(other[name].float() for other in others) for name, value in weights.items()}
+    return {name: value / (1 + len(also)) for name, value in total.items()}
+
+
+def _write_card(
+    path: Path, net: FARTrack, state: dict[str, Any], calibration: Calibration | None, also: Sequence[Path]
+) -> None:
     """What is known of the weights here; licences and scores are added by whoever publishes them."""
     train = state["train"]
     card: dict[str, Any] = {
@@ -232,6 +247,7 @@ def _write_card(path: Path, net: FARTrack, state: dict[str, Any], calibration: C
         "start": train.get("init"),
         **{k: state[k] for k in ("data", "commit", "hardware", "torch", "python") if k in state},
         "calibration": asdict(calibration) if calibration else None,
+        "averaged_with": [path.name for path in also],
         "training": train,
     }
     write_whole(path, json.dumps(card, indent=1) + "\n")

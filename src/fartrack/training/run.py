@@ -213,7 +213,7 @@ def _export(options: Export) -> int:
         sampler = supply.to(torch.device(device)).held_out
     files = export_run(
         options.checkpoint, options.out, options.depths, sampler, options.samples,
-        onnx=options.onnx, precision=options.precision, device=device,
+        also=options.also, onnx=options.onnx, precision=options.precision, device=device,
     )  # fmt: skip
     if options.state:
         checkpoint.compact(options.checkpoint, options.state)
