@@ -5,8 +5,8 @@
 writes `weights/int8/NAME.onnx` and in the model's card "fast" (what holds, fastest first, for
 `fartrack.runtime.choice`) and "fast_ao" (what was measured). To be run again whenever the weights change.
 
-Accuracy is compared over many short passes. In one pass through a long sequence a rounding decides once whether the
-target is lost for all of the rest: over fourteen sequences that alone swings by two points, four times what is asked.
+Accuracy is compared over many short passes (`fartrack.evaluation.passes`): one long pass swings by two points through a
+rounding, four times what is asked.
 """
 
 from __future__ import annotations

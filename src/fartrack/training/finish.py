@@ -226,7 +226,7 @@ def averaged(weights: dict[str, Tensor], config: ModelConfig, also: Sequence[Pat
         FileNotFoundError: no such file.
         InputError: one is of another network.
     """
-    others = [read_same(path, config, "--also") for path in also]
+    others = [read_same(path, config, weights, "--also") for path in also]
     total = {name: value.float() + sum(other[name].float() for other in others) for name, value in weights.items()}
     return {name: value / (1 + len(also)) for name, value in total.items()}
 

