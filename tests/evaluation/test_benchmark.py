@@ -151,10 +151,17 @@ def test_command_measures_growth(model, tmp_path, capsys):
 
 
 def test_two_thousand_frames_do_not_grow(model):
-    """Template memory, the runtime's arenas and the tracker's lists are bounded."""
+    """Template memory, the runtime's arenas and the tracker's lists are bounded.
+
+    What else this process does can take memory once; what grows with time grows every time.
+    """
     frames, boxes = moving_square(12)
-    before, after = benchmark.growth(Tracker(model, threads=1), frames, boxes[0], 2000, settle=400)
-    assert after - before < 4e6
+
+    def grown() -> int:
+        before, after = benchmark.growth(Tracker(model, threads=1), frames, boxes[0], 2000, settle=400)
+        return after - before
+
+    assert any(grown() < 1e6 for _ in range(3))
 
 
 @pytest.mark.parametrize(

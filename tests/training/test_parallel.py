@@ -53,7 +53,7 @@ def two(shard, tmp_path_factory):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     here = Path(__file__).parents[1]
     paths = os.pathsep.join([str(here), str(here.parent / "src")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
     command = [*launch, "--rdzv-endpoint", "localhost:0", __file__, str(shard), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
