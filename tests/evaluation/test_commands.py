@@ -36,11 +36,11 @@ def test_short_passes_are_a_table_of_their_own(tmp_path, capsys):
     folder_set(tmp_path / "set")
     assert evaluate(tmp_path, "--model", TRACKER, "--passes", "4") == 0
     said = capsys.readouterr().out
-    assert "passes of 4 frames" in said
+    assert "folder-passes-4" in said
     models = json.loads((tmp_path / "out" / "summary.json").read_text())["models"]
     assert {"a@0-6", "a@2-6"} <= set(models["TemplateTracker"]["sequences"])
     assert evaluate(tmp_path, "--model", TRACKER) == 2  # one pass does not go on with them
-    assert "passes: 4" in capsys.readouterr().err
+    assert "folder-passes-4" in capsys.readouterr().err
 
 
 def test_a_failure_is_named_and_is_in_the_exit_code(tmp_path, capsys):

@@ -78,8 +78,7 @@ class Evaluate:
         for model in models:
             model()  # one that cannot be opened is said before hours are spent on the others
 
-        name = f"{dataset.name}-passes-{self.passes}" if self.passes else dataset.name
-        out = self.out or Path("out", "evaluation", name)
+        out = self.out or Path("out", "evaluation", dataset.name)
         failed = 0
         for model in models:
             failed += len(self._evaluate(dataset, model, out / model.label).failed)
@@ -88,7 +87,7 @@ class Evaluate:
         annotations = load_annotations(dataset)
         scored = [score_folder(model.label, out / model.label, annotations) for model in models]
         _write_summary(out / SUMMARY, annotations, scored)
-        _print_table(annotations, scored, f"passes of {self.passes} frames" if self.passes else "one pass")
+        _print_table(annotations, scored)
         return int(any(entry.problems for entry in scored))
 
     def _evaluate(self, dataset: Dataset, model: Model, folder: Path) -> Outcome:
@@ -111,8 +110,6 @@ class Evaluate:
             transient=True,
         )
         about = {"dataset": dataset.name, **model.fingerprint(), "threads": str(self.threads), "fartrack": __version__}
-        if self.passes:
-            about["passes"] = str(self.passes)
         with progress:
             bar = _Bar(progress, model.label, len(dataset))
 
@@ -170,7 +167,7 @@ class _Bar:
         self._progress.update(self._task, completed=self._ended + sum(self._parts.values()))
 
 
-def _print_table(annotations: Annotations, scored: list[Scored], how: str) -> None:
+def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -178,7 +175,7 @@ def _print_table(annotations: Annotations, scored: list[Scored], how: str) -> No
 
     dataset = annotations.dataset
     count = "1 sequence" if len(dataset) == 1 else f"{len(dataset)} sequences"
-    title = f"{dataset.name}, {count} of {dataset.root}, {how}"
+    title = f"{dataset.name}, {count} of {dataset.root}"
     table = Table(title=title, title_justify="left")
     table.add_column("tracker", no_wrap=True)
     for column in COLUMNS:

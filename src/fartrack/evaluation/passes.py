@@ -47,7 +47,8 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
                 there = np.flatnonzero(has_box(boxes[begin:end]))
                 if len(there) > 1:
                     names.append(f"{name}{AT}{begin + there[0]}-{end}")
-    return replace(dataset, names=tuple(names), read=partial(_read_pass, dataset.read))
+    called = f"{dataset.name}-passes-{frames}"  # results of it are not taken for those of one pass
+    return replace(dataset, name=called, names=tuple(names), read=partial(_read_pass, dataset.read))
 
 
 def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> Sequence:
