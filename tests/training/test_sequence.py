@@ -56,6 +56,16 @@ def test_a_mirrored_clip_has_mirrored_boxes(tracks):
     raise AssertionError("no clip was mirrored")
 
 
+def test_a_moved_clip_differs_and_is_its_seeds(tracks):
+    plain, moved, again = (tracks.clip(0, 12, np.random.default_rng(7), share) for share in (0.0, 1.0, 1.0))
+    assert plain.frames.numbers == moved.frames.numbers
+    assert (moved.frames[5] != plain.frames[5]).any()
+    assert (moved.frames[5] == again.frames[5]).all()
+    assert np.abs(moved.boxes - plain.boxes).max() > 1
+    np.testing.assert_array_equal(moved.boxes, again.boxes)
+    assert (moved.frames[0] != moved.frames[8]).any()  # the same picture, gone through to and fro
+
+
 def test_clips_are_tracked_as_the_tracker_does(config, tracks, pool):
     """Side by side, in one batch, clips get the boxes that `Target` and `TrackStep` give each alone."""
     torch.manual_seed(0)
@@ -145,12 +155,12 @@ def test_training_on_clips_brings_the_loss_down(config, pack, tmp_path, change):
 
 
 def test_a_resumed_run_of_clips_ends_where_an_uninterrupted_one_does(config, pack, tmp_path):
-    whole = SequenceTrainer(config, options(tmp_path / "whole"), pack)
+    whole = SequenceTrainer(config, options(tmp_path / "whole", moved=0.5), pack)
     list(whole.run())
-    first = SequenceTrainer(config, options(tmp_path / "parts"), pack)
+    first = SequenceTrainer(config, options(tmp_path / "parts", moved=0.5), pack)
     first.train_step()
     first.save()
-    second = SequenceTrainer(config, options(tmp_path / "parts"), pack)
+    second = SequenceTrainer(config, options(tmp_path / "parts", moved=0.5), pack)
     second.load(tmp_path / "parts" / "last.safetensors")
     list(second.run())
     for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True):

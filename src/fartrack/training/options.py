@@ -215,6 +215,8 @@ class Sparsify(Run):
     """`runtime` is the baseline: every frame decides anew, within its forward pass, which tokens go."""
     shake: float = 0.25
     """Share of frames before which the box is knocked aside, so that finding back is learned."""
+    moved: float = 0.0
+    """Share of clips that are given motion besides their own: turned, zoomed, shifted and lit along the way."""
     lr: float = 4e-5
     decay: int = 0
     dense_weight: float = 0.0

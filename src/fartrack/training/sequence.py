@@ -28,6 +28,7 @@ from fartrack.runtime import Output as Answer
 from fartrack.step import TrackStep
 from fartrack.target import Target
 from fartrack.training.loop import Parts, Trainer
+from fartrack.training.motion import Motion, draw_motion
 from fartrack.training.options import Sparsify
 from fartrack.training.synth import Sampler
 
@@ -237,8 +238,9 @@ def knocked(box: Sequence[float], rng: np.random.Generator) -> geometry.Box:
 class PackFrames:
     """Pictures of a track, the way a video gives them; `order` may go to and fro."""
 
-    def __init__(self, sampler: Sampler, pictures: Sequence[int], mirrored: bool) -> None:
-        self.store, self.numbers, self.mirrored = sampler.pack.pictures, list(pictures), mirrored
+    def __init__(self, sampler: Sampler, pictures: Sequence[int], mirrored: bool, motion: Motion | None = None) -> None:
+        self.store, self.numbers = sampler.pack.pictures, list(pictures)
+        self.mirrored, self.motion = mirrored, motion
         self._made: dict[int, Image] = {}
 
     def __len__(self) -> int:
@@ -246,11 +248,13 @@ class PackFrames:
 
     def __getitem__(self, index: int, /) -> Image:
         number = self.numbers[index]
-        if number not in self._made:
+        known = number if self.motion is None else index
+        if known not in self._made:
             (w, h), start = self.store.size[number, 0].tolist(), int(self.store.offset[number, 0])
             rgba = self.store.pixels[start : start + w * h].numpy().view(np.uint8).reshape(h, w, 4)
-            self._made[number] = np.ascontiguousarray(rgba[:, :: -1 if self.mirrored else 1, 2::-1])
-        return self._made[number]
+            frame = np.ascontiguousarray(rgba[:, :: -1 if self.mirrored else 1, 2::-1])
+            self._made[known] = frame if self.motion is None else self.motion.show(frame, index)
+        return self._made[known]
 
 
 class Tracks:
@@ -277,8 +281,13 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def clip(self, track: int, length: int | None = None, rng: np.random.Generator | None = None) -> Clip:
-        """A track, or as many of its frames as wanted; one that is too short is gone through to and fro."""
+    def clip(
+        self, track: int, length: int | None = None, rng: np.random.Generator | None = None, moved: float = 0.0
+    ) -> Clip:
+        """A track, or as many of its frames as wanted; one that is too short is gone through to and fro.
+
+        With chance (`rng`) it is mirrored or goes backwards, and in a share of `moved` is given motion besides.
+        """
         rows, mirrored = self.rows[track], False
         if rng is not None:
             mirrored = bool(rng.random() < 0.5)
@@ -291,11 +300,15 @@ class Tracks:
         o = self.sampler.pack.objects
         boxes = o.box[rows].double().numpy()
         pictures = o.picture[rows].tolist()
+        width, height = self.sampler.pack.pictures.size[pictures[0], 0].tolist()
         if mirrored:
-            width = int(self.sampler.pack.pictures.size[pictures[0], 0, 0])
             boxes = np.concatenate([width - boxes[:, :1] - boxes[:, 2:3], boxes[:, 1:]], 1)
         seed = 0 if rng is None else int(rng.integers(2**31))
-        return Clip(PackFrames(self.sampler, pictures, mirrored), boxes, seed)
+        motion = None
+        if rng is not None and rng.random() < moved:
+            motion = draw_motion(boxes, width, height, rng)
+            boxes = motion.boxes(boxes)
+        return Clip(PackFrames(self.sampler, pictures, mirrored, motion), boxes, seed)
 
 
 # -- training --------------------------------------------------------------------------------------------------
@@ -345,7 +358,7 @@ class SequenceTrainer(Trainer):
         rng = np.random.default_rng([t.seed, step, 32])
         chosen = rng.choice(len(tracks), t.batch, p=tracks.weight)
         clips = [
-            tracks.clip(int(number), t.frames, np.random.default_rng([t.seed, step, i]))
+            tracks.clip(int(number), t.frames, np.random.default_rng([t.seed, step, i]), t.moved)
             for i, number in enumerate(chosen)
         ]
         return clips[self.parallel.rank :: self.parallel.world]

@@ -1,0 +1,92 @@
+"""Motion that a clip did not have: turned, zoomed, shifted and lit anew along its way.
+
+Tracks of a small pack are short, and a network that has seen them often follows them too well to learn from its own
+errors. The target stays in the middle of what is done to a frame, so that its path in the clip is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.crops import Image
+
+Floats = npt.NDArray[np.float64]
+
+ROLL_SHARE, ROLL, SWAY = 0.3, 0.2, 0.15
+"""Of clips, how many roll over; by how many radians a frame at most; and how far the others sway to either side."""
+ZOOM = 0.35
+"""Logarithm by which a target grows or shrinks on the way, at most; half of it in one direction only."""
+SHIFT = 0.25
+"""Of the camera from frame to frame, at most, as a share of the target's length."""
+LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
+"""Of clips, how many change in brightness; by which logarithm, and by how many levels."""
+INSIDE = 0.5
+"""Share of the target that stays in the frame at least, along each axis."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What happens to each of L frames."""
+
+    affine: Floats
+    """(L, 2, 3) from pixels of the clip to pixels of what is shown; both of the same size."""
+    light: Floats
+    """(L, 2) factor and level added."""
+
+    def show(self, frame: Image, number: int) -> Image:
+        """Frame `number`, (H, W, 3) uint8, moved and lit; what lies outside is the frame mirrored."""
+        height, width = frame.shape[:2]
+        moved = cv2.warpAffine(frame, self.affine[number], (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        gain, level = self.light[number]
+        return moved if (gain, level) == (1, 0) else cv2.convertScaleAbs(moved, alpha=gain, beta=level)  # type: ignore[return-value]
+
+    def boxes(self, boxes: Floats) -> Floats:
+        """(L, 4) x, y, w, h of targets once moved: upright around the turned box, taken for an ellipse."""
+        m, half = self.affine, boxes[:, 2:] / 2
+        centre = np.einsum("nij,nj->ni", m[..., :2], boxes[:, :2] + half) + m[..., 2]
+        half = np.sqrt(np.einsum("nij,nj->ni", m[..., :2] ** 2, half**2))
+        return np.concatenate([centre - half, 2 * half], 1)
+
+
+def draw_motion(boxes: Floats, width: int, height: int, rng: np.random.Generator) -> Motion:
+    """Chance's motion for a clip.
+
+    Args:
+        boxes: (L, 4) x, y, w, h of the target in pixels; NaN where it is not seen, there the last one counts.
+        width, height: of its frames.
+        rng: all chance comes from it.
+    """
+    count = len(boxes)
+    seen = np.isfinite(boxes).all(1)
+    last = np.maximum.accumulate(np.where(seen, np.arange(count), 0))
+    boxes = boxes[last]
+    way = np.linspace(0, 1, count)
+    if rng.random() < ROLL_SHARE:
+        angle = ROLL * rng.uniform(-1, 1) * np.arange(count)
+    else:
+        angle = SWAY * rng.uniform(-1, 1) * _swing(way, rng)
+    zoom = np.exp(0.5 * ZOOM * (rng.uniform(-1, 1) * way + rng.uniform(-1, 1) * _swing(way, rng)))
+    length = np.sqrt(boxes[:, 2:].prod(1))
+    shift = np.cumsum(SHIFT * length[:, None] * rng.uniform(-1, 1) * rng.uniform(-1, 1, (count, 2)), 0)
+
+    a, b = zoom * np.cos(angle), zoom * np.sin(angle)
+    turned = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)  # (L, 2, 2)
+    centre, half = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:] / 2
+    reach = np.sqrt(np.einsum("nij,nj->ni", turned**2, half**2)) * (2 * INSIDE - 1)
+    size = np.array([width, height], float)
+    goal = np.clip(centre + shift, np.minimum(reach, size / 2), np.maximum(size - reach, size / 2))
+    offset = goal - np.einsum("nij,nj->ni", turned, centre)
+    light = np.tile([1.0, 0.0], (count, 1))
+    if rng.random() < LIGHT_SHARE:
+        light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * _swing(way, rng))
+        light[:, 1] = OFFSET * rng.uniform(-1, 1) * _swing(way, rng)
+    return Motion(np.concatenate([turned, offset[..., None]], -1), light)
+
+
+def _swing(way: Floats, rng: np.random.Generator) -> Floats:
+    """A wave that begins at 0, of up to two periods along the way."""
+    return np.sin(2 * np.pi * rng.uniform(0.25, 2) * way)

@@ -1,0 +1,61 @@
+"""Clips that are moved: what is drawn stays in its box, and chance is the seed's alone."""
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack.training.motion import draw_motion
+
+
+def ellipses(count=16, width=160, height=120):
+    """Frames with one bright ellipse that walks to the right, and its boxes."""
+    frames, boxes = [], []
+    for i in range(count):
+        centre, half = (60 + 2 * i, 60), (22, 12)
+        frame = np.zeros((height, width, 3), np.uint8)
+        cv2.ellipse(frame, centre, half, 0, 0, 360, (200, 200, 200), -1)
+        frames.append(frame)
+        boxes.append([centre[0] - half[0], centre[1] - half[1], 2 * half[0], 2 * half[1]])
+    return frames, np.array(boxes, float)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_go_with_what_is_shown(seed):
+    """A box that lags behind its target would teach the tracker to be off."""
+    frames, boxes = ellipses()
+    motion = draw_motion(boxes, 160, 120, np.random.default_rng(seed))
+    seen = 0
+    for i, (x, y, w, h) in enumerate(motion.boxes(boxes)):
+        shown = motion.show(frames[i], i)[..., 0]
+        inside = x > 1 and y > 1 and x + w < 159 and y + h < 119
+        if not inside:
+            continue
+        there = np.argwhere(shown > (int(shown.max()) + int(shown.min())) // 2)
+        near = ((there > [y - 3, x - 3]) & (there < [y + h + 3, x + w + 3])).all(1)  # not its mirror image
+        top, left = there[near].min(0)
+        bottom, right = there[near].max(0) + 1
+        np.testing.assert_allclose([left, top, right, bottom], [x, y, x + w, y + h], atol=2.5)
+        seen += 1
+    assert seen > 2
+
+
+def test_target_stays_in_view():
+    boxes = np.tile([2.0, 2.0, 30.0, 20.0], (40, 1))
+    boxes[10:20] = np.nan  # not seen for a while
+    for seed in range(30):
+        motion = draw_motion(boxes, 100, 80, np.random.default_rng(seed))
+        moved = motion.boxes(boxes)
+        assert np.isnan(moved[10:20]).all()
+        assert np.isfinite(motion.affine).all()
+        centre = moved[:, :2] + moved[:, 2:] / 2
+        centre = centre[np.isfinite(centre).all(1)]
+        assert (centre > -1e-6).all()
+        assert (centre < [100 + 1e-6, 80 + 1e-6]).all()
+
+
+def test_chance_is_the_seeds():
+    _, boxes = ellipses()
+    first, again, other = (draw_motion(boxes, 160, 120, np.random.default_rng(s)) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first.affine, again.affine)
+    np.testing.assert_array_equal(first.light, again.light)
+    assert (first.affine != other.affine).any()
