@@ -32,3 +32,11 @@ def pack(shard):
     from fartrack.training.pack import read_pack
 
     return read_pack([shard])
+
+
+@pytest.fixture
+def tracks(pack):
+    from fartrack.training.clips import Tracks
+    from fartrack.training.synth import Sampler
+
+    return Tracks(Sampler(pack, held_out=0))

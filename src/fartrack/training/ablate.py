@@ -22,17 +22,19 @@ import numpy as np
 import torch
 
 from fartrack.config import ModelConfig
+from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.files import write_whole
 from fartrack.models import load_weights
 from fartrack.network import FARTrack
 from fartrack.step import TrackStep
+from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
 from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify
 from fartrack.training.run import LAST, make_trainer, pick_device, speak
-from fartrack.training.sequence import Clip, Image, RuntimeStep, Tracks, one_pass, tracking_config
+from fartrack.training.sequence import RuntimeStep, one_pass, tracking_config
 
 log = logging.getLogger("fartrack.training")
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.files import write_whole
+from fartrack.training.clips import Clip
 from fartrack.training.render import Samples
-from fartrack.training.sequence import Clip
 
 Image = npt.NDArray[np.uint8]
 GREEN = (0, 220, 0)
