@@ -8,6 +8,7 @@ from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.loop import Trainer
 from fartrack.training.options import SynthConfig, TrainConfig
+from fartrack.training.parallel import Parallel
 
 EASY = SynthConfig(centre_jitter=1.0, scale_jitter=0.1, distractor_share=0, occluder_share=0, light=0.1)
 
@@ -68,6 +69,30 @@ def test_a_run_stops_when_told_and_is_saved(pack, config, tmp_path):
         trainer.stop = True
     assert trainer.step <= 3
     assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step
+
+
+class Alone(Parallel):
+    """The first of two processes; what it would hear from the other one is what it says itself."""
+
+    def average_gradients(self, parameters):
+        pass
+
+    def mean(self, value):
+        return value.detach()
+
+    def same_start(self, tensors):
+        pass
+
+    def agree(self, flag):
+        return flag
+
+
+def test_one_of_several_processes_stops_after_its_step(pack, config, tmp_path):
+    """torchrun kills what has not ended 30 s after SIGTERM: steps until the next line of the log may be minutes."""
+    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=500), pack, parallel=Alone(0, 2))
+    trainer.stop = True
+    assert list(trainer.run()) == []
+    assert trainer.step == checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == 1
 
 
 def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):
@@ -168,8 +193,6 @@ def test_other_networks_train_too(pack, config, tmp_path, change):
 
 
 def test_one_process_of_two_makes_half_of_the_batch(pack, config, tmp_path):
-    from fartrack.training.parallel import Parallel
-
     trainer = Trainer(config, options(tmp_path, synth=SynthConfig()), pack)
     whole = trainer.samples(trainer.sampler, 5, 12)
     halves = [trainer.samples(trainer.sampler, 5, 12, parallel=Parallel(rank, 2)) for rank in range(2)]

@@ -489,7 +489,9 @@ class Trainer:
             if first and t.keep_every and self.step % t.keep_every == 0:
                 save_weights(t.out / f"step-{self.step:07d}.safetensors", self.average, self.config)
             over = self.stop or (minutes is not None and time.monotonic() - begun > 60 * minutes)
-            if (logs or self.parallel.world == 1) and self.parallel.agree(over):
+            # Asking the others makes a GPU wait; where pictures are cut by the CPU it does in any case.
+            asks = logs or self.parallel.world == 1 or self.pictures_on.type == "cpu"
+            if asks and self.parallel.agree(over):
                 break
         if rows:
             self._complain_unless_finite(rows[-1])
