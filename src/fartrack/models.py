@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,11 +56,9 @@ def card(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Write weights with their config, whole or not at all (needs safetensors)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    temporary = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous() for k, v in weights.items()}, temporary, {"fartrack": config.to_json()})
-    temporary.replace(path)
+    write_whole(path, save({k: v.contiguous() for k, v in weights.items()}, {"fartrack": config.to_json()}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:

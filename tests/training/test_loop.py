@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -153,15 +154,24 @@ def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):
     before = trainer.save().read_bytes()
     trainer.train_step()
 
-    def full(tensors, path, metadata):
-        path.write_bytes(b"half a file")
+    write = Path.write_bytes
+
+    def full(path, data):
+        write(path, data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InputError, match="No space left"):
         trainer.save()
     assert (tmp_path / "last.safetensors").read_bytes() == before
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_others_may_read_a_checkpoint_as_any_file(pack, config, tmp_path):
+    """safetensors makes files that nobody but their owner can read."""
+    (tmp_path / "plain").write_bytes(b"")
+    saved = Trainer(config, options(tmp_path), pack).save()
+    assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_cut_checkpoint_is_named(pack, config, tmp_path):

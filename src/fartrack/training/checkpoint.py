@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -21,14 +22,11 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
     Raises:
         InputError: the folder cannot be written or the disk is full; the older file is untouched.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(whole, temporary, {"state": json.dumps(state)})
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        write_whole(path, serialise(whole, {"state": json.dumps(state)}))
+    except OSError as error:
         raise InputError(f"{path} cannot be written ({error}): free some space or choose another folder") from None
 
 
