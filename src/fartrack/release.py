@@ -88,9 +88,7 @@ def import_release(checkpoint: Path, model: str, out: Path, keep: float | None =
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         save_weights(out, opened.weights, opened.config)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            out.with_name(out.name + ".part").unlink()
+    except OSError as error:
         raise InputError(f"{out} cannot be written ({_line(error)}): choose another --out") from None
     return opened
 

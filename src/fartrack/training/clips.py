@@ -34,7 +34,7 @@ class Clip:
 
 
 class PackFrames:
-    """Pictures of a track, the way a video gives them; `order` may go to and fro."""
+    """Pictures of a track, the way a video gives them; one may come several times, to and fro."""
 
     def __init__(self, sampler: Sampler, pictures: Sequence[int], mirrored: bool, motion: Motion | None = None) -> None:
         self.store, self.numbers = sampler.pack.pictures, list(pictures)

@@ -24,8 +24,6 @@ SHIFT = 0.25
 """Of the camera from frame to frame, at most, as a share of the target's length."""
 LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
 """Of clips, how many change in brightness; by which logarithm, and by how many levels."""
-INSIDE = 0.5
-"""Share of the target that stays in the frame at least, along each axis."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,8 @@ def draw_motion(boxes: Floats, width: int, height: int, rng: np.random.Generator
 
     a, b = zoom * np.cos(angle), zoom * np.sin(angle)
     turned = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)  # (L, 2, 2)
-    centre, half = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:] / 2
-    reach = np.sqrt(np.einsum("nij,nj->ni", turned**2, half**2)) * (2 * INSIDE - 1)
-    size = np.array([width, height], float)
-    goal = np.clip(centre + shift, np.minimum(reach, size / 2), np.maximum(size - reach, size / 2))
+    centre = boxes[:, :2] + boxes[:, 2:] / 2
+    goal = np.clip(centre + shift, 0, [width, height])  # half of the target stays in the frame, along each axis
     offset = goal - np.einsum("nij,nj->ni", turned, centre)
     light = np.tile([1.0, 0.0], (count, 1))
     if rng.random() < LIGHT_SHARE:
