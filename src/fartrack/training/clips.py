@@ -48,9 +48,7 @@ class PackFrames:
         number = self.numbers[index]
         known = number if self.motion is None else index
         if known not in self._made:
-            (w, h), start = self.store.size[number, 0].tolist(), int(self.store.offset[number, 0])
-            rgba = self.store.pixels[start : start + w * h].numpy().view(np.uint8).reshape(h, w, 4)
-            frame = np.ascontiguousarray(rgba[:, :: -1 if self.mirrored else 1, 2::-1])
+            frame = np.ascontiguousarray(self.store.rgba(number)[:, :: -1 if self.mirrored else 1, 2::-1])
             self._made[known] = frame if self.motion is None else self.motion.show(frame, index)
         return self._made[known]
 

@@ -216,7 +216,9 @@ class Sparsify(Run):
     shake: float = 0.25
     """Share of frames before which the box is knocked aside, so that finding back is learned."""
     moved: float = 0.0
-    """Share of clips that are given motion besides their own: turned, zoomed, shifted and lit along the way."""
+    """Share of clips of tracks that are given motion besides their own: turned, zoomed, shifted and lit anew."""
+    scenes: float = 0.0
+    """Share of clips that were never filmed: objects with masks, cut out, that move before moving pictures."""
     lr: float = 4e-5
     decay: int = 0
     dense_weight: float = 0.0

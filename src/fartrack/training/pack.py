@@ -19,6 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -48,6 +49,12 @@ class Pictures:
     """(N, LEVELS) int64: where each level of a picture starts."""
     size: Tensor
     """(N, LEVELS, 2) int64: width and height."""
+
+    def rgba(self, number: int, level: int = 0) -> npt.NDArray[np.uint8]:
+        """(h, w, 4) of one size of a picture that lies in this machine's memory; not a copy."""
+        (w, h), start = self.size[number, level].tolist(), int(self.offset[number, level])
+        flat = self.pixels[start : start + w * h].numpy()
+        return flat.view(np.uint8).reshape(h, w, 4)  # type: ignore[no-any-return]
 
     def to(self, device: torch.device) -> Pictures:
         """The same on another device."""

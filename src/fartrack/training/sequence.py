@@ -31,6 +31,7 @@ from fartrack.target import Target
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.loop import Parts, Trainer
 from fartrack.training.options import Sparsify
+from fartrack.training.scenes import Cast
 from fartrack.training.synth import Sampler
 
 # -- tracking clips --------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ class SequenceTrainer(Trainer):
         if train.batch % self.parallel.world:
             raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
-        self._tracks: tuple[Sampler, Tracks] | None = None
+        self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
         self.look_kept = self._compiled(self._look_kept)
 
     @property
@@ -241,27 +242,32 @@ class SequenceTrainer(Trainer):
         """Crops are cut by OpenCV, as the tracker does it."""
         return torch.device("cpu")
 
-    def tracks(self, step: int) -> Tracks:
-        """What a step's clips are taken from."""
+    def sources(self, step: int) -> tuple[Tracks, Cast | None]:
+        """What a step's clips are taken from; nobody is cast when no scene is wanted."""
         sampler = self.supply.at(step)
-        if self._tracks is None or self._tracks[0] is not sampler:
-            self._tracks = (sampler, Tracks(sampler))
-            if not len(self._tracks[1]):
+        if self._sources is None or self._sources[0] is not sampler:
+            tracks, cast = Tracks(sampler), Cast(sampler) if self.train.scenes else None
+            if cast is not None and not len(cast):
+                raise InputError("--scenes needs objects with masks, and the data has none: add a data set with masks")
+            if not len(tracks) and self.train.scenes < 1:
                 raise InputError(
-                    "sparsify needs tracks of video frames, and the data has none: add a data set of videos"
+                    "sparsify needs tracks of video frames, and the data has none: "
+                    "add a data set of videos, or give --scenes 1 if it has masks"
                 )
-        return self._tracks[1]
+            self._sources = (sampler, tracks, cast)
+        return self._sources[1:]
 
     def make(self, step: int) -> list[Clip]:
         """This process's clips of a step."""
-        t, tracks = self.train, self.tracks(step)
-        rng = np.random.default_rng([t.seed, step, 32])
-        chosen = rng.choice(len(tracks), t.batch, p=tracks.weight)
-        clips = [
-            tracks.clip(int(number), t.frames, np.random.default_rng([t.seed, step, i]), t.moved)
-            for i, number in enumerate(chosen)
-        ]
-        return clips[self.parallel.rank :: self.parallel.world]
+        t, (tracks, cast) = self.train, self.sources(step)
+
+        def clip(rng: np.random.Generator) -> Clip:
+            if cast is not None and rng.random() < t.scenes:
+                return cast.clip(t.frames, rng)
+            return tracks.clip(int(rng.choice(len(tracks), p=tracks.weight)), t.frames, rng, t.moved)
+
+        mine = range(t.batch)[self.parallel.rank :: self.parallel.world]
+        return [clip(np.random.default_rng([t.seed, step, i])) for i in mine]
 
     def step_of(self, depth: int) -> nn.Module:
         """What tracks with the first layers of the network."""

@@ -113,7 +113,7 @@ class Sampler:
         self.track_rows, self.track_start, self.track_count, self.track_reach = self._tracks(pack, usable)
         still = usable & ((o.track < 0) | (torch.rand(len(area), generator=_rng(1)) < 0.15))
         self.stills = still.nonzero().flatten()
-        self.still_reach = _hierarchical(o.source[self.stills], o.kind[self.stills]).double().cumsum(0)
+        self.still_reach = hierarchical(o.source[self.stills], o.kind[self.stills]).double().cumsum(0)
         per_source: list[Tensor] = [((o.source == s) & usable).nonzero().flatten() for s in range(len(pack.sources))]
         self.source_start = torch.tensor([0, *[len(p) for p in per_source]]).cumsum(0)
         self.by_source = torch.cat(per_source)
@@ -132,7 +132,7 @@ class Sampler:
         # Drawn cut-outs on borrowed backgrounds teach less than real motion.
         worth = {"sprite": 0.25, "sky": 1.0, "eth80": 1.0, "fod": 1.0}
         real = torch.tensor([worth.get(n, 2.5) for n in pack.sources])
-        weight = _hierarchical(source, ids) * (count >= 2) * real[source]
+        weight = hierarchical(source, ids) * (count >= 2) * real[source]
         return rows, start, count, weight.double().cumsum(0)
 
     def to(self, device: torch.device, pack: Pack) -> Sampler:
@@ -337,7 +337,7 @@ def _trajectory(target: Tensor, count: int, factor: float, uniform: Callable[...
     return torch.cat([middle - half, middle + half], -1)
 
 
-def _hierarchical(source: Tensor, kind: Tensor) -> Tensor:
+def hierarchical(source: Tensor, kind: Tensor) -> Tensor:
     """Weights by which sources share the draw by the 0.6th power of their size, classes within a source evenly."""
     _, inverse, count = kind.unique(return_inverse=True, return_counts=True)
     weight = count.float().pow(-0.7)[inverse]

@@ -1,0 +1,73 @@
+"""Scenes: the target is where its box says, whatever is done to it, and chance is the seed's alone."""
+
+import numpy as np
+import pytest
+
+from fartrack.training import scenes
+from fartrack.training.scenes import Cast
+from fartrack.training.synth import Sampler
+
+
+@pytest.fixture
+def cast(pack):
+    return Cast(Sampler(pack, held_out=0))
+
+
+def test_cast_has_masks_only(pack, cast):
+    masks = pack.objects.mask
+    assert len(cast)
+    assert all(bool((masks[rows] > 0).all()) for rows in cast.rows)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_target_fills_its_box(cast, seed):
+    """A box that is off or loose would teach the tracker so, which the scenes are there to mend."""
+    scene = cast.clip(24, np.random.default_rng(seed)).frames.scene
+    boxes = cast.clip(24, np.random.default_rng(seed)).boxes
+    # The target is the actor whose boxes they are.
+    target = next(a for a in scene.actors if np.allclose(a.box(3), boxes[3]))
+    compared = 0
+    for number, (x, y, w, h) in enumerate(boxes):
+        inside = x > 2 and y > 2 and x + w < scene.size[0] - 2 and y + h < scene.size[1] - 2
+        if not inside:
+            continue
+        black, white = (np.full((scene.size[1], scene.size[0], 3), level, np.uint8) for level in (0, 255))
+        target.show(black, number, 0.0)
+        target.show(white, number, 0.0)
+        hidden = white.astype(int).min(2) - black.min(2)  # 255 where neither ground is covered
+        rows, columns = np.nonzero(hidden < 128)
+        shown = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(shown, [x, y, x + w, y + h], atol=2)
+        compared += 1
+    assert compared > 3
+
+
+def test_frames_are_pictures_of_one_size_and_the_seeds(cast):
+    clip, again, other = (cast.clip(12, np.random.default_rng(s)) for s in (3, 3, 4))
+    assert len(clip.frames) == len(clip.boxes) == 12
+    sizes = {clip.frames[i].shape for i in range(12)}
+    assert len(sizes) == 1
+    assert clip.frames[5].dtype == np.uint8
+    assert (clip.frames[5] == again.frames[5]).all()
+    assert (clip.boxes == again.boxes).all()
+    assert clip.frames[5].shape != other.frames[5].shape or (clip.frames[5] != other.frames[5]).any()
+    assert (clip.frames[0] != clip.frames[11]).any()
+
+
+def test_target_stays_within_reach(cast):
+    """A target that is gone for good teaches nothing; one that leaves a little does."""
+    for seed in range(12):
+        clip = cast.clip(60, np.random.default_rng(seed))
+        width, height = clip.frames.scene.size
+        centre = clip.boxes[:, :2] + clip.boxes[:, 2:] / 2
+        assert (centre > 0).all()
+        assert (centre < [width, height]).all()
+        assert (clip.boxes[:, 2:] > 1).all()
+
+
+def test_blur_follows_the_way():
+    assert scenes._line(np.array([0.3, 0.1])).size == 1
+    line = scenes._line(np.array([8.0, 0.0]))
+    assert line.sum() == pytest.approx(1)
+    assert (line.sum(1) > 0).sum() == 1
+    assert (line.sum(0) > 0).sum() == 9
