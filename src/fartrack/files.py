@@ -17,3 +17,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left behind; nobody may be writing there."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink(missing_ok=True)

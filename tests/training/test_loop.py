@@ -167,6 +167,12 @@ def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_what_a_killed_run_left_behind_goes(pack, config, tmp_path):
+    (tmp_path / ".last.safetensors.1234.part").write_bytes(b"half")
+    list(Trainer(config, options(tmp_path, steps=1), pack).run())
+    assert not list(tmp_path.glob(".*.part"))
+
+
 def test_others_may_read_a_checkpoint_as_any_file(pack, config, tmp_path):
     """safetensors makes files that nobody but their owner can read."""
     (tmp_path / "plain").write_bytes(b"")

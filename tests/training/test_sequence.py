@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from fartrack.errors import InputError
 from fartrack.memory import sample_history
 from fartrack.network import FARTrack
 from fartrack.runtime import Output
@@ -9,7 +10,10 @@ from fartrack.step import TrackStep
 from fartrack.target import Target
 from fartrack.training import sequence
 from fartrack.training.options import Sparsify
+from fartrack.training.pack import read_pack
+from fartrack.training.scenes import Scene
 from fartrack.training.sequence import SequenceTrainer, one_pass, prefix, roll
+from tiny_pack import write_shard
 
 
 def options(tmp_path, **changes):
@@ -124,6 +128,26 @@ def test_a_resumed_run_of_clips_ends_where_an_uninterrupted_one_does(config, pac
     list(second.run())
     for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_clips_may_be_scenes(config, pack, tmp_path):
+    """No video is needed for the sequence level, only masks."""
+    trainer = SequenceTrainer(config, options(tmp_path, scenes=1.0, frames=6, steps=2), pack)
+    clips = trainer.make(0)
+    assert all(isinstance(clip.frames.scene, Scene) and len(clip.boxes) == 6 for clip in clips)
+    rows = list(trainer.run())
+    assert all(np.isfinite(row["loss"]) for row in rows)
+
+
+def test_scenes_without_masks_are_refused(config, tmp_path):
+    write_shard(tmp_path / "bare.tar", np.random.default_rng(0), edit=without_masks)
+    trainer = SequenceTrainer(config, options(tmp_path, scenes=0.5), read_pack([tmp_path / "bare.tar"]))
+    with pytest.raises(InputError, match="--scenes needs objects with masks"):
+        trainer.make(0)
+
+
+def without_masks(rows, files):
+    rows[:] = [row for row in rows if row["source"] not in ("masked", "sprite")]
 
 
 def test_a_prefix_is_the_first_layers(config):

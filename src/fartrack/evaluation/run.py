@@ -28,7 +28,7 @@ from fartrack.errors import InputError
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
 from fartrack.evaluation.results import Pass, write_pass
-from fartrack.files import write_whole
+from fartrack.files import clear_leftovers, write_whole
 
 TrackerFactory = Callable[[], TrackerLike]
 Tell = Callable[["Event"], None]
@@ -88,8 +88,7 @@ def evaluate(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, about)
-    for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+    clear_leftovers(folder)
     resumed = tuple(name for name in dataset.names if (folder / f"{dataset.prefix}{name}.txt").is_file())
     pending = [name for name in dataset.names if name not in set(resumed)]
     (folder / FAILURES).unlink(missing_ok=True)

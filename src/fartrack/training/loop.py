@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from fartrack import __version__
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.files import clear_leftovers
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
 from fartrack.training import checkpoint, losses
@@ -464,6 +465,8 @@ class Trainer:
         """
         t, first = self.train, self.parallel.first
         t.out.mkdir(parents=True, exist_ok=True)
+        if first:
+            clear_leftovers(t.out)
         begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, list[Parts]()
         while self.step < t.steps:
             rows.append(self.train_step())

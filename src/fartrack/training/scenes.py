@@ -245,6 +245,7 @@ class Cast:
         poses = self._poses(self.rows[number], goal, rng)
         order = [*range(len(poses)), *range(len(poses) - 2, 0, -1)]
         pose = np.array(order)[np.arange(length) // int(rng.integers(1, 6)) % len(order)]
+        angle: npt.NDArray[np.floating]
         if rng.random() < ROLL_SHARE:
             angle = ROLL * rng.uniform(-1, 1) * np.arange(length)
         else:
@@ -292,7 +293,12 @@ class Cast:
 
 
 def _affine(
-    middle: Floats, at: Floats, across: Floats, along: Floats, angle: Floats, slant: Floats | float = 0.0
+    middle: Floats,
+    at: Floats,
+    across: Floats,
+    along: Floats,
+    angle: npt.NDArray[np.floating],
+    slant: Floats | float = 0.0,
 ) -> Floats:
     """(L, 2, 3) that scale by (across, along), shear and turn about `middle`, which comes to lie `at`."""
     cos, sin = np.cos(angle), np.sin(angle)
