@@ -7,7 +7,8 @@ play in a scene of any length, and where it is is known to the pixel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,8 +26,13 @@ Size = tuple[int, int]
 
 WIDTH, HEIGHT = (220, 352), (180, 300)
 """Sides of a scene's frames in pixels."""
-LENGTH = (16.0, 96.0)
+LENGTH = (16.0, 128.0)
 """Of a target, the root of its box's area."""
+PART_SHARE, PART, SMALLEST = 0.4, (0.3, 0.8), 12.0
+"""Of scenes, in how many the target is a part of an actor, and of which share of its sides; the
+first box is at least so long in pixels."""
+LOOSE_SHARE, LOOSE, ASIDE = 0.3, 0.3, 0.1
+"""Of scenes, in how many no box is tight, all in the same way: logarithm of its sides, and shares of them it is off."""
 SPEED = (0.01, 0.3)
 """Of a target before its backdrop, in multiples of its length a frame."""
 ROLL_SHARE, ROLL, SWAY = 0.3, 0.2, 0.35
@@ -191,7 +197,8 @@ class Cast:
         ]
         target = self._actor(chosen, goal, size, camera, rng)
         actors.append(target)
-        boxes = np.array([target.box(i) for i in range(length)])
+        meant = _as_meant(target, rng)
+        boxes = np.array([meant.box(i) for i in range(length)])
         hider = int(rng.choice(len(self), p=self.weight))
         if rng.random() < HIDER_SHARE and hider != chosen:
             actors.append(self._hider(hider, boxes, rng))
@@ -280,13 +287,49 @@ class Cast:
         bgr = cv2.copyMakeBorder(bgr, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         to = max(3, round((w + 2) * scale)), max(3, round((h + 2) * scale))
         alpha, bgr = cv2.resize(room, to, interpolation=shrink), cv2.resize(bgr, to, interpolation=shrink)
-        rows, columns = np.nonzero(alpha > 127)
-        if not len(rows):  # so thin that it is nowhere half there
-            rows, columns = np.array([0, alpha.shape[0] - 1]), np.array([0, alpha.shape[1] - 1])
-        corners = [np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)]
-        outline = cv2.convexHull(np.concatenate(corners).astype(np.int32)).reshape(-1, 2).astype(float)
+        outline = _outline(alpha)
+        if outline is None:  # so thin that it is nowhere half there
+            outline = np.array([[0, 0], to], float)
         pixels = np.dstack([np.rint(bgr * (alpha[..., None] / 255)).astype(np.uint8), alpha])
         return CutOut(np.ascontiguousarray(pixels), outline)
+
+
+def _as_meant(actor: Actor, rng: np.random.Generator) -> Actor:
+    """The actor with the outline that its boxes are drawn around, which need not be its own.
+
+    Whoever draws the first box says what the target is: a head, or a person with the board under its feet.
+    """
+    kind = rng.random()
+    share = rng.uniform(*PART, 2)
+    low = rng.uniform(0, 1 - share)
+    spread, aside = np.exp(LOOSE * rng.uniform(-1, 1, 2)), ASIDE * rng.uniform(-1, 1, 2)
+    poses: list[CutOut] = []
+    for pose in actor.poses:
+        corner, sides = pose.outline.min(0), np.ptp(pose.outline, 0)
+        outline = pose.outline
+        if kind < PART_SHARE:
+            (x0, y0), (x1, y1) = (
+                np.rint(corner + low * sides).astype(int),
+                np.rint(corner + (low + share) * sides).astype(int),
+            )
+            part = _outline(pose.pixels[y0:y1, x0:x1, 3])
+            if part is None or np.ptp(part, 0).min() < 0.5 * min(x1 - x0, y1 - y0):
+                return actor  # next to nothing of it lies there
+            outline = part + np.array([x0, y0])
+        elif kind < PART_SHARE + LOOSE_SHARE:
+            outline = pose.middle + (pose.outline - pose.middle) * spread + aside * sides
+        poses.append(replace(pose, outline=outline))
+    meant = replace(actor, poses=poses)
+    return meant if meant.box(0)[2:].prod() >= SMALLEST**2 else actor
+
+
+def _outline(alpha: npt.NDArray[Any]) -> Floats | None:
+    """(P, 2) corners of the convex hull of what is at least half there; None where nothing is."""
+    rows, columns = np.nonzero(alpha > 127)
+    if not len(rows):
+        return None
+    corners = [np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)]
+    return cv2.convexHull(np.concatenate(corners).astype(np.int32)).reshape(-1, 2).astype(float)  # type: ignore[no-any-return]
 
 
 # -- ways ------------------------------------------------------------------------------------------------------
