@@ -142,3 +142,34 @@ def test_another_pose_in_every_crop(pack, config):
 def test_no_pose_but_the_old_one_without_a_share(pack, config):
     mirrored = draw(pack, config, batch=64).affine[..., :2].det() < 0
     assert (mirrored == mirrored[:, :1]).all()
+
+
+def back(drawn):
+    """(B, 4) the search crop's target in pixels of its picture."""
+    affine = drawn.affine[:, -1]
+    corners = torch.stack([drawn.target[:, :2], drawn.target[:, 2:]], 1) - 0.5
+    there = torch.einsum("bij,bcj->bci", affine[..., :2], corners) + affine[:, None, :, 2]
+    low, high = there.amin(1), there.amax(1)
+    return torch.cat([low, high - low], 1)
+
+
+def test_a_part_is_the_same_part_in_every_crop(pack, config):
+    """A head's box must not become a person's because people were boxed whole."""
+    parts = SynthConfig(track_share=0, part_share=1, template_rotation=0, wrong_template_share=0)
+    drawn = draw(pack, config, 3, batch=64, synth=parts)
+    whole, part = pack.objects.box[drawn.objects[:, -1]], back(drawn)
+    assert (part[:, :2] > whole[:, :2] - 1e-2).all()
+    assert (part[:, :2] + part[:, 2:] < whole[:, :2] + whole[:, 2:] + 1e-2).all()
+    smaller = part[:, 2:].prod(1) < 0.9 * whole[:, 2:].prod(1)
+    assert smaller.any()  # those that are large enough
+    centre = part[:, :2] + part[:, 2:] / 2
+    off = (drawn.affine[:, 0, :, 2] - centre).abs() / part[:, 2:].prod(1, keepdim=True).sqrt()
+    assert off.max() < 0.05  # the first template lies around the part
+
+
+def test_loose_boxes_are_off_alike(pack, config):
+    loose = SynthConfig(track_share=1, loose_share=1, template_rotation=0, wrong_template_share=0)
+    drawn = draw(pack, config, 3, batch=64, synth=loose)
+    ratio = (back(drawn)[:, 2:] / pack.objects.box[drawn.objects[:, -1]][:, 2:]).log()
+    assert ratio.abs().max() < 0.31
+    assert ratio.std() > 0.1

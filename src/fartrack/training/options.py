@@ -27,6 +27,10 @@ class SynthConfig:
     """Of samples of a tracker that has drifted: its own templates and the search crop are all off in the same way."""
     pose_share: float = 0.0
     """Of samples whose target takes up another pose in every crop: mirrored, stretched, its templates slanted."""
+    part_share: float = 0.0
+    """Of samples of a still picture whose target is a part of its object: the first box says what is meant."""
+    loose_share: float = 0.0
+    """Of samples whose boxes are wider, narrower or off, all in the same way."""
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""

@@ -25,6 +25,10 @@ NEAR = 0.3
 """Of the search crop's jitter, in samples in which the target hardly moved."""
 DRIFTS = 0.3
 """Of each crop's own jitter, in samples of a tracker that has drifted; the rest is common to its crops."""
+PART, SMALLEST = (0.3, 0.8), 16.0
+"""Of a target that is a part of an object: which share of its sides, and how long in pixels of its picture at least."""
+LOOSE, ASIDE = 0.3, 0.1
+"""Of boxes that are not tight: logarithm of their sides, and shares of them that they are off; at most."""
 POSE_ASPECT, POSE_SLANT = 0.4, 0.3
 """In samples of many poses: logarithm by which a side grows at most while the other shrinks, and shear."""
 
@@ -195,6 +199,9 @@ def plan(
 
     # Where each crop looks -------------------------------------------------------------------------------------
     box = o.box[objects]  # (B, K, 4)
+    if synth.part_share or synth.loose_share:
+        alike = (objects == objects[:, :1]).all(1)
+        box = _as_meant(box, alike, synth, uniform)
     is_search = torch.arange(crops, device=device) == crops - 1
     first = torch.arange(crops, device=device) == 0
     scale_sd = torch.where(is_search, synth.scale_jitter, torch.where(first, 0.03, synth.template_scale_jitter))
@@ -335,6 +342,27 @@ def _trajectory(target: Tensor, count: int, factor: float, uniform: Callable[...
     middle = 0.5 + step.unsqueeze(1) * ago + 0.02 * ago * uniform(b, count, 2)
     half = 0.5 * last.unsqueeze(1) * (0.05 * ago * uniform(b, count, 1)).exp()
     return torch.cat([middle - half, middle + half], -1)
+
+
+def _as_meant(box: Tensor, alike: Tensor, synth: SynthConfig, uniform: Callable[..., Tensor]) -> Tensor:
+    """Boxes as another person would have drawn them, which the first template shows.
+
+    Args:
+        box: (B, K, 4) x, y, w, h of the objects.
+        alike: (B,) all crops show one picture, in which a part of an object is always the same part.
+        synth: shares.
+        uniform: makes random numbers.
+    """
+    b = len(box)
+    kind = uniform(b, 1, 1, lo=0)
+    share = uniform(b, 1, 2, lo=PART[0], hi=PART[1])
+    part = torch.cat([box[..., :2] + uniform(b, 1, 2, lo=0) * (1 - share) * box[..., 2:], share * box[..., 2:]], -1)
+    spread, aside = (LOOSE * uniform(b, 1, 2)).exp(), ASIDE * uniform(b, 1, 2)
+    loose = torch.cat([box[..., :2] + (aside + (1 - spread) / 2) * box[..., 2:], spread * box[..., 2:]], -1)
+    large = (part[..., 2:].prod(-1) >= SMALLEST**2).all(1)
+    is_part = (kind < synth.part_share) & (alike & large).view(-1, 1, 1)
+    is_loose = kind > 1 - synth.loose_share
+    return torch.where(is_part, part, torch.where(is_loose, loose, box))
 
 
 def hierarchical(source: Tensor, kind: Tensor) -> Tensor:
