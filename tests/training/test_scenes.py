@@ -104,3 +104,15 @@ def test_blur_follows_the_way():
     assert line.sum() == pytest.approx(1)
     assert (line.sum(1) > 0).sum() == 1
     assert (line.sum(0) > 0).sum() == 9
+
+
+def test_an_object_that_its_mask_forgot_is_its_box(pack, cast):
+    """One wrong label in a data set must not stop a run."""
+    row = next(rows[0] for rows in cast.rows if len(rows) == 1)
+    label = int(pack.objects.mask[row])
+    pack.objects.mask[row] = 200
+    try:
+        sides = np.ptp(cast._cut_out(row, 1.0, 1.0, 0.0).outline, 0)
+    finally:
+        pack.objects.mask[row] = label
+    np.testing.assert_allclose(sides, pack.objects.box[row, 2:], atol=2)

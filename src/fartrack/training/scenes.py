@@ -45,10 +45,12 @@ OTHERS, HIDER_SHARE = 3, 0.35
 """Actors behind the target, at most, half of them of its source; and of scenes, how many have one before it."""
 PAN, CAMERA_ROLL, CAMERA_ZOOM = 0.03, 0.1, 0.15
 """Of the camera: widths of the frame that it moves by in a frame, radians, and a logarithm; at most."""
-BLUR_SHARE, SHUTTER, SOFTEST = 0.4, 0.6, 1.5
+BLUR_SHARE, SHUTTER, SOFTEST = 0.4, 0.6, 2.0
 """Of scenes, how many are blurred; for how much of a frame the shutter is open; and the lens's deviation in pixels."""
 LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
 """Of scenes, how many change in brightness; by which logarithm, and by how many levels."""
+GRAY_SHARE, DARK_SHARE, DARK = 0.12, 0.2, 0.25
+"""Of scenes, how many have no colour, and how many are dark: with down to which factor."""
 JPEG_SHARE, JPEG = 0.5, (25, 90)
 """Of scenes, how many are compressed, and their quality."""
 
@@ -121,6 +123,7 @@ class Scene:
     shutter: float
     soft: float
     """Deviation of the lens's blur in pixels."""
+    gray: bool
     quality: int | None
     """Of its JPEG pictures."""
 
@@ -136,6 +139,8 @@ class Scene:
             frame = cv2.GaussianBlur(frame, (0, 0), self.soft)
         gain, level = self.light[index].tolist()
         frame = cv2.convertScaleAbs(frame, alpha=gain, beta=level)
+        if self.gray:
+            frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         if self.quality is not None:
             coded = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, self.quality])[1]
             frame = cv2.imdecode(coded, cv2.IMREAD_COLOR)  # type: ignore[assignment]
@@ -206,11 +211,14 @@ class Cast:
         if rng.random() < LIGHT_SHARE:
             light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * _wave(length, rng))
             light[:, 1] = OFFSET * rng.uniform(-1, 1) * _wave(length, rng)
+        if rng.random() < DARK_SHARE:
+            light *= np.exp(rng.uniform(np.log(DARK), 0))
         blurred = rng.random() < BLUR_SHARE
         scene = Scene(
             backdrop, camera, actors, size, light,
             shutter=float(SHUTTER * rng.random()) if blurred else 0.0,
             soft=float(SOFTEST * rng.random()) if blurred else 0.0,
+            gray=bool(rng.random() < GRAY_SHARE),
             quality=int(rng.integers(*JPEG)) if rng.random() < JPEG_SHARE else None,
         )  # fmt: skip
         return Clip(Kept(scene), boxes, int(rng.integers(2**31)))
@@ -274,11 +282,15 @@ class Cast:
         o = self.sampler.pack.objects
         long = float(o.box[rows[0], 2:].prod().sqrt())
         gain, level = np.exp(0.25 * rng.normal()), 12 * rng.normal()
-        return [self._cut_out(int(o.picture[row]), int(o.mask[row]), goal / long, gain, level) for row in rows]
+        return [self._cut_out(row, goal / long, gain, level) for row in rows]
 
-    def _cut_out(self, picture: int, label: int, scale: float, gain: float, level: float) -> CutOut:
-        rgba = self.pictures.rgba(picture)
-        alpha = np.where(rgba[..., 3] == label, np.uint8(255), np.uint8(0))
+    def _cut_out(self, row: int, scale: float, gain: float, level: float) -> CutOut:
+        o = self.sampler.pack.objects
+        rgba = self.pictures.rgba(int(o.picture[row]))
+        alpha = np.where(rgba[..., 3] == int(o.mask[row]), np.uint8(255), np.uint8(0))
+        if not alpha.any():  # a label that the mask does not have
+            x, y, w, h = np.rint(o.box[row].numpy()).astype(int).tolist()
+            alpha[max(0, y) : y + h, max(0, x) : x + w] = 255
         x, y, w, h = cv2.boundingRect(alpha)
         inside = slice(y, y + h), slice(x, x + w)
         bgr = cv2.convertScaleAbs(np.ascontiguousarray(rgba[inside][..., 2::-1]), alpha=gain, beta=level)
