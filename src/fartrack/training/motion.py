@@ -6,6 +6,7 @@ errors. The target stays in the middle of what is done to a frame, so that its p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -71,16 +72,41 @@ def draw_motion(boxes: Floats, width: int, height: int, rng: np.random.Generator
     length = np.sqrt(boxes[:, 2:].prod(1))
     shift = np.cumsum(SHIFT * length[:, None] * rng.uniform(-1, 1) * rng.uniform(-1, 1, (count, 2)), 0)
 
-    a, b = zoom * np.cos(angle), zoom * np.sin(angle)
-    turned = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)  # (L, 2, 2)
     centre = boxes[:, :2] + boxes[:, 2:] / 2
     goal = np.clip(centre + shift, 0, [width, height])  # half of the target stays in the frame, along each axis
-    offset = goal - np.einsum("nij,nj->ni", turned, centre)
+    light = draw_light(count, lambda: _swing(way, rng), rng)
+    return Motion(affine_about(centre, goal, zoom, zoom, angle), light)
+
+
+def draw_light(count: int, wave: Callable[[], Floats], rng: np.random.Generator) -> Floats:
+    """(L, 2) factor and level added in each frame; `wave` draws (L,) within -1 and 1."""
     light = np.tile([1.0, 0.0], (count, 1))
     if rng.random() < LIGHT_SHARE:
-        light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * _swing(way, rng))
-        light[:, 1] = OFFSET * rng.uniform(-1, 1) * _swing(way, rng)
-    return Motion(np.concatenate([turned, offset[..., None]], -1), light)
+        light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * wave())
+        light[:, 1] = OFFSET * rng.uniform(-1, 1) * wave()
+    return light
+
+
+def affine_about(
+    middle: Floats,
+    at: Floats,
+    across: Floats,
+    along: Floats,
+    angle: npt.NDArray[np.floating],
+    slant: Floats | float = 0.0,
+) -> Floats:
+    """(L, 2, 3) that scale by (across, along), shear and turn about `middle`, which comes to lie `at`."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    sheared = slant * along
+    turned = np.stack(
+        [
+            np.stack([cos * across, cos * sheared - sin * along], -1),
+            np.stack([sin * across, sin * sheared + cos * along], -1),
+        ],
+        -2,
+    )
+    middle = np.broadcast_to(middle, at.shape)
+    return np.concatenate([turned, (at - np.einsum("nij,nj->ni", turned, middle))[..., None]], -1)
 
 
 def _swing(way: Floats, rng: np.random.Generator) -> Floats:

@@ -304,12 +304,7 @@ class _Store:
     """Pictures as arrays."""
 
     def __init__(self, pictures: Pictures) -> None:
-        self.flat, self.size, self.offset = pictures.pixels.numpy(), pictures.size.numpy(), pictures.offset.numpy()
-
-    def picture(self, number: int, level: int) -> Bytes:
-        """(h, w, 4) of one level of a picture."""
-        (w, h), start = self.size[number, level], self.offset[number, level]
-        return self.flat[start : start + w * h].view(np.uint8).reshape(h, w, 4)  # type: ignore[no-any-return]
+        self.picture, self.size = pictures.rgba, pictures.size.numpy()
 
     def matrix(self, number: int, level: int, affine: npt.NDArray[np.float64], pixels: int) -> npt.NDArray[np.float64]:
         """(2, 3) from output pixel centres to this level's pixel centres."""

@@ -17,9 +17,9 @@ import torch
 
 from fartrack.crops import Image
 from fartrack.training.clips import Clip
-from fartrack.training.synth import Sampler, hierarchical
+from fartrack.training.motion import Floats, affine_about, draw_light
+from fartrack.training.synth import ASIDE, LOOSE, PART, Sampler, hierarchical
 
-Floats = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """Width and height."""
@@ -28,11 +28,10 @@ WIDTH, HEIGHT = (220, 352), (180, 300)
 """Sides of a scene's frames in pixels."""
 LENGTH = (16.0, 128.0)
 """Of a target, the root of its box's area."""
-PART_SHARE, PART, SMALLEST = 0.4, (0.3, 0.8), 12.0
-"""Of scenes, in how many the target is a part of an actor, and of which share of its sides; the
-first box is at least so long in pixels."""
-LOOSE_SHARE, LOOSE, ASIDE = 0.3, 0.3, 0.1
-"""Of scenes, in how many no box is tight, all in the same way: logarithm of its sides, and shares of them it is off."""
+PART_SHARE, SMALLEST = 0.4, 12.0
+"""Of scenes, in how many the target is a part of an actor, and how long in pixels its first box is at least."""
+LOOSE_SHARE = 0.3
+"""Of scenes, in how many no box is tight, all in the same way."""
 SPEED = (0.01, 0.3)
 """Of a target before its backdrop, in multiples of its length a frame."""
 ROLL_SHARE, ROLL, SWAY = 0.3, 0.2, 0.35
@@ -47,8 +46,6 @@ PAN, CAMERA_ROLL, CAMERA_ZOOM = 0.03, 0.1, 0.15
 """Of the camera: widths of the frame that it moves by in a frame, radians, and a logarithm; at most."""
 BLUR_SHARE, SHUTTER, SOFTEST = 0.4, 0.6, 2.0
 """Of scenes, how many are blurred; for how much of a frame the shutter is open; and the lens's deviation in pixels."""
-LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
-"""Of scenes, how many change in brightness; by which logarithm, and by how many levels."""
 GRAY_SHARE, DARK_SHARE, DARK = 0.12, 0.2, 0.25
 """Of scenes, how many have no colour, and how many are dark: with down to which factor."""
 JPEG_SHARE, JPEG = 0.5, (25, 90)
@@ -207,10 +204,7 @@ class Cast:
         hider = int(rng.choice(len(self), p=self.weight))
         if rng.random() < HIDER_SHARE and hider != chosen:
             actors.append(self._hider(hider, boxes, rng))
-        light = np.tile([1.0, 0.0], (length, 1))
-        if rng.random() < LIGHT_SHARE:
-            light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * _wave(length, rng))
-            light[:, 1] = OFFSET * rng.uniform(-1, 1) * _wave(length, rng)
+        light = draw_light(length, lambda: _wave(length, rng), rng)
         if rng.random() < DARK_SHARE:
             light *= np.exp(rng.uniform(np.log(DARK), 0))
         blurred = rng.random() < BLUR_SHARE
@@ -233,7 +227,7 @@ class Cast:
         angle = CAMERA_ROLL * rng.uniform(-1, 1) * _wave(length, rng)
         pan = PAN * size[0] * max(0.0, rng.uniform(-0.4, 1))
         at = np.array(size) / 2 + _walk(length, pan, rng)
-        return picture, _affine(np.array([width, height]) / 2, at, zoom, zoom, angle)
+        return picture, affine_about(np.array([width, height]) / 2, at, zoom, zoom, angle)
 
     def _actor(self, number: int, goal: float, size: Size, camera: Floats, rng: np.random.Generator) -> Actor:
         """One that walks about in the frame, `goal` pixels long."""
@@ -275,7 +269,7 @@ class Cast:
             side *= np.copysign(np.maximum(np.abs(turned), THINNEST), turned)
         slant = SLANT * rng.uniform(-1, 1) * _wave(length, rng)
         middle = np.array([cut_out.middle for cut_out in poses])[pose]
-        return Actor(poses, pose, _affine(middle, way, grown * shape * side, grown / shape, angle, slant))
+        return Actor(poses, pose, affine_about(middle, way, grown * shape * side, grown / shape, angle, slant))
 
     def _poses(self, rows: Sequence[int], goal: float, rng: np.random.Generator) -> list[CutOut]:
         """Cut-outs of an object's pictures, the first of them `goal` pixels long."""
@@ -345,28 +339,6 @@ def _outline(alpha: npt.NDArray[Any]) -> Floats | None:
 
 
 # -- ways ------------------------------------------------------------------------------------------------------
-
-
-def _affine(
-    middle: Floats,
-    at: Floats,
-    across: Floats,
-    along: Floats,
-    angle: npt.NDArray[np.floating],
-    slant: Floats | float = 0.0,
-) -> Floats:
-    """(L, 2, 3) that scale by (across, along), shear and turn about `middle`, which comes to lie `at`."""
-    cos, sin = np.cos(angle), np.sin(angle)
-    sheared = slant * along
-    turned = np.stack(
-        [
-            np.stack([cos * across, cos * sheared - sin * along], -1),
-            np.stack([sin * across, sin * sheared + cos * along], -1),
-        ],
-        -2,
-    )
-    middle = np.broadcast_to(middle, at.shape)
-    return np.concatenate([turned, (at - np.einsum("nij,nj->ni", turned, middle))[..., None]], -1)
 
 
 def _between_centres(affine: Floats) -> Floats:
