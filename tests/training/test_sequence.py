@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from fartrack import geometry
 from fartrack.errors import InputError
 from fartrack.memory import sample_history
 from fartrack.network import FARTrack
@@ -79,9 +80,61 @@ def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, 
     assert rolled.search.shape[:2] == (5, 2) and rolled.kept.shape == (5, 2, config.kept_tokens)
     assert rolled.slots.tolist() == [sample_history(i, config.templates, config.memory) for i in range(5)]
     with torch.no_grad():
-        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in trainer._batches(rolled)]
+        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in trainer._batches(rolled, *every(trainer, rolled))]
     tracked = torch.stack(seen[1:]).flatten(0, 1)  # the first call only embeds
     torch.testing.assert_close(torch.cat(logits), tracked, atol=1e-4, rtol=1e-4)
+
+
+def every(trainer, rolled):
+    return trainer._learned(rolled, np.random.default_rng(0))
+
+
+class Still(torch.nn.Module):
+    """Always says that the target is small and in the upper left corner of the crop."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.net = FARTrack(config)
+
+    def forward(self, search, template, memory):
+        c, b = self.net.config, len(search)
+        box = torch.tensor([0.0, 0.0, 0.02, 0.02]).expand(b, 4)
+        tokens = torch.zeros(b, c.template_tokens, c.width)
+        return box, torch.zeros(b, 4, c.words), torch.zeros(b, c.template_tokens), tokens
+
+
+@pytest.mark.parametrize(("patience", "back"), [(0, [1, 2, 3]), (2, [3])])
+def test_a_lost_tracker_goes_on_for_a_while_before_it_is_put_back(config, tracks, pool, patience, back):
+    """Else no training frame shows templates of something else with the target beside it."""
+    clip = tracks.clip(0, 5)
+    shown = []
+
+    class Watched(sequence.Tracking):
+        def frame(self, number):
+            shown.append(self.targets[0].box)
+            return super().frame(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequence, "Tracking", Watched)
+        roll(Still(config), config, [clip], pool, patience=patience)
+    near = [number for number in range(1, 4) if overlaps(shown[number], clip.boxes[number])]
+    assert near == back
+
+
+def overlaps(box, truth):
+    return geometry.iou(np.array([box]), np.array([truth]))[0] > 0
+
+
+def test_a_part_of_the_frames_is_learned_and_those_out_of_view_last(config, pack, tracks, pool, tmp_path):
+    trainer = SequenceTrainer(config, options(tmp_path, learn=3), pack)
+    rolled = roll(TrackStep(trainer.net), config, [tracks.clip(0, 8), tracks.clip(2, 8)], pool)
+    rolled.weight[:] = 0
+    rolled.weight[[0, 2, 5], 0] = 1
+    rolled.weight[3, 1] = 1
+    first, rest = every(trainer, rolled)
+    assert first == [(0, 0), (0, 1)] and len(rest) == 4
+    assert {i for i, b in rest if b == 0} == {2, 5} and 3 in {i for i, b in rest if b == 1}
+    assert all(np.isfinite(row["loss"]) for row in trainer.run())
 
 
 def test_truth_and_boxes_are_in_the_same_units(config, tracks, pool):

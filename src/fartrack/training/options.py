@@ -213,6 +213,11 @@ class Sparsify(Run):
     """Clips of one step, over all processes."""
     frames: int = 32
     """Frames of a clip; shorter tracks are gone through to and fro."""
+    learn: int = 0
+    """Frames of a clip that are trained on, drawn by chance among those in which the target is in view; 0: all.
+    Tracking a frame costs a third of training on it: clips may be long."""
+    patience: int = 0
+    """Frames for which a tracker without its target goes on before its box is put back."""
     micro: int = 64
     """Frames of one forward pass."""
     method: Literal["sequence", "runtime"] = "sequence"

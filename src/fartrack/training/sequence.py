@@ -34,6 +34,8 @@ from fartrack.training.options import Sparsify
 from fartrack.training.scenes import Cast
 from fartrack.training.synth import Sampler
 
+Pairs = list[tuple[int, int]]
+
 # -- tracking clips --------------------------------------------------------------------------------------------
 
 
@@ -157,14 +159,20 @@ class Rollout:
 
 
 def roll(
-    step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor, shake: float = 0.0
+    step: nn.Module,
+    config: ModelConfig,
+    clips: Sequence[Clip],
+    pool: ThreadPoolExecutor,
+    shake: float = 0.0,
+    patience: int = 0,
 ) -> Rollout:
     """Track clips of the same length and keep what was seen.
 
-    A tracker that has lost its target sees nothing to learn from: its box is put back to the truth. Now and then
-    (`shake`) a box is knocked aside before a frame, so that finding back is learned.
+    A tracker that has lost its target may find it again, with templates of what it took for it; after `patience`
+    frames its box is put back to the truth. Now and then (`shake`) a box is knocked aside before a frame.
     """
     rngs = [np.random.default_rng(clip.seed) for clip in clips]
+    lost = np.zeros(len(clips), int)
     tracking = Tracking(step, config, clips, pool)
     moments, templates, overlaps = [], [], []
     for number in range(1, len(clips[0].boxes)):
@@ -176,9 +184,10 @@ def roll(
         moments.append(moment)
         truth = np.array([clip.boxes[number] for clip in tracking.clips])
         overlaps.append(geometry.iou(moment.boxes, truth))
-        for target, box, overlap, rng in zip(tracking.targets, truth, overlaps[-1], rngs, strict=True):
-            if overlap == 0 and np.isfinite(box).all():
-                target.box = knocked(tuple(box.tolist()), rng)
+        lost = np.where(overlaps[-1] > 0, 0, lost + (overlaps[-1] == 0))
+        for i, (target, box, rng) in enumerate(zip(tracking.targets, truth, rngs, strict=True)):
+            if lost[i] > patience and np.isfinite(box).all():
+                target.box, lost[i] = knocked(tuple(box.tolist()), rng), 0
     truths = torch.from_numpy(np.stack([m.truth for m in moments]))
     middle = (truths[..., :2] + truths[..., 2:]) / 2
     in_view = torch.isfinite(truths).all(-1) & ((middle > 0) & (middle < 1)).all(-1)
@@ -284,10 +293,11 @@ class SequenceTrainer(Trainer):
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
         clips = self.made(step)
         with self.autocast():
-            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake)
-        mass = self.parallel.mean(rolled.weight.sum()).clamp(min=1)
+            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.patience)
+        first, rest = self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
+        mass = self.parallel.mean(sum(rolled.weight[i, b] for i, b in first + rest)).clamp(min=1)
         sums: Parts = {}
-        for batch in self._batches(rolled):
+        for batch in self._batches(rolled, first, rest):
             with self.autocast():
                 logits = self.look_kept(*batch[:4], self.exits)
             truth, weight = batch[4], batch[5]
@@ -300,14 +310,21 @@ class SequenceTrainer(Trainer):
         overlap = torch.tensor(rolled.overlap, device=self.device)
         return {**sums, "in_view": in_view, "rolled_iou": self.parallel.mean(overlap)}
 
-    def _batches(self, r: Rollout) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]]:
+    def _learned(self, r: Rollout, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
+        """Frame and clip of what is trained on, the first frames apart; out of view only what else is missing."""
+        length, clips = r.weight.shape
+        taken = min(self.train.learn or length, length) - 1
+        order = rng.random((length - 1, clips)) + (r.weight[1:] == 0).cpu().numpy()
+        frames = np.sort(np.argsort(order, 0)[:taken], 0) + 1
+        return [(0, b) for b in range(clips)], [(int(i), b) for row in frames for b, i in enumerate(row)]
+
+    def _batches(
+        self, r: Rollout, first: Pairs, rest: Pairs
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]]:
         """Micro-batches: templates, kept tokens of the older ones, search, trajectory, truth, weight.
 
         In the first frame nothing has been decided yet and every template is whole: a batch of its own.
         """
-        length, clips = r.weight.shape
-        first = [(0, b) for b in range(clips)]
-        rest = [(i, b) for i in range(1, length) for b in range(clips)]
         whole = self.config.kept_tokens == self.config.template_tokens or self.train.method == "runtime"
         parts = [(first, False)] + [
             (rest[i : i + self.train.micro], not whole) for i in range(0, len(rest), self.train.micro)
