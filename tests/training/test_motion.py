@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fartrack.training.motion import draw_motion
+from fartrack.training.motion import draw_light, draw_motion
 
 
 def ellipses(count=16, width=160, height=120):
@@ -59,3 +59,11 @@ def test_chance_is_the_seeds():
     np.testing.assert_array_equal(first.affine, again.affine)
     np.testing.assert_array_equal(first.light, again.light)
     assert (first.affine != other.affine).any()
+
+
+def test_now_and_then_the_light_is_switched_on_or_off_within_some_frames():
+    """A tracker meets a dark room in which somebody finds the switch."""
+    lights = [draw_light(60, lambda: np.zeros(60), np.random.default_rng(seed))[:, 0] for seed in range(200)]
+    dark = [light for light in lights if light.min() < 0.5 * light.max()]
+    assert 0.03 < len(dark) / len(lights) < 0.2
+    assert min(light.min() for light in lights) > 0.14 and {light[0] < light[-1] for light in dark} == {True, False}

@@ -25,6 +25,8 @@ SHIFT = 0.25
 """Of the camera from frame to frame, at most, as a share of the target's length."""
 LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
 """Of clips, how many change in brightness; by which logarithm, and by how many levels."""
+FADE_SHARE, FADE = 0.15, 0.15
+"""Of clips, in how many the light is switched on or off within some frames, and the smallest factor when it is off."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ def draw_light(count: int, wave: Callable[[], Floats], rng: np.random.Generator)
     if rng.random() < LIGHT_SHARE:
         light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * wave())
         light[:, 1] = OFFSET * rng.uniform(-1, 1) * wave()
+    if rng.random() < FADE_SHARE:
+        since = np.arange(count) - rng.uniform(0.1, 0.9) * count
+        off = 1 / (1 + np.exp(np.clip(rng.choice([-1, 1]) * since / rng.uniform(0.2, 6), -50, 50)))
+        light *= np.exp(rng.uniform(np.log(FADE), 0) * off)[:, None]
     return light
 
 
