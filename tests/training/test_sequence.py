@@ -80,7 +80,8 @@ def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, 
     assert rolled.search.shape[:2] == (5, 2) and rolled.kept.shape == (5, 2, config.kept_tokens)
     assert rolled.slots.tolist() == [sample_history(i, config.templates, config.memory) for i in range(5)]
     with torch.no_grad():
-        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in trainer._batches(rolled, *every(trainer, rolled))]
+        batches = trainer._batches(rolled, *every(trainer, rolled))
+        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in batches]
     tracked = torch.stack(seen[1:]).flatten(0, 1)  # the first call only embeds
     torch.testing.assert_close(torch.cat(logits), tracked, atol=1e-4, rtol=1e-4)
 
