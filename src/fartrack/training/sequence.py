@@ -295,7 +295,8 @@ class SequenceTrainer(Trainer):
         with self.autocast():
             rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.patience)
         first, rest = self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
-        mass = self.parallel.mean(sum(rolled.weight[i, b] for i, b in first + rest)).clamp(min=1)
+        frame, clip = torch.tensor(first + rest, device=rolled.weight.device).T
+        mass = self.parallel.mean(rolled.weight[frame, clip].sum()).clamp(min=1)
         sums: Parts = {}
         for batch in self._batches(rolled, first, rest):
             with self.autocast():
