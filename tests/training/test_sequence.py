@@ -104,8 +104,8 @@ class Still(torch.nn.Module):
         return box, torch.zeros(b, 4, c.words), torch.zeros(b, c.template_tokens), tokens
 
 
-@pytest.mark.parametrize(("patience", "back"), [(0, [1, 2, 3]), (2, [3])])
-def test_a_lost_tracker_goes_on_for_a_while_before_it_is_put_back(config, tracks, pool, patience, back):
+@pytest.mark.parametrize(("lost_frames", "back"), [(0, [1, 2, 3]), (2, [3])])
+def test_a_lost_tracker_goes_on_for_a_while_before_it_is_put_back(config, tracks, pool, lost_frames, back):
     """Else no training frame shows templates of something else with the target beside it."""
     clip = tracks.clip(0, 5)
     shown = []
@@ -117,7 +117,7 @@ def test_a_lost_tracker_goes_on_for_a_while_before_it_is_put_back(config, tracks
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequence, "Tracking", Watched)
-        roll(Still(config), config, [clip], pool, patience=patience)
+        roll(Still(config), config, [clip], pool, lost_frames=lost_frames)
     near = [number for number in range(1, 4) if overlaps(shown[number], clip.boxes[number])]
     assert near == back
 

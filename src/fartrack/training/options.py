@@ -216,7 +216,7 @@ class Sparsify(Run):
     learn: int = 0
     """Frames of a clip that are trained on, drawn by chance among those in which the target is in view; 0: all.
     Tracking a frame costs a third of training on it: clips may be long."""
-    patience: int = 0
+    lost_frames: int = 0
     """Frames for which a tracker without its target goes on before its box is put back."""
     micro: int = 64
     """Frames of one forward pass."""

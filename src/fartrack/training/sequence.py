@@ -164,11 +164,11 @@ def roll(
     clips: Sequence[Clip],
     pool: ThreadPoolExecutor,
     shake: float = 0.0,
-    patience: int = 0,
+    lost_frames: int = 0,
 ) -> Rollout:
     """Track clips of the same length and keep what was seen.
 
-    A tracker that has lost its target may find it again, with templates of what it took for it; after `patience`
+    A tracker that has lost its target may find it again, with templates of what it took for it; after `lost_frames`
     frames its box is put back to the truth. Now and then (`shake`) a box is knocked aside before a frame.
     """
     rngs = [np.random.default_rng(clip.seed) for clip in clips]
@@ -186,7 +186,7 @@ def roll(
         overlaps.append(geometry.iou(moment.boxes, truth))
         lost = np.where(overlaps[-1] > 0, 0, lost + (overlaps[-1] == 0))
         for i, (target, box, rng) in enumerate(zip(tracking.targets, truth, rngs, strict=True)):
-            if lost[i] > patience and np.isfinite(box).all():
+            if lost[i] > lost_frames and np.isfinite(box).all():
                 target.box, lost[i] = knocked(tuple(box.tolist()), rng), 0
     truths = torch.from_numpy(np.stack([m.truth for m in moments]))
     middle = (truths[..., :2] + truths[..., 2:]) / 2
@@ -293,7 +293,7 @@ class SequenceTrainer(Trainer):
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
         clips = self.made(step)
         with self.autocast():
-            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.patience)
+            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.lost_frames)
         first, rest = self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
         frame, clip = torch.tensor(first + rest, device=rolled.weight.device).T
         mass = self.parallel.mean(rolled.weight[frame, clip].sum()).clamp(min=1)
