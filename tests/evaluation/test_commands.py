@@ -41,6 +41,8 @@ def test_short_passes_are_a_table_of_their_own(tmp_path, capsys):
     assert {"a@0-6", "a@2-6"} <= set(models["TemplateTracker"]["sequences"])
     assert evaluate(tmp_path, "--model", TRACKER) == 2  # one pass does not go on with them
     assert "folder-passes-4" in capsys.readouterr().err
+    assert evaluate(tmp_path, "--model", TRACKER, "--passes", "4", "--starts", "2") == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 def test_a_failure_is_named_and_is_in_the_exit_code(tmp_path, capsys):

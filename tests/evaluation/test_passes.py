@@ -1,4 +1,4 @@
-"""Short passes: every frame twice, each pass from a true box."""
+"""Many passes, each from a true box: short ones that see every frame twice, and long ones from the first frames."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_folder
-from fartrack.evaluation.passes import begun_anew
+from fartrack.evaluation.passes import begun_anew, begun_later
 from small_sets import folder_set
 
 
@@ -25,8 +25,23 @@ def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
     assert list(one.start) == dataset.load("b").boxes[5].tolist()
 
 
+def test_long_passes_begin_with_the_first_frames_that_have_a_box(tmp_path):
+    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=5))
+    truth = tmp_path / "b" / "groundtruth_rect.txt"
+    lines = truth.read_text().splitlines()
+    truth.write_text("\n".join([*lines[:1], "nan,nan,nan,nan", *lines[2:]]) + "\n")
+    passes = begun_later(dataset, 3)
+    assert passes.names == ("a@0-5", "a@1-5", "a@2-5", "b@0-5", "b@2-5", "b@3-5")
+    assert list(passes.load("b@2-5").start) == dataset.load("b").boxes[2].tolist()
+    assert begun_later(dataset, 9).names.count("a@4-5") == 0  # nothing would be left to track
+
+
 def test_what_cannot_be_begun_anew(tmp_path):
     dataset = open_folder(folder_set(tmp_path))
+    with pytest.raises(InputError, match="1 starts: give 2 or more"):
+        begun_later(dataset, 1)
+    with pytest.raises(InputError, match="not public"):
+        begun_later(replace(dataset, hidden=True), 2)
     with pytest.raises(InputError, match="give 2 or more"):
         begun_anew(dataset, 1)
     with pytest.raises(InputError, match="not public"):

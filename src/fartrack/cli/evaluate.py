@@ -52,18 +52,22 @@ class Evaluate:
     passes: Annotated[int, arg(metavar="N")] = 0
     """Instead of one pass through each sequence many short ones, of so many frames, from true boxes half of that apart:
     a measure with less chance in it, for comparing. No benchmark counts so. 0: one pass."""
+    starts: Annotated[int, arg(metavar="K")] = 0
+    """Instead of one pass through each sequence so many, from its first K frames to its end. 0: one pass."""
     ray: Annotated[str | None, arg(metavar="ADDRESS")] = None
     """Run on a Ray cluster (auto, HOST:PORT, ray://HOST:PORT), or on one started here (local)."""
 
     def run(self) -> int:
         """Evaluate, print the table, and return 1 when something failed."""
         from fartrack.evaluation.datasets import open_dataset
-        from fartrack.evaluation.passes import begun_anew
+        from fartrack.evaluation.passes import begun_anew, begun_later
         from fartrack.evaluation.peers import parse_model
         from fartrack.evaluation.results import load_annotations, score_folder
 
         if self.workers < 1 or self.threads < 1:
             raise InputError("--workers and --threads: give 1 or more")
+        if self.passes and self.starts:
+            raise InputError("--passes and --starts are two measures: give one of them")
         specs = [spec for group in self.model for spec in group] or ["pico"]
         models = [parse_model(spec, self.runtime, self.threads) for spec in specs]
         labels = [model.label for model in models]
@@ -75,6 +79,8 @@ class Evaluate:
             dataset = dataset.only(list(self.only))
         if self.passes:
             dataset = begun_anew(dataset, self.passes)
+        if self.starts:
+            dataset = begun_later(dataset, self.starts)
         for model in models:
             model()  # one that cannot be opened is said before hours are spent on the others
 

@@ -1,4 +1,4 @@
-"""Many short passes instead of one: a measure with less chance in it.
+"""Many passes instead of one: measures with less chance in them.
 
 In one pass through a long sequence a rounding decides once whether the target is lost for all of the rest; over
 fourteen sequences that alone swings by two points of AO. No benchmark counts so: it is for comparing.
@@ -36,8 +36,7 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
     """
     if frames < 2:
         raise InputError(f"passes of {frames} frames: give 2 or more")
-    if dataset.hidden:
-        raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
+    _refuse_hidden(dataset)
     names = []
     for name in dataset.names:
         boxes = dataset.load(name).boxes
@@ -47,7 +46,38 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
                 there = np.flatnonzero(has_box(boxes[begin:end]))
                 if len(there) > 1:
                     names.append(f"{name}{AT}{begin + there[0]}-{end}")
-    called = f"{dataset.name}-passes-{frames}"  # results of it are not taken for those of one pass
+    return _passes(dataset, f"passes-{frames}", names)
+
+
+def begun_later(dataset: Dataset, starts: int) -> Dataset:
+    """The same sequences, each in as many passes to its end, from the first frames that have a box.
+
+    Args:
+        dataset: with public boxes.
+        starts: passes of each sequence, at least 2; fewer where it has not as many frames with boxes before its last.
+
+    Raises:
+        InputError: too few passes, or boxes that are not public.
+    """
+    if starts < 2:
+        raise InputError(f"{starts} starts: give 2 or more")
+    _refuse_hidden(dataset)
+    names = []
+    for name in dataset.names:
+        boxes = dataset.load(name).boxes
+        there = np.flatnonzero(has_box(boxes))
+        names += [f"{name}{AT}{begin}-{len(boxes)}" for begin in there[:-1][:starts]]
+    return _passes(dataset, f"starts-{starts}", names)
+
+
+def _refuse_hidden(dataset: Dataset) -> None:
+    if dataset.hidden:
+        raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
+
+
+def _passes(dataset: Dataset, how: str, names: list[str]) -> Dataset:
+    """A data set of its own, so that results of it are not taken for those of one pass."""
+    called = f"{dataset.name}-{how}"
     return replace(dataset, name=called, names=tuple(names), read=partial(_read_pass, dataset.read))
 
 
