@@ -18,6 +18,10 @@ from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
 
+SILENT = re.compile(r"\.(attn\.proj|mlp\.fc2)\.")
+"""What a layer adds to its input goes through these: where they are zero it does nothing."""
+
+
 def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> dict[str, Tensor]:
     """Weights for a network of `config`.
 
@@ -47,6 +51,8 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
 def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], option: str) -> dict[str, Tensor]:
     """Weights of another training of the same network; its search crop may be of another size, and it may be deeper.
 
+    A shallower one has layers of `like` on top that do nothing, as they did when they were put there.
+
     Args:
         path: as for `read_start`.
         config: of the network.
@@ -58,9 +64,10 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
         InputError: it is of another network.
     """
     weights = _read(path, config, option)
-    if depth_of(weights) < config.depth:
-        raise InputError(f"{option} {path} has {depth_of(weights)} layers, not {config.depth}: give one as deep")
+    have = depth_of(weights)
     weights = fit(weights, config)
+    grown = {k: v for k, v in like.items() if k not in cut(like, have)}
+    weights |= {k: v * 0 if SILENT.search(k) else v for k, v in grown.items()}
     wrong = next((k for k, v in like.items() if k not in weights or weights[k].shape != v.shape), None)
     if wrong is not None:
         raise InputError(f"{option} {path} does not fit in {wrong}: give weights of the same network")
@@ -109,8 +116,7 @@ def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
         for name, value in weights.items():
             if name.startswith(f"blocks.{have - 1}."):
                 own = name.removeprefix(f"blocks.{have - 1}.")
-                silent = own.startswith(("attn.proj", "mlp.fc2"))
-                result[f"blocks.{layer}.{own}"] = value * 0 if silent else value.clone()
+                result[f"blocks.{layer}.{own}"] = value * 0 if SILENT.search(name) else value.clone()
     return result
 
 
