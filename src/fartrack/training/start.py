@@ -17,7 +17,6 @@ from fartrack.network import resized_grid
 from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
-
 SILENT = re.compile(r"\.(attn\.proj|mlp\.fc2)\.")
 """What a layer adds to its input goes through these: where they are zero it does nothing."""
 
