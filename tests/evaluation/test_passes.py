@@ -10,12 +10,19 @@ from fartrack.evaluation.passes import begun_anew, begun_later
 from small_sets import folder_set
 
 
-def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
-    """A target lost by chance costs one pass, not the rest of a sequence."""
-    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=14))
+def two_sequences(tmp_path, frames, unseen):
+    """Sequences a and b; in one frame of b the target is not seen."""
+    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=frames))
     truth = tmp_path / "b" / "groundtruth_rect.txt"
     lines = truth.read_text().splitlines()
-    truth.write_text("\n".join([*lines[:4], "nan,nan,nan,nan", *lines[5:]]) + "\n")
+    lines[unseen] = "nan,nan,nan,nan"
+    truth.write_text("\n".join(lines) + "\n")
+    return dataset
+
+
+def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
+    """A target lost by chance costs one pass, not the rest of a sequence."""
+    dataset = two_sequences(tmp_path, frames=14, unseen=4)
     passes = begun_anew(dataset, 4)
     assert passes.names[:6] == ("a@0-4", "a@4-8", "a@8-14", "a@2-6", "a@6-10", "a@10-14")
     assert passes.names[6:] == ("b@0-4", "b@5-8", "b@8-14", "b@2-6", "b@6-10", "b@10-14")
@@ -26,10 +33,7 @@ def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
 
 
 def test_long_passes_begin_with_the_first_frames_that_have_a_box(tmp_path):
-    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=5))
-    truth = tmp_path / "b" / "groundtruth_rect.txt"
-    lines = truth.read_text().splitlines()
-    truth.write_text("\n".join([*lines[:1], "nan,nan,nan,nan", *lines[2:]]) + "\n")
+    dataset = two_sequences(tmp_path, frames=5, unseen=1)
     passes = begun_later(dataset, 3)
     assert passes.names == ("a@0-5", "a@1-5", "a@2-5", "b@0-5", "b@2-5", "b@3-5")
     assert list(passes.load("b@2-5").start) == dataset.load("b").boxes[2].tolist()

@@ -6,7 +6,7 @@ fourteen sequences that alone swings by two points of AO. No benchmark counts so
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fartrack.errors import InputError
-from fartrack.evaluation.annotations import has_box
+from fartrack.evaluation.annotations import Boxes, has_box
 from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence
 
 AT = "@"
@@ -36,17 +36,16 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
     """
     if frames < 2:
         raise InputError(f"passes of {frames} frames: give 2 or more")
-    _refuse_hidden(dataset)
-    names = []
-    for name in dataset.names:
-        boxes = dataset.load(name).boxes
+
+    def spans(boxes: Boxes) -> Iterator[tuple[int, int]]:
         for first in (0, frames // 2):
             starts = range(first, max(first + 1, len(boxes) - frames // 2), frames)
             for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=True):
                 there = np.flatnonzero(has_box(boxes[begin:end]))
                 if len(there) > 1:
-                    names.append(f"{name}{AT}{begin + there[0]}-{end}")
-    return _passes(dataset, f"passes-{frames}", names)
+                    yield begin + int(there[0]), end
+
+    return _passes(dataset, f"passes-{frames}", spans)
 
 
 def begun_later(dataset: Dataset, starts: int) -> Dataset:
@@ -61,24 +60,24 @@ def begun_later(dataset: Dataset, starts: int) -> Dataset:
     """
     if starts < 2:
         raise InputError(f"{starts} starts: give 2 or more")
-    _refuse_hidden(dataset)
-    names = []
-    for name in dataset.names:
-        boxes = dataset.load(name).boxes
-        there = np.flatnonzero(has_box(boxes))
-        names += [f"{name}{AT}{begin}-{len(boxes)}" for begin in there[:-1][:starts]]
-    return _passes(dataset, f"starts-{starts}", names)
+
+    def spans(boxes: Boxes) -> Iterator[tuple[int, int]]:
+        for begin in np.flatnonzero(has_box(boxes))[:-1][:starts]:
+            yield int(begin), len(boxes)
+
+    return _passes(dataset, f"starts-{starts}", spans)
 
 
-def _refuse_hidden(dataset: Dataset) -> None:
+def _passes(dataset: Dataset, how: str, spans: Callable[[Boxes], Iterator[tuple[int, int]]]) -> Dataset:
+    """A data set of its own, so that results of it are not taken for those of one pass.
+
+    `spans` gives the first frame of each pass through a sequence with these boxes, and the one after its last.
+    """
     if dataset.hidden:
         raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
-
-
-def _passes(dataset: Dataset, how: str, names: list[str]) -> Dataset:
-    """A data set of its own, so that results of it are not taken for those of one pass."""
-    called = f"{dataset.name}-{how}"
-    return replace(dataset, name=called, names=tuple(names), read=partial(_read_pass, dataset.read))
+    passes = ((name, *span) for name in dataset.names for span in spans(dataset.load(name).boxes))
+    names = tuple(f"{name}{AT}{begin}-{end}" for name, begin, end in passes)
+    return replace(dataset, name=f"{dataset.name}-{how}", names=names, read=partial(_read_pass, dataset.read))
 
 
 def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> Sequence:
