@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,10 +16,10 @@ import torch
 
 from fartrack.crops import Image
 from fartrack.training.clips import Clip
+from fartrack.training.cutouts import Bytes, CutOut, bent, outline, turned
 from fartrack.training.motion import Floats, affine_about, draw_light
 from fartrack.training.synth import ASIDE, LOOSE, PART, Sampler, hierarchical
 
-Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 """Width and height."""
 
@@ -38,6 +37,11 @@ ROLL_SHARE, ROLL, SWAY = 0.3, 0.2, 0.35
 """Of actors, how many roll over; by how many radians a frame at most; and how far the others sway to either side."""
 SPIN_SHARE, THINNEST = 0.15, 0.4
 """Of actors, how many turn about their upright axis, and how narrow they are when seen from the side."""
+TURN_SHARE, BACKS, SIDEWAYS = 0.3, 36, (0.65, 1.3)
+"""Of actors with one picture, how many turn so that their other side is seen; views of such a turn; and how wide they
+are from the side."""
+BEND_SHARE, BENDS, BEND = 0.2, 25, 1.6
+"""Of the same, how many bend; steps of that; and by how many radians at most, less where they are stout."""
 ZOOM, POSE, SLANT = 0.6, 0.25, 0.2
 """Logarithms by which an actor grows and its sides change against one another on the way, and its shear; at most."""
 OTHERS, HIDER_SHARE = 3, 0.35
@@ -50,21 +54,6 @@ GRAY_SHARE, DARK_SHARE, DARK = 0.12, 0.2, 0.25
 """Of scenes, how many have no colour, and how many are dark: with down to which factor."""
 JPEG_SHARE, JPEG = 0.5, (25, 90)
 """Of scenes, how many are compressed, and their quality."""
-
-
-@dataclass(frozen=True)
-class CutOut:
-    """An object without its surroundings."""
-
-    pixels: Bytes
-    """(h, w, 4) B, G, R times A, and A."""
-    outline: Floats
-    """(P, 2) corners of its convex hull."""
-
-    @property
-    def middle(self) -> Floats:
-        """(2,) x, y of its box's."""
-        return (self.outline.min(0) + self.outline.max(0)) / 2  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -252,8 +241,21 @@ class Cast:
         """One whose middle goes this way, (L, 2)."""
         length = len(way)
         poses = self._poses(self.rows[number], goal, rng)
-        order = [*range(len(poses)), *range(len(poses) - 2, 0, -1)]
-        pose = np.array(order)[np.arange(length) // int(rng.integers(1, 6)) % len(order)]
+        how = rng.random() if len(poses) == 1 else 1.0
+        wider = np.ones(length)
+        if how < TURN_SHARE:
+            turn = _turn(length, rng)
+            poses = turned(poses[0], self._back(number, rng), 2 * np.pi * np.arange(BACKS) / BACKS)
+            pose = np.rint(turn * BACKS / (2 * np.pi)).astype(int) % BACKS
+            wider = 1 + (rng.uniform(*SIDEWAYS) - 1) * np.abs(np.sin(turn))
+        elif how < TURN_SHARE + BEND_SHARE:
+            sides = sorted(poses[0].pixels.shape[:2])
+            most = min(BEND, 0.8 * sides[1] / sides[0]) * rng.uniform(-1, 1)
+            poses = bent(poses[0], rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.8), most * np.linspace(-1, 1, BENDS))
+            pose = np.rint((_wave(length, rng) + 1) / 2 * (BENDS - 1)).astype(int)
+        else:
+            order = [*range(len(poses)), *range(len(poses) - 2, 0, -1)]
+            pose = np.array(order)[np.arange(length) // int(rng.integers(1, 6)) % len(order)]
         angle: npt.NDArray[np.floating]
         if rng.random() < ROLL_SHARE:
             angle = ROLL * rng.uniform(-1, 1) * np.arange(length)
@@ -265,11 +267,11 @@ class Cast:
         shape = np.exp(POSE * rng.uniform(-1, 1) * _wave(length, rng))
         side = np.full(length, rng.choice([-1.0, 1.0]))
         if rng.random() < SPIN_SHARE:
-            turned = np.cos(rng.uniform(0.02, 0.2) * np.arange(length))
-            side *= np.copysign(np.maximum(np.abs(turned), THINNEST), turned)
+            facing = np.cos(rng.uniform(0.02, 0.2) * np.arange(length))
+            side *= np.copysign(np.maximum(np.abs(facing), THINNEST), facing)
         slant = SLANT * rng.uniform(-1, 1) * _wave(length, rng)
         middle = np.array([cut_out.middle for cut_out in poses])[pose]
-        return Actor(poses, pose, affine_about(middle, way, grown * shape * side, grown / shape, angle, slant))
+        return Actor(poses, pose, affine_about(middle, way, grown * shape * side * wider, grown / shape, angle, slant))
 
     def _poses(self, rows: Sequence[int], goal: float, rng: np.random.Generator) -> list[CutOut]:
         """Cut-outs of an object's pictures, the first of them `goal` pixels long."""
@@ -277,6 +279,18 @@ class Cast:
         long = float(o.box[rows[0], 2:].prod().sqrt())
         gain, level = np.exp(0.25 * rng.normal()), 12 * rng.normal()
         return [self._cut_out(row, goal / long, gain, level) for row in rows]
+
+    def _back(self, number: int, rng: np.random.Generator) -> Bytes:
+        """(h, w, 3) what an object might look like from behind: itself in other colours, or another one."""
+        own = rng.random() < 0.5
+        row = self.rows[number if own else int(rng.choice(len(self), p=self.weight))][0]
+        o = self.sampler.pack.objects
+        rgba = self.pictures.rgba(int(o.picture[row]))
+        x, y, w, h = np.rint(o.box[row].numpy()).astype(int).tolist()
+        inside = rgba[max(0, y) : max(0, y) + max(1, h), max(0, x) : max(0, x) + max(1, w), 2::-1]
+        if own:
+            inside = np.clip(inside * np.exp(0.3 * rng.normal(size=3)), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(inside)
 
     def _cut_out(self, row: int, scale: float, gain: float, level: float) -> CutOut:
         o = self.sampler.pack.objects
@@ -293,11 +307,11 @@ class Cast:
         bgr = cv2.copyMakeBorder(bgr, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         to = max(3, round((w + 2) * scale)), max(3, round((h + 2) * scale))
         alpha, bgr = cv2.resize(room, to, interpolation=shrink), cv2.resize(bgr, to, interpolation=shrink)
-        outline = _outline(alpha)
-        if outline is None:  # so thin that it is nowhere half there
-            outline = np.array([[0, 0], to], float)
+        hull = outline(alpha)
+        if hull is None:  # so thin that it is nowhere half there
+            hull = np.array([[0, 0], to], float)
         pixels = np.dstack([np.rint(bgr * (alpha[..., None] / 255)).astype(np.uint8), alpha])
-        return CutOut(np.ascontiguousarray(pixels), outline)
+        return CutOut(np.ascontiguousarray(pixels), hull)
 
 
 def _as_meant(actor: Actor, rng: np.random.Generator) -> Actor:
@@ -311,31 +325,16 @@ def _as_meant(actor: Actor, rng: np.random.Generator) -> Actor:
     spread, aside = np.exp(LOOSE * rng.uniform(-1, 1, 2)), ASIDE * rng.uniform(-1, 1, 2)
     poses: list[CutOut] = []
     for pose in actor.poses:
-        corner, sides = pose.outline.min(0), np.ptp(pose.outline, 0)
-        outline = pose.outline
+        meant_by: Floats | None = pose.outline
         if kind < PART_SHARE:
-            (x0, y0), (x1, y1) = (
-                np.rint(corner + low * sides).astype(int),
-                np.rint(corner + (low + share) * sides).astype(int),
-            )
-            part = _outline(pose.pixels[y0:y1, x0:x1, 3])
-            if part is None or np.ptp(part, 0).min() < 0.5 * min(x1 - x0, y1 - y0):
-                return actor  # next to nothing of it lies there
-            outline = part + np.array([x0, y0])
+            meant_by = pose.part(low, low + share)
         elif kind < PART_SHARE + LOOSE_SHARE:
-            outline = pose.middle + (pose.outline - pose.middle) * spread + aside * sides
-        poses.append(replace(pose, outline=outline))
+            meant_by = pose.middle + (pose.outline - pose.middle) * spread + aside * np.ptp(pose.outline, 0)
+        if meant_by is None:
+            return actor  # next to nothing of it lies there
+        poses.append(replace(pose, outline=meant_by))
     meant = replace(actor, poses=poses)
     return meant if meant.box(0)[2:].prod() >= SMALLEST**2 else actor
-
-
-def _outline(alpha: npt.NDArray[Any]) -> Floats | None:
-    """(P, 2) corners of the convex hull of what is at least half there; None where nothing is."""
-    rows, columns = np.nonzero(alpha > 127)
-    if not len(rows):
-        return None
-    corners = [np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)]
-    return cv2.convexHull(np.concatenate(corners).astype(np.int32)).reshape(-1, 2).astype(float)  # type: ignore[no-any-return]
 
 
 # -- ways ------------------------------------------------------------------------------------------------------
@@ -370,6 +369,14 @@ def _wave(length: int, rng: np.random.Generator) -> Floats:
     time = np.arange(length)
     waves = [np.sin(2 * np.pi * (time / rng.uniform(10, 80) + rng.random())) for _ in range(2)]
     return (waves[0] + waves[1]) / 2  # type: ignore[no-any-return]
+
+
+def _turn(length: int, rng: np.random.Generator) -> Floats:
+    """(L,) radians: on and on, or to and fro."""
+    if rng.random() < 0.5:
+        return rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(0.02), np.log(0.15))) * np.arange(length)  # type: ignore[no-any-return]
+    wave = _wave(length, rng)
+    return np.pi * rng.uniform(-1, 1) * (wave - wave[0])  # type: ignore[no-any-return]
 
 
 def _line(way: Floats) -> Floats:
