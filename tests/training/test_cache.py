@@ -21,6 +21,14 @@ def test_mapped_is_what_was_read(tmp_path, shard, monkeypatch):
             assert torch.equal(getattr(pack.objects, name), column), name
 
 
+def test_a_copy_of_the_data_is_known_again(tmp_path, shard):
+    """Ten gigabytes a copy fill a disk."""
+    cache.read_cached([shard], 2, tmp_path / "cache")
+    (tmp_path / shard.name).write_bytes(shard.read_bytes())
+    cache.read_cached([tmp_path / shard.name], 2, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+
+
 def test_another_shard_is_decoded_anew(tmp_path):
     counts = []
     for stills in (4, 6):

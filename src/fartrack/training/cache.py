@@ -40,8 +40,9 @@ def read_cached(paths: Sequence[Path], workers: int, folder: Path | None) -> Pac
     shards = find_shards(paths)
     key = hashlib.sha256(f"{LAYOUT} {LEVELS}".encode())
     for shard in shards:
-        stat = shard.stat()
-        key.update(f"{shard.name} {stat.st_size} {stat.st_mtime_ns}".encode())
+        # By content: a copy of the data, or one unpacked again, must not fill the disk with the same pictures.
+        with shard.open("rb") as file:
+            key.update(shard.name.encode() + hashlib.file_digest(file, "sha256").digest())
     pixels = folder / f"pack-{key.hexdigest()[:16]}.npy"
     tables = pixels.with_suffix(".safetensors")
     try:
