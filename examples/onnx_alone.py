@@ -13,10 +13,10 @@ def crop(frame, box, factor: float, size: int, tint: float = 0, colour: tuple = 
     corner = np.rint(box[:2] + box[2:] / 2 - side / 2).astype(int)
     padded = cv2.copyMakeBorder(frame[:-1, :-1], side, side, side, side, cv2.BORDER_CONSTANT)
     cut = cv2.resize(padded[corner[1] + side :, corner[0] + side :][:side, :side], (size, size))[..., ::-1]  # RGB
+    cut = np.rint(np.minimum(255, cut * np.clip((c["lighten"] / max(1, cut[cut > 0].mean())) ** 1.6, 1, 6)))
     at, edge = np.arange(size)[:, None], (box[:2] - corner) * size / side
-    inside = np.clip(np.minimum(at + 1, edge + box[2:] * size / side) - np.maximum(at, edge), 0, 1)
-    share = tint * (1 - np.outer(inside[:, 1], inside[:, 0]))[..., None]  # none in the box
-    return np.rint(cut + share * (colour - cut.astype(int))).astype(np.uint8)[None], corner, side
+    inner = np.clip(np.minimum(at + 1, edge + box[2:] * size / side) - np.maximum(at, edge), 0, 1).T[::-1]
+    return np.rint(cut + tint * (1 - np.outer(*inner)[..., None]) * (colour - cut)).astype(np.uint8)[None], corner, side
 
 
 session, capture = onnxruntime.InferenceSession(sys.argv[1]), cv2.VideoCapture(sys.argv[2])

@@ -40,6 +40,26 @@ def test_outside_the_frame_is_black(window):
     assert not crops.cut(np.full((64, 64, 3), 255, np.uint8), Window(*window), 32).any()
 
 
+def test_dark_crops_come_near_to_daylight_and_others_stay():
+    """A dark room whose light is switched on loses the target otherwise."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    means = [crops.lighten(cv2.convertScaleAbs(noise, alpha=share), 50).mean() for share in np.linspace(0.4, 0.12)]
+    assert min(means) > 49 and 85 < max(means) < 100
+    assert np.abs(np.diff(means)).max() < 3  # or a target that is half in the dark would flicker
+    assert crops.lighten(noise, 50) is noise
+    assert crops.lighten(noise // 8, 0).sum() == (noise // 8).sum()
+    faint = np.full((8, 8, 3), 2, np.uint8)
+    assert (crops.lighten(faint, 50) == 2 * crops.BRIGHTEST).all()
+    black = np.zeros((8, 8, 3), np.uint8)
+    assert not crops.lighten(black, 50).any()
+
+
+def test_what_is_outside_the_frame_does_not_count_as_dark():
+    frame = np.full((64, 64, 3), 60, np.uint8)
+    cut = crops.cut(frame, Window(-40, -40, 64), 32)
+    assert (crops.lighten(cut, 50) == cut).all() and cut.max() == 60
+
+
 def test_frames_are_never_written_to():
     frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     frame.setflags(write=False)

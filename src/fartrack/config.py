@@ -36,6 +36,8 @@ class ModelConfig:
     template_tint: float = 0.0
     """Share of a tint in what a template shows outside of its box, so that the network is told what of the picture
     the target is, and which box was given and not its own. 0 leaves it as it is, as in the paper."""
+    lighten: float = 0.0
+    """Crops whose mean is below this, of 255, are brightened, the more the darker. 0 leaves all as they are (paper)."""
     search_size: int = 224
     search_factor: float = 4.0
     trajectory: int = 0
@@ -85,6 +87,7 @@ class ModelConfig:
             (self.template_size % self.patch != 0, "template_size must be a multiple of patch"),
             (self.search_size % self.patch != 0, "search_size must be a multiple of patch"),
             (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
+            (not 0 <= self.lighten <= 255, "lighten must be in 0..255"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.trajectory < 0, "trajectory must not be negative"),
             (self.patience < 1, "patience must be at least 1"),
@@ -182,6 +185,7 @@ class ModelConfig:
 
 OURS: dict[str, Any] = {
     "template_tint": 0.4,
+    "lighten": 50.0,
     "search_size": 192,
     "search_factor": 3.2,
     "attention": "oneway",
@@ -195,6 +199,7 @@ PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
 
 RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
+    "lighten": 0.0,
     "search_size": 224,
     "search_factor": 4.0,
     "attention": "joint",

@@ -16,6 +16,9 @@ Image = npt.NDArray[np.uint8]
 GIVEN, OWN = (0, 255, 0), (255, 0, 255)
 """Tints of what a template shows outside of its box: of the box that was given, and of those that the tracker found.
 Far apart, rare in pictures, and the same in RGB and BGR."""
+STEEP, BRIGHTEST = 1.6, 6.0
+"""How a dark crop is brightened: by this power of what it lacks, so that the darker ones come near to daylight and
+those that are nearly bright enough hardly change; and by how much at most, for beyond all there is is noise."""
 
 
 def cut(frame: Image, window: Window, size: int) -> Image:
@@ -41,6 +44,26 @@ def cut(frame: Image, window: Window, size: int) -> Image:
     if left or top or right or bottom:
         inside = cv2.copyMakeBorder(inside, top, bottom, left, right, cv2.BORDER_CONSTANT)  # type: ignore[assignment]
     return cv2.resize(inside, (size, size))  # type: ignore[return-value]
+
+
+def lighten(crop: Image, to: float) -> Image:
+    """Brighten a dark crop, so that a target is the same thing by night and once the light is on.
+
+    Args:
+        crop: (size, size, 3) uint8; what is black in it, as outside of the frame, does not count.
+        to: the mean of its values below which it is dark; 0 leaves every crop as it is.
+
+    Returns:
+        (size, size, 3) uint8; the same array where the mean is that high.
+    """
+    if not to:
+        return crop
+    flat = crop.reshape(len(crop), -1)
+    mean = cv2.sumElems(flat)[0] / max(1, cv2.countNonZero(flat))
+    if mean >= to:
+        return crop
+    gain = min(BRIGHTEST, (to / max(1.0, mean)) ** STEEP)
+    return cv2.LUT(crop, np.rint(np.minimum(255, gain * np.arange(256))).astype(np.uint8))  # type: ignore[return-value]
 
 
 def tint_outside(crop: Image, window: Window, box: Box, share: float, colour: Sequence[int] = OWN) -> Image:

@@ -72,7 +72,7 @@ class Target:
         """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory."""
         c = self.config
         self.window = geometry.window_around(self.box, c.search_factor)
-        search = _rgb(crops.cut(image, self.window, c.search_size))
+        search = _rgb(self._cut(image, self.window, c.search_size))
         assert self.memory.newest_crop is not None
         return search, self.memory.newest_crop, self.memory.older(), self._trajectory(self.window)
 
@@ -106,8 +106,11 @@ class Target:
     def _template(self, image: Image, tint: Sequence[int]) -> Image:
         c = self.config
         window = geometry.window_around(self.box, c.template_factor)
-        crop = crops.cut(image, window, c.template_size)
+        crop = self._cut(image, window, c.template_size)
         return _rgb(crops.tint_outside(crop, window, self.box, c.template_tint, tint))
+
+    def _cut(self, image: Image, window: Window, size: int) -> Image:
+        return crops.lighten(crops.cut(image, window, size), self.config.lighten)
 
     def _insight(
         self, image: Image, output: Output, seen: tuple[TemplateView, ...], kept: npt.NDArray[np.int64]
@@ -120,7 +123,7 @@ class Target:
             settled=kept,
             saliency=output.saliency,
             window=self.window,
-            search=_rgb(crops.cut(image, self.window, c.search_size)),
+            search=_rgb(self._cut(image, self.window, c.search_size)),
             corners=tuple(output.box.tolist()),
             distributions=vocabulary.distributions(output.logits, c),
             low=c.low,

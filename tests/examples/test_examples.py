@@ -191,7 +191,8 @@ def test_onnx_alone(ours, tmp_path, monkeypatch):
     monkeypatch.undo()
     torch.manual_seed(0)
     model = tmp_path / "model.onnx"
-    export(FARTrack(ModelConfig(depth=2, **(OURS | {"lost_below": 0.26} if ours else {}))), model, "fp32")
+    changes = OURS | {"lost_below": 0.26, "lighten": 150.0} if ours else {}
+    export(FARTrack(ModelConfig(depth=2, **changes)), model, "fp32")
     frames, _ = moving_square(9)
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))

@@ -90,6 +90,16 @@ def test_templates_are_tinted_as_the_tracker_tints_them():
         assert np.abs(tinted.permute(1, 2, 0).numpy() - expected).max() <= 1
 
 
+def test_dark_crops_are_brightened_as_the_tracker_brightens_them():
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    half = noise // 8
+    half[:, 20:] = 0
+    plain = np.stack([noise, noise // 3, noise // 8, noise // 32, half, np.zeros_like(noise)])
+    ours = render.lighten(torch.from_numpy(plain).permute(0, 3, 1, 2)[None].float(), 50.0)[0]
+    for crop, bright in zip(plain, ours, strict=True):
+        assert np.abs(bright.permute(1, 2, 0).numpy() - crops.lighten(crop, 50.0)).max() <= 1
+
+
 def test_the_first_template_tells_the_targets_shape(pack, config):
     """Later ones err in it, as a tracker's own boxes do."""
     flat = SynthConfig(aspect=0.0, template_scale_jitter=0.3)

@@ -10,6 +10,8 @@ export interface ModelConfig {
   template_factor: number;
   /** Share of magenta in what a template shows outside of its box; files from before it was thought of have none. */
   template_tint: number;
+  /** Mean below which crops are brightened; files from before it was thought of have none. */
+  lighten: number;
   search_size: number;
   search_factor: number;
   /** Past boxes fed as coordinate words; 0 for none. */
@@ -36,7 +38,7 @@ export interface ModelConfig {
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
   "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
-  "doubt", "trust", "patience",
+  "doubt", "trust", "patience", "lighten",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
@@ -63,7 +65,8 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    config = { template_tint: 0, withhold: false, doubt: 0, trust: 0, patience: 3, ...JSON.parse(text) } as ModelConfig;
+    const older = { template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3 };
+    config = { ...older, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

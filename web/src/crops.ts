@@ -16,6 +16,8 @@ export interface Pixels {
 /** Tints of what a template shows outside of its box: of the box that was given, and of those found since. */
 const GIVEN = [0, 255, 0];
 const OWN = [255, 0, 255];
+/** A dark crop is brightened by this power of what it lacks, and by so much at most. */
+const [STEEP, BRIGHTEST] = [1.6, 6];
 const WEIGHT = 2048;
 const OUTSIDE = -1;
 
@@ -69,6 +71,22 @@ export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
     }
   }
   return result;
+}
+
+/** Brighten a crop, in place, if the mean of what is not black in it is below `to`; 0 leaves every crop as it is. */
+export function lighten(crop: Uint8Array, to: number): Uint8Array {
+  if (!to) return crop;
+  let [sum, count] = [0, 0];
+  for (const value of crop) {
+    sum += value;
+    if (value) count++;
+  }
+  const mean = sum / Math.max(1, count);
+  if (mean >= to) return crop;
+  const gain = Math.min(BRIGHTEST, (to / Math.max(1, mean)) ** STEEP);
+  const table = Uint8Array.from({ length: 256 }, (_, value) => roundHalfEven(Math.min(255, gain * value)));
+  for (let i = 0; i < crop.length; i++) crop[i] = table[crop[i]];
+  return crop;
 }
 
 /** Tint what of a crop lies outside of a box, in place; pixels on the box's edge are tinted in part.

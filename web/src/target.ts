@@ -1,7 +1,7 @@
 /** What is remembered of one target, and how a frame changes it. fartrack/target.py. */
 
 import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./config.ts";
-import { cut, tintOutside, type Pixels } from "./crops.ts";
+import { cut, lighten, tintOutside, type Pixels } from "./crops.ts";
 import { clip, fromWindow, towards, windowAround, type Box, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
 import { score, share, toWord } from "./vocabulary.ts";
@@ -75,7 +75,7 @@ export class Target {
     }
     const c = this.config;
     this.window = windowAround(this.box, c.search_factor);
-    const search = cut(frame, this.window, c.search_size);
+    const search = lighten(cut(frame, this.window, c.search_size), c.lighten);
     const template = this.memory.newestCrop;
     const out = await network({ search, template, memory: this.memory.older(), trajectory: this.trajectory() });
     const box = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
@@ -94,7 +94,8 @@ export class Target {
   private template(frame: Pixels, given: boolean): Uint8Array {
     const c = this.config;
     const window = windowAround(this.box, c.template_factor);
-    return tintOutside(cut(frame, window, c.template_size), window, this.box, c.template_tint, given);
+    const crop = lighten(cut(frame, window, c.template_size), c.lighten);
+    return tintOutside(crop, window, this.box, c.template_tint, given);
   }
 
   /** Words of the past boxes in units of this search crop, oldest first; the oldest fills up at the start. */

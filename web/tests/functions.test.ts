@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import { keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
-import { cut, tintOutside, type Pixels } from "../src/crops.ts";
+import { cut, lighten, tintOutside, type Pixels } from "../src/crops.ts";
 import { clip, complaintAbout, fromWindow, iou, roundHalfEven, towards, windowAround } from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
 import { PlanarPixels } from "../src/pixels.ts";
@@ -66,6 +66,13 @@ test("crops are OpenCV's, byte for byte", () => {
     const worst = ours.reduce((most, v, i) => Math.max(most, Math.abs(v - theirs[i])), 0);
     // OpenCV builds differ by one in the last place, depending on the processor's instructions.
     assert.ok(ours.length === theirs.length && worst <= 1, `window ${window} to ${size}: differs by ${worst}`);
+  }
+});
+
+test("dark crops are brightened as Python brightens them, byte for byte", () => {
+  for (const { picture, to, bytes } of r.lightened) {
+    const crop = Uint8Array.from(Buffer.from(picture, "base64"));
+    assert.deepEqual(Buffer.from(lighten(crop, to)), Buffer.from(bytes, "base64"));
   }
 });
 
@@ -192,9 +199,9 @@ function fileWith(config: object): Uint8Array {
   return field(14, Uint8Array.from([...key, ...value]));
 }
 
-test("model files from before the tint have none, and say all the rest", () => {
-  const { template_tint: _, ...older } = r.config;
-  assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, template_tint: 0 });
+test("model files from before the tint and the brightening have none, and say all the rest", () => {
+  const { template_tint: _, lighten: ___, ...older } = r.config;
+  assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, template_tint: 0, lighten: 0 });
   assert.equal(readConfig(fileWith({ ...older, template_tint: 0.4 }), "newer.onnx").template_tint, 0.4);
   const { keep: __, ...less } = r.config;
   assert.throws(() => readConfig(fileWith(less), "less.onnx"), /^Error: less.onnx does not say its keep: /);

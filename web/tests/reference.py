@@ -132,6 +132,19 @@ def tinted() -> dict:
     return {"picture": text(picture), "cases": cases}
 
 
+def lightened() -> list[dict]:
+    """Dark, darker than can be mended, nearly bright enough, bright, black, and dark beside what is outside."""
+    noise = np.random.default_rng(6).integers(0, 256, (28, 28, 3), np.uint8)
+    half = noise // 8
+    half[:, 14:] = 0
+    pictures = [noise // 8, noise // 32, noise // 3, noise, np.zeros_like(noise), half]
+    return [
+        {"picture": text(picture), "to": to, "bytes": text(crops.lighten(picture, to))}
+        for picture in pictures
+        for to in (0.0, 50.0, 90.5)
+    ]
+
+
 def colours() -> list[dict]:
     """A colourful picture as planes, and in the colours that FFmpeg makes of them for Python."""
     width, height = 48, 32
@@ -226,6 +239,7 @@ def main() -> None:
         "histories": histories(config),
         "cuts": cuts(),
         "tinted": tinted(),
+        "lightened": lightened(),
         "colours": colours(),
         "clip": follow(model, CLIP, box),
         "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},

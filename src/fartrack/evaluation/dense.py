@@ -82,7 +82,8 @@ class DenseTracker:
 
     def _cut(self, frame: Image, factor: float, size: int) -> tuple[Image, Window]:
         window = geometry.window_around(self.box, factor)
-        return cv2.cvtColor(crops.cut(frame, window, size), cv2.COLOR_BGR2RGB), window  # type: ignore[return-value]
+        crop = crops.lighten(crops.cut(frame, window, size), self.config.lighten)
+        return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB), window  # type: ignore[return-value]
 
     @torch.inference_mode()
     def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray, float]:

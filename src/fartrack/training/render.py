@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fartrack.config import ModelConfig
-from fartrack.crops import GIVEN, OWN
+from fartrack.crops import BRIGHTEST, GIVEN, OWN, STEEP
 from fartrack.training.pack import LEVELS, Objects, Pictures
 from fartrack.training.synth import Plan
 
@@ -50,6 +50,7 @@ def render(
     if draw is None:
         draw = render_opencv if pictures.pixels.device.type == "cpu" else render_torch
     past, seen, past_surely, seen_surely = draw(pictures, own, plan, config)
+    past, seen = lighten(past, config.lighten), lighten(seen, config.lighten)
     past = tint_outside(past, plan.template_box, config.template_tint)
     sizes = pictures.size[own, 0].float()
     return Samples(
@@ -61,6 +62,15 @@ def render(
         _token_places(plan.affine[:, :-1], sizes[:, :-1], past_surely, config.template_grid),
         plan.trajectory,
     )
+
+
+def lighten(crops: Tensor, to: float) -> Tensor:
+    """The same as `crops.lighten` does, (..., 3, S, S) in 0..255."""
+    if not to:
+        return crops
+    every = (-3, -2, -1)
+    mean = crops.sum(every, keepdim=True) / (crops >= 0.5).sum(every, keepdim=True).clamp(min=1)
+    return (crops * ((to / mean.clamp(min=1)) ** STEEP).clamp(1, BRIGHTEST)).clamp(max=255)
 
 
 def tint_outside(templates: Tensor, half: Tensor, share: float) -> Tensor:
