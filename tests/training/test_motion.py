@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fartrack.training.motion import draw_light, draw_motion
+from fartrack.training.motion import draw_light, draw_motion, relit
 
 
 def ellipses(count=16, width=160, height=120):
@@ -61,9 +61,23 @@ def test_chance_is_the_seeds():
     assert (first.affine != other.affine).any()
 
 
-def test_now_and_then_the_light_is_switched_on_or_off_within_some_frames():
-    """A tracker meets a dark room in which somebody finds the switch."""
-    lights = [draw_light(60, lambda: np.zeros(60), np.random.default_rng(seed))[:, 0] for seed in range(200)]
-    dark = [light for light in lights if light.min() < 0.5 * light.max()]
-    assert 0.03 < len(dark) / len(lights) < 0.2
-    assert min(light.min() for light in lights) > 0.14 and {light[0] < light[-1] for light in dark} == {True, False}
+def test_now_and_then_the_light_becomes_another_within_some_frames():
+    """A dark room in which somebody finds the switch, a road that leaves the fog, a lamp of another colour."""
+    lights = [draw_light(60, lambda: np.zeros(60), np.random.default_rng(seed)) for seed in range(300)]
+    changing = [light for light in lights if np.ptp(light, 0).max() > 0.1]
+    assert 0.15 < len(changing) / len(lights) < 0.4
+    hazy = [light for light in changing if light[:, 3].any()]
+    coloured = [light for light in changing if (light[:, 0] != light[:, 2]).any()]
+    plain = [light[:, 0] for light in changing if not light[:, 3].any() and (light[:, 0] == light[:, 2]).all()]
+    assert min(len(hazy), len(coloured), len(plain)) > len(changing) / 6
+    assert min(light.min() for light in plain) < 0.5 and max(light.max() for light in plain) > 1.5
+    assert {light[0] < light[-1] for light in plain} == {True, False}
+    for light in lights:  # what is seen stays within what a picture can hold, or the target would be gone
+        assert light[:, :3].min() > 0.14 and light[:, 3].min() >= 0 and light[:, 3].max() < 160
+
+
+def test_relit_is_what_the_light_says():
+    frame = np.arange(0, 240, 5, np.uint8).reshape(4, 4, 3)
+    assert relit(frame, np.array([1.0, 1, 1, 0])) is frame
+    expected = np.clip(np.rint(frame * np.array([0.5, 1.0, 2.0]) - 20), 0, 255)
+    np.testing.assert_array_equal(relit(frame, np.array([0.5, 1, 2, -20])), expected)

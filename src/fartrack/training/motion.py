@@ -25,8 +25,12 @@ SHIFT = 0.25
 """Of the camera from frame to frame, at most, as a share of the target's length."""
 LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
 """Of clips, how many change in brightness; by which logarithm, and by how many levels."""
-FADE_SHARE, FADE = 0.15, 0.15
-"""Of clips, in how many the light is switched on or off within some frames, and the smallest factor when it is off."""
+FADE_SHARE, FADE = 0.3, (0.15, 2.2)
+"""Of clips, in how many the light becomes another within some frames; then a third of them are darker or brighter by a
+factor of chance within these,"""
+HAZE, FOG, LAMP = (0.2, 0.7), (90.0, 220.0), 0.3
+"""a third are hazed over by so much of a fog of such a level, and a third lit in another colour: the deviation of the
+logarithm of each channel's factor."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,13 @@ class Motion:
     affine: Floats
     """(L, 2, 3) from pixels of the clip to pixels of what is shown; both of the same size."""
     light: Floats
-    """(L, 2) factor and level added."""
+    """(L, 4) factors of B, G, R and level added."""
 
     def show(self, frame: Image, number: int) -> Image:
         """Frame `number`, (H, W, 3) uint8, moved and lit; what lies outside is the frame mirrored."""
         height, width = frame.shape[:2]
         moved = cv2.warpAffine(frame, self.affine[number], (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        gain, level = self.light[number]
-        return moved if (gain, level) == (1, 0) else cv2.convertScaleAbs(moved, alpha=gain, beta=level)  # type: ignore[return-value]
+        return relit(moved, self.light[number])  # type: ignore[arg-type]
 
     def boxes(self, boxes: Floats) -> Floats:
         """(L, 4) x, y, w, h of targets once moved: upright around the turned box, taken for an ellipse."""
@@ -81,16 +84,32 @@ def draw_motion(boxes: Floats, width: int, height: int, rng: np.random.Generator
 
 
 def draw_light(count: int, wave: Callable[[], Floats], rng: np.random.Generator) -> Floats:
-    """(L, 2) factor and level added in each frame; `wave` draws (L,) within -1 and 1."""
-    light = np.tile([1.0, 0.0], (count, 1))
+    """(L, 4) factors of B, G, R and level added in each frame; `wave` draws (L,) within -1 and 1."""
+    light = np.tile([1.0, 1.0, 1.0, 0.0], (count, 1))
     if rng.random() < LIGHT_SHARE:
-        light[:, 0] = np.exp(GAIN * rng.uniform(-1, 1) * wave())
-        light[:, 1] = OFFSET * rng.uniform(-1, 1) * wave()
+        light[:, :3] = np.exp(GAIN * rng.uniform(-1, 1) * wave())[:, None]
+        light[:, 3] = OFFSET * rng.uniform(-1, 1) * wave()
     if rng.random() < FADE_SHARE:
         since = np.arange(count) - rng.uniform(0.1, 0.9) * count
         off = 1 / (1 + np.exp(np.clip(rng.choice([-1, 1]) * since / rng.uniform(0.2, 6), -50, 50)))
-        light *= np.exp(rng.uniform(np.log(FADE), 0) * off)[:, None]
+        kind = int(rng.integers(3))
+        if kind == 0:
+            light *= np.exp(rng.uniform(*np.log(FADE)) * off)[:, None]
+        elif kind == 1:
+            haze = rng.uniform(*HAZE) * off
+            light *= 1 - haze[:, None]
+            light[:, 3] += haze * rng.uniform(*FOG)
+        else:
+            light[:, :3] *= np.exp(LAMP * rng.normal(size=3) * off[:, None])
     return light
+
+
+def relit(frame: Image, light: Floats) -> Image:
+    """A frame, (H, W, 3) uint8, in another light: (4,) factors of B, G, R and level added."""
+    if (light == [1, 1, 1, 0]).all():
+        return frame
+    values = np.arange(256)[:, None] * light[:3] + light[3]
+    return cv2.LUT(frame, np.clip(np.rint(values), 0, 255).astype(np.uint8)[:, None])  # type: ignore[return-value]
 
 
 def affine_about(

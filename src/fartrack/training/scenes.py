@@ -17,7 +17,7 @@ import torch
 from fartrack.crops import Image
 from fartrack.training.clips import Clip
 from fartrack.training.cutouts import Bytes, CutOut, bent, outline, turned
-from fartrack.training.motion import Floats, affine_about, draw_light
+from fartrack.training.motion import Floats, affine_about, draw_light, relit
 from fartrack.training.synth import ASIDE, LOOSE, PART, Sampler, hierarchical
 
 Size = tuple[int, int]
@@ -105,7 +105,7 @@ class Scene:
     size: Size
     """Of a frame."""
     light: Floats
-    """(L, 2) factor and level added."""
+    """(L, 4) factors of B, G, R and level added."""
     shutter: float
     soft: float
     """Deviation of the lens's blur in pixels."""
@@ -123,8 +123,7 @@ class Scene:
             actor.show(frame, index, self.shutter)  # type: ignore[arg-type]
         if self.soft > 0.3:
             frame = cv2.GaussianBlur(frame, (0, 0), self.soft)
-        gain, level = self.light[index].tolist()
-        frame = cv2.convertScaleAbs(frame, alpha=gain, beta=level)
+        frame = relit(frame, self.light[index])  # type: ignore[arg-type]
         if self.gray:
             frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
         if self.quality is not None:
