@@ -101,21 +101,17 @@ def bent(thing: CutOut, about: float, softness: float, angles: Floats) -> list[C
         softness: over which share of the side it bends.
         angles: (N,) by which its one end is turned against the other.
     """
-    wide = thing.pixels.shape[1] > thing.pixels.shape[0]
-    upright = np.ascontiguousarray(thing.pixels.transpose(1, 0, 2)) if wide else thing.pixels
+    short, long = sorted(thing.pixels.shape[:2])
+    corner, sides = thing.outline.min(0), np.ptp(thing.outline, 0)
     poses = []
     for angle in angles:
-        across, along = _ribbon(upright.shape[1], upright.shape[0], about, softness, angle)
-        pixels = cv2.remap(upright, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        x, y = (across, along) if not wide else (along, across)
-        if wide:
-            pixels, x, y = pixels.transpose(1, 0, 2), x.T, y.T
+        x, y = _ribbon(short, long, about, softness, angle)
+        if thing.pixels.shape[1] == long > short:  # it lies
+            x, y = np.ascontiguousarray(y.T), np.ascontiguousarray(x.T)
+        pixels = cv2.remap(thing.pixels, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         hull = outline(pixels[..., 3])
-        corner, sides = thing.outline.min(0), np.ptp(thing.outline, 0)
-        origin = (np.stack([x, y], -1) + 0.5 - corner) / sides
-        poses.append(
-            CutOut(np.ascontiguousarray(pixels), thing.outline if hull is None else hull, origin.astype(np.float32))
-        )
+        origin = ((np.stack([x, y], -1) + 0.5 - corner) / sides).astype(np.float32)
+        poses.append(CutOut(pixels, thing.outline if hull is None else hull, origin))  # type: ignore[arg-type]
     return poses
 
 

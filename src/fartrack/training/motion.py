@@ -26,11 +26,11 @@ SHIFT = 0.25
 LIGHT_SHARE, GAIN, OFFSET = 0.5, 0.35, 40.0
 """Of clips, how many change in brightness; by which logarithm, and by how many levels."""
 FADE_SHARE, FADE = 0.3, (0.15, 2.2)
-"""Of clips, in how many the light becomes another within some frames; then a third of them are darker or brighter by a
-factor of chance within these,"""
+"""Of clips, in how many the light becomes another within some frames, and the factors between which it is then darker
+or brighter in a third of them."""
 HAZE, FOG, LAMP = (0.2, 0.7), (90.0, 220.0), 0.3
-"""a third are hazed over by so much of a fog of such a level, and a third lit in another colour: the deviation of the
-logarithm of each channel's factor."""
+"""In another third, the share that a fog takes over, and its level; in the last, where the colour changes, the
+deviation of the logarithm of each channel's factor."""
 
 
 @dataclass(frozen=True)

@@ -239,22 +239,7 @@ class Cast:
     def _moved(self, number: int, goal: float, way: Floats, rng: np.random.Generator) -> Actor:
         """One whose middle goes this way, (L, 2)."""
         length = len(way)
-        poses = self._poses(self.rows[number], goal, rng)
-        how = rng.random() if len(poses) == 1 else 1.0
-        wider = np.ones(length)
-        if how < TURN_SHARE:
-            turn = _turn(length, rng)
-            poses = turned(poses[0], self._back(number, rng), 2 * np.pi * np.arange(BACKS) / BACKS)
-            pose = np.rint(turn * BACKS / (2 * np.pi)).astype(int) % BACKS
-            wider = 1 + (rng.uniform(*SIDEWAYS) - 1) * np.abs(np.sin(turn))
-        elif how < TURN_SHARE + BEND_SHARE:
-            sides = sorted(poses[0].pixels.shape[:2])
-            most = min(BEND, 0.8 * sides[1] / sides[0]) * rng.uniform(-1, 1)
-            poses = bent(poses[0], rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.8), most * np.linspace(-1, 1, BENDS))
-            pose = np.rint((_wave(length, rng) + 1) / 2 * (BENDS - 1)).astype(int)
-        else:
-            order = [*range(len(poses)), *range(len(poses) - 2, 0, -1)]
-            pose = np.array(order)[np.arange(length) // int(rng.integers(1, 6)) % len(order)]
+        poses, pose, wide = self._animated(number, goal, length, rng)
         angle: npt.NDArray[np.floating]
         if rng.random() < ROLL_SHARE:
             angle = ROLL * rng.uniform(-1, 1) * np.arange(length)
@@ -270,7 +255,29 @@ class Cast:
             side *= np.copysign(np.maximum(np.abs(facing), THINNEST), facing)
         slant = SLANT * rng.uniform(-1, 1) * _wave(length, rng)
         middle = np.array([cut_out.middle for cut_out in poses])[pose]
-        return Actor(poses, pose, affine_about(middle, way, grown * shape * side * wider, grown / shape, angle, slant))
+        return Actor(poses, pose, affine_about(middle, way, grown * shape * side * wide, grown / shape, angle, slant))
+
+    def _animated(
+        self, number: int, goal: float, length: int, rng: np.random.Generator
+    ) -> tuple[list[CutOut], npt.NDArray[np.int64], Floats]:
+        """An object's cut-outs, and for each frame, (L,), which of them is shown and how much wider than it is.
+
+        The only picture of one may turn or bend; several are gone through to and fro.
+        """
+        poses = self._poses(self.rows[number], goal, rng)
+        how = rng.random() if len(poses) == 1 else 1.0
+        if how < TURN_SHARE:
+            turn = _turn(length, rng)
+            views = turned(poses[0], self._back(number, rng), 2 * np.pi * np.arange(BACKS) / BACKS)
+            shown = np.rint(turn * BACKS / (2 * np.pi)).astype(int) % BACKS
+            return views, shown, 1 + (rng.uniform(*SIDEWAYS) - 1) * np.abs(np.sin(turn))
+        if how < TURN_SHARE + BEND_SHARE:
+            short, long = sorted(poses[0].pixels.shape[:2])
+            most = min(BEND, 0.8 * long / short) * rng.uniform(-1, 1)
+            bends = bent(poses[0], rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.8), most * np.linspace(-1, 1, BENDS))
+            return bends, np.rint((_wave(length, rng) + 1) / 2 * (BENDS - 1)).astype(int), np.ones(length)
+        order = np.array([*range(len(poses)), *range(len(poses) - 2, 0, -1)])
+        return poses, order[np.arange(length) // int(rng.integers(1, 6)) % len(order)], np.ones(length)
 
     def _poses(self, rows: Sequence[int], goal: float, rng: np.random.Generator) -> list[CutOut]:
         """Cut-outs of an object's pictures, the first of them `goal` pixels long."""
