@@ -46,23 +46,23 @@ def cut(frame: Image, window: Window, size: int) -> Image:
     return cv2.resize(inside, (size, size))  # type: ignore[return-value]
 
 
-def lighten(crop: Image, to: float) -> Image:
+def lighten(crop: Image, below: float) -> Image:
     """Brighten a dark crop, so that a target is the same thing by night and once the light is on.
 
     Args:
         crop: (size, size, 3) uint8; what is black in it, as outside of the frame, does not count.
-        to: the mean of its values below which it is dark; 0 leaves every crop as it is.
+        below: what mean of its values makes it dark; 0 leaves every crop as it is.
 
     Returns:
         (size, size, 3) uint8; the same array where the mean is that high.
     """
-    if not to:
+    if not below:
         return crop
     flat = crop.reshape(len(crop), -1)
     mean = cv2.sumElems(flat)[0] / max(1, cv2.countNonZero(flat))
-    if mean >= to:
+    if mean >= below:
         return crop
-    gain = min(BRIGHTEST, (to / max(1.0, mean)) ** STEEP)
+    gain = min(BRIGHTEST, (below / max(1.0, mean)) ** STEEP)
     return cv2.LUT(crop, np.rint(np.minimum(255, gain * np.arange(256))).astype(np.uint8))  # type: ignore[return-value]
 
 

@@ -73,17 +73,17 @@ export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
   return result;
 }
 
-/** Brighten a crop, in place, if the mean of what is not black in it is below `to`; 0 leaves every crop as it is. */
-export function lighten(crop: Uint8Array, to: number): Uint8Array {
-  if (!to) return crop;
+/** Brighten a crop, in place, if the mean of what is not black in it is under `below`; 0 leaves every crop as it is. */
+export function lighten(crop: Uint8Array, below: number): Uint8Array {
+  if (!below) return crop;
   let [sum, count] = [0, 0];
   for (const value of crop) {
     sum += value;
     if (value) count++;
   }
   const mean = sum / Math.max(1, count);
-  if (mean >= to) return crop;
-  const gain = Math.min(BRIGHTEST, (to / Math.max(1, mean)) ** STEEP);
+  if (mean >= below) return crop;
+  const gain = Math.min(BRIGHTEST, (below / Math.max(1, mean)) ** STEEP);
   const table = Uint8Array.from({ length: 256 }, (_, value) => roundHalfEven(Math.min(255, gain * value)));
   for (let i = 0; i < crop.length; i++) crop[i] = table[crop[i]];
   return crop;

@@ -70,9 +70,9 @@ test("crops are OpenCV's, byte for byte", () => {
 });
 
 test("dark crops are brightened as Python brightens them, byte for byte", () => {
-  for (const { picture, to, bytes } of r.lightened) {
+  for (const { picture, below, bytes } of r.lightened) {
     const crop = Uint8Array.from(Buffer.from(picture, "base64"));
-    assert.deepEqual(Buffer.from(lighten(crop, to)), Buffer.from(bytes, "base64"));
+    assert.deepEqual(Buffer.from(lighten(crop, below)), Buffer.from(bytes, "base64"));
   }
 });
 

@@ -139,9 +139,9 @@ def lightened() -> list[dict]:
     half[:, 14:] = 0
     pictures = [noise // 8, noise // 32, noise // 3, noise, np.zeros_like(noise), half]
     return [
-        {"picture": text(picture), "to": to, "bytes": text(crops.lighten(picture, to))}
+        {"picture": text(picture), "below": below, "bytes": text(crops.lighten(picture, below))}
         for picture in pictures
-        for to in (0.0, 50.0, 90.5)
+        for below in (0.0, 50.0, 90.5)
     ]
 
 

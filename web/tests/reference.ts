@@ -39,7 +39,7 @@ export interface Reference {
     picture: string;
     cases: { window: [number, number, number]; size: number; bytes: string }[];
   };
-  lightened: { picture: string; to: number; bytes: string }[];
+  lightened: { picture: string; below: number; bytes: string }[];
   tinted: {
     picture: string;
     cases: { window: [number, number, number]; box: Box; share: number; given: boolean; bytes: string }[];

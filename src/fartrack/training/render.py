@@ -64,13 +64,13 @@ def render(
     )
 
 
-def lighten(crops: Tensor, to: float) -> Tensor:
+def lighten(crops: Tensor, below: float) -> Tensor:
     """The same as `crops.lighten` does, (..., 3, S, S) in 0..255."""
-    if not to:
+    if not below:
         return crops
     every = (-3, -2, -1)
     mean = crops.sum(every, keepdim=True) / (crops >= 0.5).sum(every, keepdim=True).clamp(min=1)
-    return (crops * ((to / mean.clamp(min=1)) ** STEEP).clamp(1, BRIGHTEST)).clamp(max=255)
+    return (crops * ((below / mean.clamp(min=1)) ** STEEP).clamp(1, BRIGHTEST)).clamp(max=255)
 
 
 def tint_outside(templates: Tensor, half: Tensor, share: float) -> Tensor:

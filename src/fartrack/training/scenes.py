@@ -290,21 +290,22 @@ class Cast:
         """(h, w, 3) what an object might look like from behind: itself in other colours, or another one."""
         own = rng.random() < 0.5
         row = self.rows[number if own else int(rng.choice(len(self), p=self.weight))][0]
-        o = self.sampler.pack.objects
-        rgba = self.pictures.rgba(int(o.picture[row]))
-        x, y, w, h = np.rint(o.box[row].numpy()).astype(int).tolist()
-        inside = rgba[max(0, y) : max(0, y) + max(1, h), max(0, x) : max(0, x) + max(1, w), 2::-1]
+        inside = self.pictures.rgba(int(self.sampler.pack.objects.picture[row]))[self._place(row)][..., 2::-1]
         if own:
             inside = np.clip(inside * np.exp(0.3 * rng.normal(size=3)), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(inside)
+
+    def _place(self, row: int) -> tuple[slice, slice]:
+        """Rows and columns of an object's box in its picture, one at least."""
+        x, y, w, h = np.rint(self.sampler.pack.objects.box[row].numpy()).astype(int).tolist()
+        return slice(max(0, y), max(0, y) + max(1, h)), slice(max(0, x), max(0, x) + max(1, w))
 
     def _cut_out(self, row: int, scale: float, gain: float, level: float) -> CutOut:
         o = self.sampler.pack.objects
         rgba = self.pictures.rgba(int(o.picture[row]))
         alpha = np.where(rgba[..., 3] == int(o.mask[row]), np.uint8(255), np.uint8(0))
         if not alpha.any():  # a label that the mask does not have
-            x, y, w, h = np.rint(o.box[row].numpy()).astype(int).tolist()
-            alpha[max(0, y) : y + h, max(0, x) : x + w] = 255
+            alpha[self._place(row)] = 255
         x, y, w, h = cv2.boundingRect(alpha)
         inside = slice(y, y + h), slice(x, x + w)
         bgr = cv2.convertScaleAbs(np.ascontiguousarray(rgba[inside][..., 2::-1]), alpha=gain, beta=level)
