@@ -110,6 +110,15 @@ def test_command_makes_and_measures(small, tmp_path, monkeypatch, capsys):
     assert "int8 onnxruntime" in capsys.readouterr().out
 
 
+def test_lengths_of_passes_count_alike(small, tmp_path, monkeypatch):
+    """One target lost by a rounding is worth less so."""
+    monkeypatch.setattr(fast, "measure", lambda sequences, out, workers, frames, model, engine: float(frames))
+    sequences = folder_set(tmp_path / "set", names=("a",))
+    given = ["small", "--sequences", str(sequences), "--crops", str(sequences), "--frames", "10", "30"]
+    assert fast.main(given) == 0
+    assert models.card(small)["fast_ao"] == {"fp16 onnxruntime": 20.0, "int8 onnxruntime": 20.0}
+
+
 def test_wrong_file_in_one_line(small, tmp_path, capsys):
     assert fast.main(["small", "--sequences", str(tmp_path / "none"), "--crops", str(tmp_path / "none.tar")]) == 2
     told = capsys.readouterr().err
