@@ -227,7 +227,8 @@ def test_ctrl_c(folder):
     clip("a.mp4", 600)
     here = Path(__file__).parents[1]
     code = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands on that it is ignored
 sys.path[:0] = [{str(here)!r}, {str(here.parent / "src")!r}]
 import fartrack.tracker
 from template_tracker import TemplateTracker
