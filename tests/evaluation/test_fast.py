@@ -123,3 +123,9 @@ def test_wrong_file_in_one_line(small, tmp_path, capsys):
     assert fast.main(["small", "--sequences", str(tmp_path / "none"), "--crops", str(tmp_path / "none.tar")]) == 2
     told = capsys.readouterr().err
     assert "none.tar" in told and told.count("\n") == 1
+
+
+def test_no_length_in_one_line(small, tmp_path, capsys):
+    assert fast.main(["small", "--sequences", str(tmp_path), "--frames"]) == 2
+    told = capsys.readouterr().err
+    assert "--frames" in told and told.count("\n") == 1

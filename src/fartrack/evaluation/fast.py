@@ -66,6 +66,8 @@ class Fast:
 
     def run(self) -> int:
         """Make, measure, write."""
+        if not self.frames:
+            raise InputError("--frames has no number: give at least one, as 60")
         for name in self.model:  # made anew below, and not in the way of one another
             models.int8_of(models.find(name)).unlink(missing_ok=True)
         for name in self.model:
