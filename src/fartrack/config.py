@@ -189,7 +189,6 @@ OURS: dict[str, Any] = {
     "search_size": 192,
     "search_factor": 3.2,
     "attention": "oneway",
-    "withhold": True,
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)

@@ -25,7 +25,8 @@ from fartrack.errors import InputError
 from fartrack.formats.tracks import Track
 from fartrack.geometry import Box
 from fartrack.tracking import Result, SingleTracker
-from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource, read_image
+from fartrack.video.pictures import read_image
+from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource
 
 Keyframes = Mapping[int, Box | None]
 MEMORY = 512 << 20

@@ -101,8 +101,7 @@ class TemplateMemory:
 
     def older(self) -> Tokens:
         """(slots - 1, n, D): tokens of all slots but the newest, oldest first; overwritten by the next call."""
-        wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
-        slots = [self._kept[self._nearest(i)] for i in wanted]
+        slots = self.settled()
         shape = (len(slots), *slots[0].shape) if slots else (0, self.config.kept_tokens, self.config.memory_width)
         if shape != self._stacked.shape:
             self._slots, self._stacked = [], np.empty(shape, np.float32)
@@ -111,6 +110,11 @@ class TemplateMemory:
                 self._stacked[i] = tokens
         self._slots = slots
         return self._stacked
+
+    def settled(self) -> list[Tokens]:
+        """(n, D) tokens of each slot but the newest, oldest first, as they were stored."""
+        wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
+        return [self._kept[self._nearest(i)] for i in wanted]
 
     def _nearest(self, index: int) -> int:
         if index in self._kept:

@@ -57,12 +57,12 @@ class TrackStep(nn.Module):
         ]
         if trajectory is not None:
             parts.append(net.words[trajectory] + net.pos_trajectory)
-        x = torch.cat([*parts, net.command_tokens().expand(len(search), -1, -1)], 1)
+        x = torch.cat([*parts, net.command_tokens().to(parts[0].dtype).expand(len(search), -1, -1)], 1)
         b, n, _ = x.shape
         older = memory.flatten(1, 2)
         m = older.shape[1]
         rows = net._saliency_rows(newest, n)
-        stored, saliency = [], torch.zeros(b, newest)
+        stored, saliency = [], torch.zeros(b, newest, device=x.device)
 
         def heads(t: Tensor) -> Tensor:
             return t.unflatten(-1, (c.heads, -1)).transpose(1, 2)

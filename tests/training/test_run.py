@@ -1,6 +1,8 @@
 """The stages as commands, handing over to one another, on a pack and a network that are tiny."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
-from fartrack.training.options import STAGES, Distill, Frame, Sparsify
+from fartrack.training.options import STAGES, Distill, Export, Frame, Sparsify
 from fartrack.training.run import make_trainer, parse, start
 
 SMALL = [
@@ -116,18 +118,27 @@ def test_several_files_of_one_option_and_nested_ones():
 
 def test_options_from_a_file(tmp_path):
     file = tmp_path / "options.json"
-    model = {"depth": 10, "withhold": False}
+    model = {"depth": 10, "withhold": True}
     file.write_text(json.dumps({"steps": 7, "model": model, "exits": [5, 10], "minutes": None}))
     options = parse(Distill, ["--json", str(file), "--steps", "8"])
     assert (options.steps, options.model.depth, options.exits, options.minutes) == (8, 10, (5, 10), None)
-    assert options.model.name == "tiny" and not options.model.withhold
+    assert options.model.name == "tiny" and options.model.withhold
 
 
 def test_switches_are_called_as_on_the_command_line(tmp_path):
     """`fartrack train` has its options from tyro: the same words have to do without it."""
-    words = ["--model.no-withhold", "--profile"]
+    words = ["--checkpoint", "a", "--no-onnx"]
+    assert parse(Export, words) == pytest.importorskip("tyro").cli(Export, args=words)
+    words = ["--model.withhold", "--profile"]
     plain, command = parse(Frame, words), pytest.importorskip("tyro").cli(Frame, args=words)
-    assert plain == command and not plain.model.withhold and plain.profile
+    assert plain == command and plain.model.withhold and plain.profile
+
+
+def test_a_bare_gpu_machine_can_train():
+    """It has PyTorch, OpenCV and safetensors: neither what reads videos nor what makes our command line."""
+    code = "import sys; sys.modules.update(av=None, tyro=None, openvino=None); import fartrack.training.run"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr
 
 
 @pytest.mark.parametrize(

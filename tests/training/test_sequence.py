@@ -225,3 +225,33 @@ def test_clips_of_several_lengths_are_measured_alone(config, tracks, pool):
     clips = [tracks.clip(0, 3), tracks.clip(1, 5)]
     both = one_pass(step, config, clips, pool)
     assert both == pytest.approx([one_pass(step, config, [clip], pool)[0] for clip in clips], abs=1e-4)
+
+
+def test_several_updates_share_a_step_s_frames(config, pack, tmp_path, monkeypatch):
+    """Every frame is learned from once, and a run that stops goes on between steps only."""
+    trainer = SequenceTrainer(config, options(tmp_path, batch=4, updates=2, learn=4), pack)
+    learned, learn = [], trainer._learn
+    monkeypatch.setattr(trainer, "_learn", lambda r, first, rest: learned.append(first + rest) or learn(r, first, rest))
+    before = [p.detach().clone() for p in trainer.net.parameters()]
+    row = trainer.train_step()
+    assert trainer.step == 1 and np.isfinite(float(row["loss"]))
+    assert [len(share) for share in learned] == [8, 8]
+    assert len({*learned[0], *learned[1]}) == 4 * 4
+    assert any((a != b).any() for a, b in zip(before, trainer.net.parameters(), strict=True))
+
+
+def test_more_updates_than_clips_are_refused(config, pack, tmp_path):
+    with pytest.raises(InputError, match=r"--updates 3 is not in 1\.\.2"):
+        SequenceTrainer(config, options(tmp_path, updates=3), pack)
+
+
+def test_a_clip_begins_with_its_target_in_view(config, pack, tmp_path, monkeypatch):
+    """A tracker cannot be started on what has left the frame; one clip in a thousand was such."""
+    trainer = SequenceTrainer(config, options(tmp_path, scenes=1.0), pack)
+    good = trainer.make(0)[0]
+    width = good.frames[0].shape[1]
+    away = sequence.Clip(good.frames, np.add(good.boxes, [2 * width, 0, 0, 0]))
+    assert sequence.begins_in_view(good) and not sequence.begins_in_view(away)
+    drawn = iter([away, good, away, away, good])
+    monkeypatch.setattr(trainer.sources(0)[1], "clip", lambda *_: next(drawn))
+    assert trainer.make(0) == [good, good]

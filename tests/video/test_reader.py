@@ -12,7 +12,8 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.video import reader
-from fartrack.video.reader import frames_from_source, natural
+from fartrack.video.pictures import natural
+from fartrack.video.reader import frames_from_source
 from videos import clip, cut_off, damage, picture, quadrants, write_images, write_video
 
 

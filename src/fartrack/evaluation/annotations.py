@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
-from fartrack.video.reader import image_files, read_image
+from fartrack.video.pictures import image_files, read_image
 
 Boxes = NDArray[np.float64]
 

@@ -37,7 +37,7 @@ from fartrack.evaluation.annotations import (
 )
 from fartrack.evaluation.metrics import Rules
 from fartrack.geometry import Box
-from fartrack.video.reader import frames_from_source, natural
+from fartrack.video.pictures import natural
 
 
 class Frames(Protocol):
@@ -100,11 +100,15 @@ class VideoFrames:
         return self._count
 
     def __iter__(self) -> Iterator[Image]:
+        from fartrack.video.reader import frames_from_source  # needs PyAV, which training has to do without
+
         with frames_from_source(self.path) as source:
             for frame in source:
                 yield frame.image
 
     def __getitem__(self, index: int) -> Image:
+        from fartrack.video.reader import frames_from_source
+
         with frames_from_source(self.path, index) as source:
             return source.first.image
 

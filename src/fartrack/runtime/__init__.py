@@ -57,6 +57,7 @@ _ENGINES = {
     "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", 'pip install "fartrack[openvino]"'),
     "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", 'pip install "fartrack[openvino]"'),
     "torch": ("fartrack.runtime.torch_", "Torch", "torch", 'pip install "fartrack[train]"'),
+    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", 'pip install "fartrack[train]"'),
 }
 
 
@@ -64,8 +65,9 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     """Load a model file into an engine.
 
     Args:
-        path: an ONNX file, safetensors (torch only) or OpenVINO's .xml (openvino only).
-        runtime: "onnxruntime", "openvino" or "torch"; None is the one that reads the file (onnxruntime for ONNX).
+        path: an ONNX file, safetensors (torch and cuda only) or OpenVINO's .xml (openvino only).
+        runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is the one that reads the file
+            (onnxruntime for ONNX).
         threads: CPU threads; None leaves the choice to the engine.
 
     Raises:
@@ -87,7 +89,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
     if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
-    if path.suffix == ".safetensors" and runtime != "torch":
+    if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
 

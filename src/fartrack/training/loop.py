@@ -344,8 +344,7 @@ class Trainer:
                 group["lr"] = group["base"] * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        momentum = min(t.ema, (1 + self.step) / (20 + self.step))
+        momentum = min(t.ema, (2 + self.step) / (21 + self.step))
         with torch.no_grad():
             live = self.net.state_dict()
             torch._foreach_lerp_([self.average[k] for k in live], list(live.values()), 1 - momentum)
@@ -354,7 +353,9 @@ class Trainer:
     def train_step(self) -> Parts:
         """One optimiser step."""
         parts = self.gradients(self.step)
-        return {"norm": self.update(), **parts}
+        row = {"norm": self.update(), **parts}
+        self.step += 1
+        return row
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:

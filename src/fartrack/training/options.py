@@ -216,6 +216,9 @@ class Sparsify(Run):
     learn: int = 0
     """Frames of a clip that are trained on, drawn by chance among those in which the target is in view; 0: all.
     Tracking a frame costs a third of training on it: clips may be long."""
+    updates: int = 1
+    """Of the weights, in one step, each with a share of the frames: where many clips are tracked side by side, as on a
+    GPU, there would be few updates otherwise."""
     lost_frames: int = 0
     """Frames for which a tracker without its target goes on before its box is put back."""
     micro: int = 64

@@ -22,7 +22,9 @@ class Parallel:
     rank: int = 0
     world: int = 1
     local: int = 0
-    """Number of this process on its machine: which GPU it takes."""
+    """Number of this process on its machine."""
+    beside: int = 1
+    """How many of them share that machine."""
 
     @property
     def first(self) -> bool:
@@ -34,8 +36,7 @@ class Parallel:
         if self.world == 1:
             return
         have = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in have])
-        dist.all_reduce(flat)
+        flat = _summed(torch.cat([g.flatten() for g in have]))
         parts = (flat / self.world).split([g.numel() for g in have])
         torch._foreach_copy_(have, [part.view_as(g) for part, g in zip(parts, have, strict=True)])
 
@@ -43,9 +44,7 @@ class Parallel:
         """The mean of a value over all processes, without gradient."""
         if self.world == 1:
             return value.detach()
-        total = value.detach().clone()
-        dist.all_reduce(total)
-        return total / self.world
+        return _summed(value.detach().clone()) / self.world
 
     def agree(self, flag: bool) -> bool:
         """The first process's word, for everybody."""
@@ -59,7 +58,9 @@ class Parallel:
         """Everybody begins with the first process's weights."""
         if self.world > 1:
             for tensor in tensors:
-                dist.broadcast(tensor.detach(), 0)
+                there = _where_they_meet(tensor.detach())
+                dist.broadcast(there, 0)
+                tensor.detach().copy_(there)
 
     def leave(self) -> None:
         """Take leave of the other processes."""
@@ -67,15 +68,30 @@ class Parallel:
             dist.destroy_process_group()
 
 
+def _where_they_meet(tensor: Tensor) -> Tensor:
+    """Processes that share a GPU meet in the machine's memory; the same tensor where they need not."""
+    return tensor if dist.get_backend() == "nccl" else tensor.cpu()
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    there = _where_they_meet(tensor)
+    dist.all_reduce(there)
+    return there.to(tensor.device)
+
+
 def join(device: str) -> Parallel:
-    """Meet the other processes when `torchrun` started this one."""
+    """Meet the other processes when `torchrun` started this one.
+
+    Each takes a GPU of its own. Where a machine has fewer, some share one: for the sequence level, whose clips want
+    many CPU cores.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Parallel()
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-    if device != "cpu" and torch.cuda.is_available():
-        torch.cuda.set_device(local)
-        dist.init_process_group("nccl")
-    else:
-        dist.init_process_group("gloo")
-    return Parallel(rank, world, local)
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if gpus:
+        torch.cuda.set_device(local % gpus)
+    dist.init_process_group("nccl" if gpus >= beside else "gloo")
+    return Parallel(rank, world, local, beside)

@@ -166,7 +166,7 @@ def _base(options: Run, last: Path) -> int:
 
 
 def pick_device(name: str, parallel: Parallel | None = None) -> str:
-    """A device for "auto", "cpu" or "cuda"; every process of a machine has a GPU of its own.
+    """A device for "auto", "cpu" or "cuda"; processes of a machine share its GPUs evenly.
 
     Raises:
         InputError: there is no such device.
@@ -182,7 +182,7 @@ def pick_device(name: str, parallel: Parallel | None = None) -> str:
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
         if name == "cuda" and parallel:
-            name = f"cuda:{parallel.local}"
+            name = f"cuda:{parallel.local % torch.cuda.device_count()}"
     return name
 
 

@@ -23,7 +23,7 @@ from fartrack import geometry
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.errors import InputError
-from fartrack.memory import most_salient
+from fartrack.memory import TemplateMemory, most_salient
 from fartrack.network import FARTrack, decode
 from fartrack.runtime import Output as Answer
 from fartrack.step import TrackStep
@@ -56,6 +56,14 @@ class Moment:
     """(B, 4) where the tracker says that it is, in pixels."""
 
 
+class MemoryOnDevice(TemplateMemory):
+    """The tracker's memory, whose tokens are tensors that stay where the network is: they are megabytes a frame."""
+
+    def older(self) -> Any:
+        """(slots - 1, n, D) tensor."""
+        return torch.stack(self.settled())  # type: ignore[arg-type]
+
+
 class Tracking:
     """Several clips tracked side by side, one call of the network for each frame of all."""
 
@@ -67,21 +75,24 @@ class Tracking:
         self.targets = [Target(config, clip.frames[0], clip.boxes[0].tolist()) for clip in self.clips]
         crops = [target.first_template(clip.frames[0]) for target, clip in zip(self.targets, self.clips, strict=True)]
         c, b = config, len(self.clips)
-        nothing = np.zeros((b, c.templates - 1, c.template_tokens, c.memory_width), np.float32)
+        nothing = torch.zeros(b, c.templates - 1, c.template_tokens, c.memory_width, device=self.device)
         words = np.full((b, c.trajectory_tokens), c.padding_word) if c.trajectory else None
         tokens = self._ask(
             np.zeros((b, c.search_size, c.search_size, 3), np.uint8), np.stack(crops), nothing, words
         ).tokens
         for target, crop, own in zip(self.targets, crops, tokens, strict=True):
+            target.memory = MemoryOnDevice(config)
             target.start(crop, own)
 
     @torch.no_grad()
-    def _ask(
-        self, search: Image, template: Image, memory: npt.NDArray[np.float32], words: npt.NDArray[np.int64] | None
-    ) -> Answer:
-        arrays = [search, template, memory] + ([] if words is None else [words])
-        answer = self.step(*(torch.from_numpy(a).to(self.device) for a in arrays))
-        return Answer(*(part.float().cpu().numpy() for part in answer))
+    def _ask(self, search: Image, template: Image, memory: Tensor, words: npt.NDArray[np.int64] | None) -> Answer:
+        def there(array: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        past = [] if words is None else [there(words)]
+        *said, tokens = self.step(there(search), there(template), memory, *past)
+        box, logits, saliency = (part.float().cpu().numpy() for part in said)
+        return Answer(box, logits, saliency, tokens)
 
     def templates(self) -> Image:
         """(B, s, s, 3) the newest ones."""
@@ -92,7 +103,8 @@ class Tracking:
         """Track the next frame of every clip."""
         pairs = list(zip(self.targets, self.clips, strict=True))
         looks = list(self.pool.map(lambda pair: pair[0].look(pair[1].frames[number]), pairs))
-        search, template, memory = (np.stack([look[i] for look in looks]) for i in range(3))
+        search, template = (np.stack([look[i] for look in looks]) for i in range(2))
+        memory = torch.stack([look[2] for look in looks])  # type: ignore[arg-type]
         words = np.stack([look[3] for look in looks if look[3] is not None]) if self.config.trajectory else None
         slots = self.targets[0].memory.frames()
         truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
@@ -208,6 +220,12 @@ def roll(
     )
 
 
+def begins_in_view(clip: Clip) -> bool:
+    """Whether the middle of a clip's first box lies in its first frame."""
+    (height, width), (x, y, w, h) = clip.frames[0].shape[:2], clip.boxes[0].tolist()
+    return bool(0 < x + w / 2 < width and 0 < y + h / 2 < height)
+
+
 def knocked(box: Sequence[float], rng: np.random.Generator) -> geometry.Box:
     """A box as a tracker that slipped would have it."""
     x, y, w, h = box
@@ -242,7 +260,15 @@ class SequenceTrainer(Trainer):
             )
         if train.batch % self.parallel.world:
             raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
-        self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
+        share = train.batch // self.parallel.world
+        if not 1 <= train.updates <= share:
+            raise InputError(
+                f"--updates {train.updates} is not in 1..{share}, the clips of a process in a step: choose another"
+            )
+        threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
+        self.pool = ThreadPoolExecutor(threads, "targets")
+        # Where the network has a device of its own, the next step's pictures are made meanwhile.
+        self._maker = self._maker or ThreadPoolExecutor(1, "clips")
         self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
         self.look_kept = self._compiled(self._look_kept)
 
@@ -271,12 +297,22 @@ class SequenceTrainer(Trainer):
         t, (tracks, cast) = self.train, self.sources(step)
 
         def clip(rng: np.random.Generator) -> Clip:
+            while not begins_in_view(drawn := draw(rng)):
+                pass
+            return drawn
+
+        def draw(rng: np.random.Generator) -> Clip:
             if cast is not None and rng.random() < t.scenes:
                 return cast.clip(t.frames, rng)
             return tracks.clip(int(rng.choice(len(tracks), p=tracks.weight)), t.frames, rng, t.moved)
 
         mine = range(t.batch)[self.parallel.rank :: self.parallel.world]
-        return [clip(np.random.default_rng([t.seed, step, i])) for i in mine]
+        clips = [clip(np.random.default_rng([t.seed, step, i])) for i in mine]
+        if self.device.type != "cpu":
+            for each in clips:
+                for number in range(len(each.boxes)):
+                    each.frames[number]  # made now, and kept
+        return clips
 
     def step_of(self, depth: int) -> nn.Module:
         """What tracks with the first layers of the network."""
@@ -288,13 +324,39 @@ class SequenceTrainer(Trainer):
         return tracking_config(self.config.replace(depth=depth), self.train.method)
 
     def gradients(self, step: int) -> Parts:
-        """Track the clips, then train on what was seen."""
+        """Track the clips, then fill in the gradients of all that is learned from what was seen."""
+        rolled, first, rest = self.rolled(step)
+        return {**self._learn(rolled, first, rest), **self._about(rolled)}
+
+    def train_step(self) -> Parts:
+        """Track the clips once, then learn from what was seen in as many updates as wanted."""
+        t = self.train
+        rolled, first, rest = self.rolled(self.step)
+        order = np.random.default_rng([t.seed, self.step, self.parallel.rank, 1]).permutation(len(rest))
+        rows = []
+        for i in range(t.updates):
+            parts = self._learn(rolled, first[i :: t.updates], [rest[k] for k in order[i :: t.updates]])
+            rows.append({"norm": self.update(), **parts})
+        self.step += 1
+        means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
+        return {**means, **self._about(rolled)}
+
+    def rolled(self, step: int) -> tuple[Rollout, Pairs, Pairs]:
+        """A step's clips, tracked, and frame and clip of what is to be learned, the first frames apart."""
         t = self.train
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
         clips = self.made(step)
         with self.autocast():
             rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.lost_frames)
-        first, rest = self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
+        return rolled, *self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
+
+    def _about(self, rolled: Rollout) -> Parts:
+        """How the tracking went."""
+        overlap = torch.tensor(rolled.overlap, device=self.device)
+        return {"in_view": self.parallel.mean(rolled.weight.mean()), "rolled_iou": self.parallel.mean(overlap)}
+
+    def _learn(self, rolled: Rollout, first: Pairs, rest: Pairs) -> Parts:
+        """Add the gradients of some of the frames."""
         frame, clip = torch.tensor(first + rest, device=rolled.weight.device).T
         mass = self.parallel.mean(rolled.weight[frame, clip].sum()).clamp(min=1)
         sums: Parts = {}
@@ -307,9 +369,7 @@ class SequenceTrainer(Trainer):
             total.backward()
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
-        in_view = self.parallel.mean(rolled.weight.mean())
-        overlap = torch.tensor(rolled.overlap, device=self.device)
-        return {**sums, "in_view": in_view, "rolled_iou": self.parallel.mean(overlap)}
+        return sums
 
     def _learned(self, r: Rollout, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         """Frame and clip of what is trained on, the first frames apart; out of view only what else is missing."""
@@ -327,9 +387,11 @@ class SequenceTrainer(Trainer):
         In the first frame nothing has been decided yet and every template is whole: a batch of its own.
         """
         whole = self.config.kept_tokens == self.config.template_tokens or self.train.method == "runtime"
-        parts = [(first, False)] + [
-            (rest[i : i + self.train.micro], not whole) for i in range(0, len(rest), self.train.micro)
-        ]
+
+        def micro(pairs: Pairs) -> list[Pairs]:
+            return [pairs[i : i + self.train.micro] for i in range(0, len(pairs), self.train.micro)]
+
+        parts = [(pairs, False) for pairs in micro(first)] + [(pairs, not whole) for pairs in micro(rest)]
         for pairs, pruned in parts:
             i, b = torch.tensor(pairs, device=r.weight.device).T
             slots = r.slots[i]

@@ -6,7 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -24,8 +24,8 @@ import numpy as np
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
+from fartrack.video.pictures import IMAGE_TYPES, image_files, quiet_opencv, read_image
 
-IMAGE_TYPES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 FOLDER_FPS = 25
 """Frames per second of a folder of images, which does not say."""
 STREAM_TIMEOUT = 10.0
@@ -342,31 +342,6 @@ def _upright(picture: av.VideoFrame) -> Image:
 # Folders of images
 
 
-def read_image(path: Path) -> Image | None:
-    """Read one image as H x W x 3 BGR, upright; None when it is not a readable image.
-
-    Raises `OSError` when the file cannot be opened.
-    """
-    data = np.fromfile(path, np.uint8)  # not cv2.imread: that one cannot open every name on Windows
-    if data.size == 0:
-        return None
-    if data[:4].tobytes() == b"\x89PNG" and b"IEND" not in data[-64:].tobytes():
-        return None  # cut off; libpng would print a line of its own
-    with _quiet_opencv():
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images in a folder in the order of the numbers in their names (2.jpg before 10.jpg)."""
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_TYPES and not f.name.startswith("."))
-    return sorted(files, key=lambda f: natural(f.name))
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key that takes the digits in a name as numbers."""
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name.casefold()) if p]
-
-
 def _open_folder(folder: Path, start: int) -> VideoSource:
     files = image_files(folder)
     if not files:
@@ -395,7 +370,7 @@ def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]
 def _open_webcam(number: int, start: int) -> VideoSource:
     if number < 0:
         raise InputError(f"webcam {number}: webcams count from 0")
-    with _quiet_opencv():
+    with quiet_opencv():
         camera = cv2.VideoCapture(number)
     name = f"webcam {number}"
     if not camera.isOpened():
@@ -426,18 +401,6 @@ def _webcam_frames(
 
 
 # Helpers
-
-
-@contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """OpenCV prints warnings about what we turn into one message."""
-    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
-    level = log.getLogLevel()
-    log.setLogLevel(0)
-    try:
-        yield
-    finally:
-        log.setLogLevel(level)
 
 
 def _without_password(address: str) -> str:
