@@ -37,7 +37,7 @@ class Benchmark:
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged models or model files; by default every packaged one."""
     runtime: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="RUNTIME...")] = ()
-    """Engines: onnxruntime, openvino, openvino-bf16, torch; by default those that are installed."""
+    """Engines: onnxruntime, openvino, openvino-bf16, torch, cuda; by default those installed that run on the CPU."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()

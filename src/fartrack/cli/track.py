@@ -69,7 +69,7 @@ class Track:
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine that runs the network: onnxruntime, openvino or torch; by default the one that reads the file."""
+    """Engine that runs the network: onnxruntime, openvino, torch or cuda; by default the one that reads the file."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of the network; by default the engine decides."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
