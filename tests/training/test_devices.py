@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from elsewhere import device
 
+from elsewhere import device
 from fartrack.training.loop import Trainer
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.sequence import SequenceTrainer
