@@ -36,7 +36,7 @@ class Runtime(Protocol):
 
     config: ModelConfig
     precision: str
-    """What it computes with: "fp32", "fp16" (stored in half, computed in float32), "bf16", "int8", "int8-bf16"."""
+    """What it computes with: "fp32", "fp16" (stored in half; a GPU computes in it too), "bf16", "int8", "int8-bf16"."""
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
