@@ -42,14 +42,10 @@ def test_half_precision_reaches_the_words_in_full(attention):
 
     config = ONE_WAY.replace(attention=attention)
     net = FARTrack(config).eval()
-    given = [
-        torch.randint(256, (2, 96, 96, 3), dtype=torch.uint8),
-        torch.randint(256, (2, 48, 48, 3), dtype=torch.uint8),
-        torch.randn(2, config.templates - 1, config.kept_tokens, config.memory_width),
-    ]
+    search, template, memory = gpu.inputs(config, 2, "cpu")
     with torch.inference_mode():
-        whole = TrackStep(net)(*given)
-        half = TrackStep(halved(net))(*given[:2], given[2].half())
+        whole = TrackStep(net)(search, template, memory.float())
+        half = TrackStep(halved(net))(search, template, memory)
     assert half[1].dtype == torch.float32 and half[3].dtype == torch.float16
     assert (half[0] - whole[0]).abs().max() < 0.01
 

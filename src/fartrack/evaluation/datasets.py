@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from fartrack.evaluation.annotations import (
 from fartrack.evaluation.metrics import Rules
 from fartrack.geometry import Box
 from fartrack.video.pictures import natural
+
+if TYPE_CHECKING:
+    from fartrack.video.reader import VideoSource
 
 
 class Frames(Protocol):
@@ -100,17 +103,18 @@ class VideoFrames:
         return self._count
 
     def __iter__(self) -> Iterator[Image]:
-        from fartrack.video.reader import frames_from_source  # needs PyAV, which training has to do without
-
-        with frames_from_source(self.path) as source:
+        with self._open() as source:
             for frame in source:
                 yield frame.image
 
     def __getitem__(self, index: int) -> Image:
-        from fartrack.video.reader import frames_from_source
-
-        with frames_from_source(self.path, index) as source:
+        with self._open(index) as source:
             return source.first.image
+
+    def _open(self, start: int = 0) -> VideoSource:
+        from fartrack.video.reader import frames_from_source  # needs PyAV, which training has to do without
+
+        return frames_from_source(self.path, start)
 
     def where(self, index: int) -> str:
         """Path and number of one frame."""

@@ -105,8 +105,7 @@ def idle(count: int) -> float:
             x.add_(1)
         return x
 
-    graph = Recorded(step, [nothing])  # type: ignore[arg-type]
-    return seconds(graph.graph.replay)
+    return seconds(Recorded(step, [nothing]).graph.replay)
 
 
 @torch.inference_mode()
@@ -133,18 +132,17 @@ def lines(config: ModelConfig, card: Card, batches: Sequence[int]) -> list[str]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m fartrack.evaluation.gpu MODEL...`."""
-    names = list(sys.argv[1:] if arguments is None else arguments) or list(PRESETS)
-    try:
-        unknown = [name for name in names if name not in PRESETS]
-        if unknown:
-            raise InputError(f"model {unknown[0]!r} is unknown: choose from {', '.join(PRESETS)}")
-        if not torch.cuda.is_available():
-            raise InputError("PyTorch sees no GPU here: run it on a machine with one")
-    except InputError as error:
-        print(f"fartrack: {error}", file=sys.stderr)
-        return 2
+def report(names: Sequence[str]) -> None:
+    """Print the table of some packaged models.
+
+    Raises:
+        InputError: there is no such model, or no GPU.
+    """
+    unknown = [name for name in names if name not in PRESETS]
+    if unknown:
+        raise InputError(f"model {unknown[0]!r} is unknown: choose from {', '.join(PRESETS)}")
+    if not torch.cuda.is_available():
+        raise InputError("PyTorch sees no GPU here: run it on a machine with one")
     card = measure_card()
     print(f"{card.name}: {card.flops / 1e12:.0f} TFLOP/s in float16, {card.bandwidth / 1e12:.2f} TB/s")
     print("| model | targets | ms | targets a second | TFLOP/s | floor, ms | times the released layout |")
@@ -152,6 +150,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         for line in lines(PRESETS[name], card, BATCHES):
             print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m fartrack.evaluation.gpu MODEL...`."""
+    names = list(sys.argv[1:] if arguments is None else arguments) or list(PRESETS)
+    try:
+        report(names)
+    except InputError as error:
+        print(f"fartrack: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

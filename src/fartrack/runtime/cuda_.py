@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fartrack.errors import InputError
 from fartrack.models import load_network
@@ -52,7 +53,7 @@ class Cuda:
 class Recorded:
     """One call of the network as a CUDA graph: its hundreds of launches become one."""
 
-    def __init__(self, step: nn.Module, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, step: Callable[..., Any], inputs: Sequence[Tensor]) -> None:
         """Record.
 
         Args:

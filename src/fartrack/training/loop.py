@@ -111,7 +111,7 @@ class Trainer:
         """Set from outside (a signal, say): the run ends after this step, saved."""
         self.optimizers = list(self._optimizers())
         self._ahead: tuple[int, Future[Any]] | None = None
-        self._maker = ThreadPoolExecutor(1, "samples") if self.device.type == "cpu" else None
+        self._maker = ThreadPoolExecutor(1, "samples") if self.pictures_on.type == "cpu" else None
         self._provenance = provenance(self.supply.fingerprint, self.device)
 
     def _check_options(self, features: bool) -> None:
@@ -200,7 +200,7 @@ class Trainer:
         return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
 
     def made(self, step: int) -> Any:
-        """The same. On the CPU another thread makes that of the next step meanwhile."""
+        """The same. Where the CPU makes it, another thread makes that of the next step meanwhile."""
         if self._maker is None:
             return self.make(step)
         ready = self._ahead[1].result() if self._ahead and self._ahead[0] == step else self.make(step)
@@ -344,7 +344,8 @@ class Trainer:
                 group["lr"] = group["base"] * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        momentum = min(t.ema, (2 + self.step) / (21 + self.step))
+        done = self.step + 1
+        momentum = min(t.ema, (1 + done) / (20 + done))
         with torch.no_grad():
             live = self.net.state_dict()
             torch._foreach_lerp_([self.average[k] for k in live], list(live.values()), 1 - momentum)

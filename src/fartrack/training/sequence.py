@@ -267,8 +267,6 @@ class SequenceTrainer(Trainer):
             )
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
-        # Where the network has a device of its own, the next step's pictures are made meanwhile.
-        self._maker = self._maker or ThreadPoolExecutor(1, "clips")
         self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
         self.look_kept = self._compiled(self._look_kept)
 
@@ -308,10 +306,10 @@ class SequenceTrainer(Trainer):
 
         mine = range(t.batch)[self.parallel.rank :: self.parallel.world]
         clips = [clip(np.random.default_rng([t.seed, step, i])) for i in mine]
-        if self.device.type != "cpu":
+        if self.device.type != "cpu":  # the CPU has time for the pictures while the network has a device of its own
             for each in clips:
                 for number in range(len(each.boxes)):
-                    each.frames[number]  # made now, and kept
+                    each.frames[number]  # is kept
         return clips
 
     def step_of(self, depth: int) -> nn.Module:
