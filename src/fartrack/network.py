@@ -59,21 +59,24 @@ class Attention(nn.Module):
         received = None
         if rows is not None:
             received = _weights(q[:, :, rows].float(), k.float(), mask)[..., columns].mean(1)
-        return self.proj(y.transpose(1, 2).reshape(b, n, d)), received
+        return self.merge(y), received
 
     def last(self, x: Tensor, count: int, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
         """What the last `count` tokens alone take from all: (B, count, D), and their attention (B, count, seen)."""
         d = x.shape[-1]
         w, b = self.qkv.weight, self.qkv.bias
-
-        def heads(t: Tensor) -> Tensor:
-            return t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        q = heads(F.linear(x[:, -count:], w[:d], b[:d]))
-        k, v = (heads(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
+        q = self.split(F.linear(x[:, -count:], w[:d], b[:d]))
+        k, v = (self.split(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
         weights = _weights(q, k, mask)
-        y = weights.to(v.dtype) @ v
-        return self.proj(y.transpose(1, 2).flatten(2)), weights[..., seen].mean(1)
+        return self.merge(weights.to(v.dtype) @ v), weights[..., seen].mean(1)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, D) -> (B, H, N, d): heads apart."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def merge(self, y: Tensor) -> Tensor:
+        """(B, H, N, d) -> (B, N, D): heads together, and projected."""
+        return self.proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -120,14 +123,17 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) -> the same shape, and the attention of `rows` to `columns` (B, R, C), mean of heads."""
         y, received = self.attn(self.norm1(x), mask, groups, rows, columns)
-        x = x + y
-        return x + self.mlp(self.norm2(x)), received
+        return self.after(x, y), received
 
     def commands(self, x: Tensor, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
         """The four commands alone, where nothing else is read any more: (B, 4, D), and what they look at."""
         y, look = self.attn.last(self.norm1(x), 4, mask, seen)
-        x = x[:, -4:] + y
-        return x + self.mlp(self.norm2(x)), look
+        return self.after(x[:, -4:], y), look
+
+    def after(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tokens and what attention adds to them -> the layer's output."""
+        x = x + y
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
 class FARTrack(nn.Module):
@@ -242,6 +248,50 @@ class FARTrack(nn.Module):
             if layer in hidden_at:
                 hidden.append(x)
         return Output(torch.stack(logits), saliency, hidden, looks)
+
+    def remember(self, templates: Tensor) -> list[Tensor]:
+        """What one-way templates are to everything else, whatever that is: their keys and values.
+
+        Args:
+            templates: (U, n, D) tokens with identity.
+
+        Returns:
+            (U, n, 2 D) of each layer, keys before values.
+        """
+        x, past = templates, []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
+            past.append(torch.cat([k, v], -1))
+            if len(past) < len(self.blocks):
+                x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, k, v)), None)))
+        return past
+
+    def look(self, past: Sequence[Tensor], search: Tensor, trajectory: Tensor | None, exits: Sequence[int]) -> Tensor:
+        """Logits of `forward` when the templates are one-way and remembered.
+
+        Args:
+            past: (B, m, 2 D) of each layer: the template tokens that are seen, as `remember` has them.
+            search: (B, search tokens, D) from `embed_search`.
+            trajectory: (B, 4 * trajectory) words of past boxes, when the config has any.
+            exits: layers (1-based) to read.
+
+        Returns:
+            (E, B, 4, words).
+        """
+        parts = [search] if trajectory is None else [search, self.words[trajectory] + self.pos_trajectory]
+        x = torch.cat([*parts, self.command_tokens().to(search.dtype).expand(len(search), -1, -1)], 1)
+        logits = []
+        for layer, (block, older) in enumerate(zip(self.blocks[: max(exits)], past, strict=False), start=1):
+            assert isinstance(block, Block)
+            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
+            if layer == max(exits):  # nothing else is read any more
+                q, x = q[:, -4:], x[:, -4:]
+            keys, values = (torch.cat(pair, 1) for pair in zip(older.chunk(2, -1), (k, v), strict=True))
+            x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, keys, values)), None)))
+            if layer in exits:
+                logits.append(self.read(x[:, -4:]))
+        return torch.stack(logits)
 
     def read(self, commands: Tensor) -> Tensor:
         """(B, 4, D) command features -> (B, 4, words) logits through the shared norm and vocabulary."""

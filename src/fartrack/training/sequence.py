@@ -268,7 +268,7 @@ class SequenceTrainer(Trainer):
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
         self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
-        self.look_kept = self._compiled(self._look_kept)
+        self.look_kept = self._compiled(self._look_once if model.attention == "oneway" else self._look_each)
 
     @property
     def pictures_on(self) -> torch.device:
@@ -333,7 +333,7 @@ class SequenceTrainer(Trainer):
         order = np.random.default_rng([t.seed, self.step, self.parallel.rank, 1]).permutation(len(rest))
         rows = []
         for i in range(t.updates):
-            parts = self._learn(rolled, first[i :: t.updates], [rest[k] for k in order[i :: t.updates]])
+            parts = self._learn(rolled, first[i :: t.updates], [rest[k] for k in sorted(order[i :: t.updates])])
             rows.append({"norm": self.update(), **parts})
         self.step += 1
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
@@ -359,9 +359,9 @@ class SequenceTrainer(Trainer):
         mass = self.parallel.mean(rolled.weight[frame, clip].sum()).clamp(min=1)
         sums: Parts = {}
         for batch in self._batches(rolled, first, rest):
+            *seen, truth, weight = batch
             with self.autocast():
-                logits = self.look_kept(*batch[:4], self.exits)
-            truth, weight = batch[4], batch[5]
+                logits = self.look_kept(*seen, self.exits)
             count = len(weight)
             total, parts = self.track_loss(logits, truth, weight * count / mass)
             total.backward()
@@ -375,12 +375,11 @@ class SequenceTrainer(Trainer):
         taken = min(self.train.learn or length, length) - 1
         order = rng.random((length - 1, clips)) + (r.weight[1:] == 0).cpu().numpy()
         frames = np.sort(np.argsort(order, 0)[:taken], 0) + 1
-        return [(0, b) for b in range(clips)], [(int(i), b) for row in frames for b, i in enumerate(row)]
+        # A clip's frames lie side by side, for they share templates.
+        return [(0, b) for b in range(clips)], [(int(i), b) for b, column in enumerate(frames.T) for i in column]
 
-    def _batches(
-        self, r: Rollout, first: Pairs, rest: Pairs
-    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor, Tensor]]:
-        """Micro-batches: templates, kept tokens of the older ones, search, trajectory, truth, weight.
+    def _batches(self, r: Rollout, first: Pairs, rest: Pairs) -> Iterator[tuple[Tensor | None, ...]]:
+        """Micro-batches: what `look_kept` is given, truth, weight.
 
         In the first frame nothing has been decided yet and every template is whole: a batch of its own.
         """
@@ -393,30 +392,53 @@ class SequenceTrainer(Trainer):
         for pairs, pruned in parts:
             i, b = torch.tensor(pairs, device=r.weight.device).T
             slots = r.slots[i]
-            templates = r.templates[slots, b.unsqueeze(1)]
             kept = r.kept[slots[:, :-1], b.unsqueeze(1)] if pruned else None
+            look = self._once if self.config.attention == "oneway" else self._each
             words = None if r.trajectory is None else r.trajectory[i, b]
-            yield templates, kept, r.search[i, b], words, r.truth[i, b], r.weight[i, b]
+            yield *look(r, slots, b, kept), r.search[i, b], words, r.truth[i, b], r.weight[i, b]
 
-    def _look_kept(
+    def _once(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(U, 3, s, s) every template once, and (N, m) which of all their tokens each frame sees."""
+        n = self.config.template_tokens
+        which, where = (slots * r.templates.shape[1] + clip.unsqueeze(1)).unique(return_inverse=True)
+        if self.train.compile != "off":  # few shapes
+            which = F.pad(which, (0, -len(which) % len(clip)))
+        older, newest = where[:, :-1, None] * n, where[:, -1:] * n
+        everything = torch.arange(n, device=where.device)
+        rows = torch.cat([(older + (everything if kept is None else kept)).flatten(1), newest + everything], 1)
+        return r.templates.flatten(0, 1)[which], rows
+
+    def _each(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(N, T, 3, s, s) the templates of each frame, and (N, T - 1, n) which tokens of the older are left."""
+        return r.templates[slots, clip.unsqueeze(1)], kept
+
+    def _look_once(
+        self, templates: Tensor, rows: Tensor, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
+    ) -> Tensor:
+        """What `_once` gives, (N, 3, S, S) -> logits (E, N, 4, words). One-way templates saw themselves whole."""
+        net = self.net
+        tokens = net.embed_template(net.normalise(templates)) + net.slot_identity(0)
+        past = [
+            layer.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+            for layer in net.remember(tokens)
+        ]
+        return net.look(past, net.embed_search(net.normalise(search)), words, exits)
+
+    def _look_each(
         self, templates: Tensor, kept: Tensor | None, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
     ) -> Tensor:
-        """(N, T, 3, s, s), (N, T - 1, n), (N, 3, S, S) -> logits (E, N, 4, words); tokens that went are not there."""
+        """What `_each` gives, (N, 3, S, S) -> logits (E, N, 4, words); tokens that went are not there."""
         net = self.net
         b, t = templates.shape[:2]
         past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
-        older, visible = past[:, :-1], None
-        if kept is not None and self.config.attention == "oneway":
-            # A template saw itself whole, before it was pruned.
-            stays = torch.zeros_like(older[..., 0], dtype=torch.bool).scatter(2, kept, True)
-            visible = F.pad(stays.flatten(1), (0, past.shape[2]), value=True)
-        elif kept is not None:
+        older = past[:, :-1]
+        if kept is not None:
             older = older.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, older.shape[-1]))
         tokens = [older[:, i] + net.slot_identity(i) for i in range(t - 1)] + [past[:, -1] + net.slot_identity(t - 1)]
         seen = net.embed_search(net.normalise(search))
         if self.train.method == "runtime":
             return runtime_forward(net, tokens, seen, words, exits)
-        return net(tokens, seen, words, visible=visible, exits=exits).logits
+        return net(tokens, seen, words, exits=exits).logits
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
