@@ -1,4 +1,4 @@
-"""What the network promises: pruning by mask or by removal, prefixes, one-way templates, trajectory."""
+"""What the network promises: prefixes, one-way templates, trajectory."""
 
 import pytest
 
@@ -22,46 +22,9 @@ def other(x):
     return x.roll(7, dims=-1)
 
 
-def some_kept(config, seed=0):
-    """Per older template the places that stay."""
-    torch.manual_seed(seed)
-    return [torch.randperm(config.template_tokens)[: config.kept_tokens].sort().values for _ in range(4)]
-
-
 @pytest.mark.parametrize(("config", "millions"), [(TINY, 6.82), (NANO, 4.59), (PICO, 2.81)])
 def test_parameters_of_the_paper(config, millions):
     assert parameters_of_encoder(FARTrack(config)) / 1e6 == pytest.approx(millions, abs=0.01)
-
-
-@pytest.mark.parametrize("saliency", ["centre-and-commands", "centre-token"])
-@torch.inference_mode()
-def test_masked_is_removed(saliency):
-    """Training hides tokens, tracking leaves them out: the same numbers for all that is read.
-
-    (One-way templates stay whole among themselves: tests/test_graph.py compares their kept keys.)
-    """
-    config = SMALL.replace(saliency=saliency)
-    net = network(config)
-    templates, search = tokens(config)
-    kept = some_kept(config)
-    visible = torch.zeros(2, 5 * config.template_tokens, dtype=torch.bool)
-    for i, keep in enumerate(kept):
-        visible[:, config.template_tokens * i + keep] = True
-    visible[:, 4 * config.template_tokens :] = True
-    masked = net(templates, search, visible=visible, want_saliency=True, exits=(1, 2), hidden_at=(2,))
-    removed = net(
-        [t[:, keep] for t, keep in zip(templates, kept, strict=False)] + templates[4:],
-        search,
-        want_saliency=True,
-        exits=(1, 2),
-        hidden_at=(2,),
-    )
-    torch.testing.assert_close(masked.logits, removed.logits, atol=1e-5, rtol=1e-5)
-    read = config.search_tokens + 4
-    torch.testing.assert_close(masked.hidden[0][:, -read:], removed.hidden[0][:, -read:], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(masked.saliency, removed.saliency, atol=1e-5, rtol=1e-5)
-    whole = net(templates, search)
-    assert (whole.logits[-1] - removed.logits[-1]).abs().max() > 1e-3  # the mask did matter
 
 
 @pytest.mark.parametrize("attention", ["joint", "oneway"])
@@ -71,39 +34,29 @@ def test_commands_alone_in_the_last_layer(attention):
     config = SMALL.replace(attention=attention)
     net = network(config)
     templates, search = tokens(config)
-    visible = torch.ones(2, 5 * config.template_tokens, dtype=torch.bool)
-    visible[:, 3:20] = False
-    for mask in (None, visible):
-        alone = net(templates, search, visible=mask, looks_at=(1, config.depth))
-        whole = net(templates, search, visible=mask, looks_at=(1, config.depth), hidden_at=(config.depth,))
-        torch.testing.assert_close(alone.logits, whole.logits, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(alone.looks, whole.looks, atol=1e-5, rtol=1e-5)
+    alone = net(templates, search, looks_at=(1, config.depth))
+    whole = net(templates, search, looks_at=(1, config.depth), hidden_at=(config.depth,))
+    torch.testing.assert_close(alone.logits, whole.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alone.looks, whole.looks, atol=1e-5, rtol=1e-5)
 
 
-@torch.inference_mode()
-def test_hidden_tokens_matter_to_nobody():
-    net = network()
-    templates, search = tokens(SMALL)
-    visible = torch.ones(2, 5 * 49, dtype=torch.bool)
-    visible[:, 3:20] = False
-    before = net(templates, search, visible=visible).logits
-    templates[0][:, 3:20] = 9 * torch.randn(2, 17, SMALL.width)
-    torch.testing.assert_close(net(templates, search, visible=visible).logits, before)
-    seen = net(templates, search).logits
-    templates[0][:, 3:20] = 9 * torch.randn(2, 17, SMALL.width)
-    assert (net(templates, search).logits - seen).abs().max() > 1e-3
-
-
-@torch.inference_mode()
-def test_samples_of_a_batch_have_masks_of_their_own():
-    net = network()
-    templates, search = tokens(SMALL)
-    visible = torch.rand(2, 5 * 49) < 0.7
-    visible[:, -49:] = True
-    both = net(templates, search, visible=visible).logits
-    for i in range(2):
-        one = net([t[i : i + 1] for t in templates], search[i : i + 1], visible=visible[i : i + 1]).logits
-        torch.testing.assert_close(both[:, i : i + 1], one, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("trajectory", [0, 2])
+def test_one_way_templates_may_be_read_apart(trajectory):
+    """What several frames share is read once, and learned from as if it had been read for each."""
+    config = SMALL.replace(attention="oneway", trajectory=trajectory)
+    net = network(config).train()
+    templates, search = tokens(config)
+    words = torch.randint(0, 100, (2, 4 * trajectory)) if trajectory else None
+    together = net(templates, search, words, exits=(1, config.depth)).logits
+    past = [part.unflatten(0, (5, 2)).transpose(0, 1).flatten(1, 2) for part in net.remember(torch.cat(templates))]
+    apart = net.look(past, search, words, (1, config.depth))
+    torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-5)
+    gradients = [
+        torch.autograd.grad(x.square().sum(), list(net.blocks.parameters()), allow_unused=True)
+        for x in (together, apart)
+    ]
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-3, rtol=1e-3)
 
 
 @torch.inference_mode()

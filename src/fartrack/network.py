@@ -43,7 +43,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, groups: Sequence[int], rows: Tensor | None, columns: slice
+        self, x: Tensor, groups: Sequence[int], rows: Tensor | None, columns: slice
     ) -> tuple[Tensor, Tensor | None]:
         """Attend. `groups` are leading token counts that see only themselves (one-way templates)."""
         b, n, d = x.shape
@@ -51,23 +51,22 @@ class Attention(nn.Module):
         parts, start = [], 0
         for count in groups:
             own = slice(start, start + count)
-            # Whole, pruned or not: their keys and values are computed once, before the mask is known.
-            parts.append(_attend(q[:, :, own], k[:, :, own], v[:, :, own], None))
+            parts.append(_attend(q[:, :, own], k[:, :, own], v[:, :, own]))
             start += count
-        parts.append(_attend(q[:, :, start:], k, v, mask))
+        parts.append(_attend(q[:, :, start:], k, v))
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         received = None
         if rows is not None:
-            received = _weights(q[:, :, rows].float(), k.float(), mask)[..., columns].mean(1)
+            received = _weights(q[:, :, rows].float(), k.float())[..., columns].mean(1)
         return self.merge(y), received
 
-    def last(self, x: Tensor, count: int, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
+    def last(self, x: Tensor, count: int, seen: slice) -> tuple[Tensor, Tensor]:
         """What the last `count` tokens alone take from all: (B, count, D), and their attention (B, count, seen)."""
         d = x.shape[-1]
         w, b = self.qkv.weight, self.qkv.bias
         q = self.split(F.linear(x[:, -count:], w[:d], b[:d]))
         k, v = (self.split(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
-        weights = _weights(q, k, mask)
+        weights = _weights(q, k)
         return self.merge(weights.to(v.dtype) @ v), weights[..., seen].mean(1)
 
     def split(self, x: Tensor) -> Tensor:
@@ -79,20 +78,17 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
-def _weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, H, R, d), (B, H, N, d) -> (B, H, R, N) attention, of sum 1 over what is not hidden."""
-    likeness = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-    if mask is not None:
-        likeness = likeness.masked_fill(~mask, -math.inf)
-    return likeness.softmax(-1)
+def _weights(q: Tensor, k: Tensor) -> Tensor:
+    """(B, H, R, d), (B, H, N, d) -> (B, H, R, N) attention, of sum 1."""
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, H, N, d) each -> (B, H, N, d)."""
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, H, R, d), (B, H, N, d) twice -> (B, H, R, d)."""
     if q.device.type == "cpu" and q.requires_grad:
         # The fused kernel's backward is slow on CPUs: plain products take 0.6 of its time at these lengths.
-        return _weights(q, k, mask).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return _weights(q, k).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 class Mlp(nn.Module):
@@ -119,15 +115,15 @@ class Block(nn.Module):
         self.mlp = Mlp(config)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, groups: Sequence[int], rows: Tensor | None, columns: slice
+        self, x: Tensor, groups: Sequence[int], rows: Tensor | None, columns: slice
     ) -> tuple[Tensor, Tensor | None]:
         """(B, N, D) -> the same shape, and the attention of `rows` to `columns` (B, R, C), mean of heads."""
-        y, received = self.attn(self.norm1(x), mask, groups, rows, columns)
+        y, received = self.attn(self.norm1(x), groups, rows, columns)
         return self.after(x, y), received
 
-    def commands(self, x: Tensor, mask: Tensor | None, seen: slice) -> tuple[Tensor, Tensor]:
+    def commands(self, x: Tensor, seen: slice) -> tuple[Tensor, Tensor]:
         """The four commands alone, where nothing else is read any more: (B, 4, D), and what they look at."""
-        y, look = self.attn.last(self.norm1(x), 4, mask, seen)
+        y, look = self.attn.last(self.norm1(x), 4, seen)
         return self.after(x[:, -4:], y), look
 
     def after(self, x: Tensor, y: Tensor) -> Tensor:
@@ -193,7 +189,6 @@ class FARTrack(nn.Module):
         templates: Sequence[Tensor],
         search: Tensor,
         trajectory: Tensor | None = None,
-        visible: Tensor | None = None,
         exits: Sequence[int] = (),
         want_saliency: bool = False,
         hidden_at: Sequence[int] = (),
@@ -205,7 +200,6 @@ class FARTrack(nn.Module):
             templates: per template (B, n_i, D) tokens with identity; n_i may differ (pruned). The last is the newest.
             search: (B, search tokens, D) from `embed_search`.
             trajectory: (B, 4 * trajectory) words of past boxes, when the config has any.
-            visible: (B, sum of n_i) bool, False hides a template token from everybody (training's form of pruning).
             exits: layers (1-based) to read; none means the last.
             want_saliency: also return the newest template's saliency.
             hidden_at: layers (1-based) whose tokens to return.
@@ -220,9 +214,6 @@ class FARTrack(nn.Module):
             parts.append(self.words[trajectory] + self.pos_trajectory)
         parts.append(self.command_tokens().to(search.dtype).expand(b, -1, -1))
         x = torch.cat(parts, dim=1)
-        mask = None
-        if visible is not None:
-            mask = F.pad(visible, (0, x.shape[1] - m), value=True)[:, None, None, :]
         groups = [t.shape[1] for t in templates] if self.config.attention == "oneway" else []
         columns = slice(m - templates[-1].shape[1], m)
         rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
@@ -234,13 +225,13 @@ class FARTrack(nn.Module):
         last = max([*wanted, *hidden_at])
         for layer, block in enumerate(self.blocks[:last], start=1):
             if layer == last and layer not in hidden_at and rows is None:
-                x, look = block.commands(x, mask, seen)  # type: ignore[operator]
+                x, look = block.commands(x, seen)  # type: ignore[operator]
                 looks += [look] if layer in looks_at else []
             elif layer in looks_at:
-                x, look = block(x, mask, groups, commands, seen)
+                x, look = block(x, groups, commands, seen)
                 looks.append(look)
             else:
-                x, received = block(x, mask, groups, rows, columns)
+                x, received = block(x, groups, rows, columns)
                 if received is not None:
                     saliency = received.sum(1) if saliency is None else saliency + received.sum(1)
             if layer in wanted:
@@ -264,7 +255,7 @@ class FARTrack(nn.Module):
             q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
             past.append(torch.cat([k, v], -1))
             if len(past) < len(self.blocks):
-                x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, k, v)), None)))
+                x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, k, v)))))
         return past
 
     def look(self, past: Sequence[Tensor], search: Tensor, trajectory: Tensor | None, exits: Sequence[int]) -> Tensor:
@@ -288,7 +279,7 @@ class FARTrack(nn.Module):
             if layer == max(exits):  # nothing else is read any more
                 q, x = q[:, -4:], x[:, -4:]
             keys, values = (torch.cat(pair, 1) for pair in zip(older.chunk(2, -1), (k, v), strict=True))
-            x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, keys, values)), None)))
+            x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, keys, values)))))
             if layer in exits:
                 logits.append(self.read(x[:, -4:]))
         return torch.stack(logits)

@@ -64,11 +64,9 @@ class TrackStep(nn.Module):
         rows = net._saliency_rows(newest, n)
         stored, saliency = [], torch.zeros(b, newest, device=x.device)
 
-        def heads(t: Tensor) -> Tensor:
-            return t.unflatten(-1, (c.heads, -1)).transpose(1, 2)
-
         for i, block in enumerate(net.blocks):
             assert isinstance(block, Block)
+            heads = block.attn.split
             q, k, v = block.attn.qkv(block.norm1(x)).split(d, dim=-1)
             stored += [k[:, :newest], v[:, :newest]]
             keys = heads(torch.cat([older[..., 2 * i * d : (2 * i + 1) * d], k], 1))
@@ -78,7 +76,6 @@ class TrackStep(nn.Module):
             mixed = torch.cat([own, F.scaled_dot_product_attention(q[:, :, newest:], keys, values)], 2)
             weights = (q[:, :, rows] @ keys.transpose(-1, -2) / (d // c.heads) ** 0.5).softmax(-1)
             saliency = saliency + weights[..., m : m + newest].mean(1).sum(1)
-            x = x + block.attn.proj(mixed.transpose(1, 2).flatten(2))
-            x = x + block.mlp(block.norm2(x))
+            x = block.after(x, block.attn.merge(mixed))
         logits = net.read(x[:, -4:])
         return decode(logits, c), logits, saliency, torch.cat(stored, -1)

@@ -81,7 +81,7 @@ def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, 
     assert rolled.slots.tolist() == [sample_history(i, config.templates, config.memory) for i in range(5)]
     with torch.no_grad():
         batches = trainer._batches(rolled, *every(trainer, rolled))
-        logits = [trainer.look_kept(*batch[:4], (config.depth,))[0] for batch in batches]
+        logits = [trainer.look_kept(*looked_at, (config.depth,))[0] for looked_at, _, _ in batches]
     tracked = torch.stack(seen[1:])  # the first call only embeds
     tracked = torch.cat([tracked[0], tracked[1:].transpose(0, 1).flatten(0, 1)])  # clip after clip
     torch.testing.assert_close(torch.cat(logits), tracked, atol=1e-4, rtol=1e-4)

@@ -133,7 +133,7 @@ def encode(net: FARTrack, image: Tensor, grid: int, layers: tuple[int, ...]) -> 
         x = net.embed_template(net.normalise(image)) + net.slot_identity(0)
     found = []
     for number, block in enumerate(net.blocks[: max(layers)], 1):
-        x, _ = block(x, None, (), None, slice(0, 0))
+        x, _ = block(x, (), None, slice(0, 0))
         if number in layers:
             found.append(x)
     return found

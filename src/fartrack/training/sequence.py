@@ -358,8 +358,7 @@ class SequenceTrainer(Trainer):
         frame, clip = torch.tensor(first + rest, device=rolled.weight.device).T
         mass = self.parallel.mean(rolled.weight[frame, clip].sum()).clamp(min=1)
         sums: Parts = {}
-        for batch in self._batches(rolled, first, rest):
-            *seen, truth, weight = batch
+        for seen, truth, weight in self._batches(rolled, first, rest):
             with self.autocast():
                 logits = self.look_kept(*seen, self.exits)
             count = len(weight)
@@ -378,7 +377,9 @@ class SequenceTrainer(Trainer):
         # A clip's frames lie side by side, for they share templates.
         return [(0, b) for b in range(clips)], [(int(i), b) for b, column in enumerate(frames.T) for i in column]
 
-    def _batches(self, r: Rollout, first: Pairs, rest: Pairs) -> Iterator[tuple[Tensor | None, ...]]:
+    def _batches(
+        self, r: Rollout, first: Pairs, rest: Pairs
+    ) -> Iterator[tuple[tuple[Tensor | None, ...], Tensor, Tensor]]:
         """Micro-batches: what `look_kept` is given, truth, weight.
 
         In the first frame nothing has been decided yet and every template is whole: a batch of its own.
@@ -395,7 +396,7 @@ class SequenceTrainer(Trainer):
             kept = r.kept[slots[:, :-1], b.unsqueeze(1)] if pruned else None
             look = self._once if self.config.attention == "oneway" else self._each
             words = None if r.trajectory is None else r.trajectory[i, b]
-            yield *look(r, slots, b, kept), r.search[i, b], words, r.truth[i, b], r.weight[i, b]
+            yield (*look(r, slots, b, kept), r.search[i, b], words), r.truth[i, b], r.weight[i, b]
 
     def _once(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """(U, 3, s, s) every template once, and (N, m) which of all their tokens each frame sees."""
@@ -498,7 +499,7 @@ def runtime_forward(
     last = max(exits)
     for layer, block in enumerate(net.blocks[:last], 1):
         deciding = layer <= max(1, last // 3)
-        x, look = block(x, None, (), salient if deciding else None, slice(0, m))
+        x, look = block(x, (), salient if deciding else None, slice(0, m))
         if deciding:
             received = received + look.sum(1)
         if layer == max(1, last // 3) and t > 1:
