@@ -25,7 +25,14 @@ class Target:
     `look` gives the network's inputs, `absorb` takes its answer.
     """
 
-    def __init__(self, config: ModelConfig, image: Image, box: Sequence[float], explain: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        image: Image,
+        box: Sequence[float],
+        explain: bool = False,
+        memory: TemplateMemory | None = None,
+    ) -> None:
         """Begin on a frame.
 
         Args:
@@ -33,6 +40,7 @@ class Target:
             image: (H, W, 3) uint8 BGR.
             box: x, y, w, h in pixels.
             explain: keep what `insight` shows.
+            memory: where templates are remembered; none makes one.
 
         Raises:
             ValueError: the box is not a box in this frame.
@@ -42,7 +50,7 @@ class Target:
         self.size = (width, height)
         self.box: Box = geometry.check_box(box, width, height)
         self.scores: deque[float] = deque([1.0], maxlen=config.patience)
-        self.memory = TemplateMemory(config, pictures=explain)
+        self.memory = TemplateMemory(config, pictures=explain) if memory is None else memory
         self.past: deque[Box] = deque([self.box], maxlen=max(1, config.trajectory))
         self.window = geometry.window_around(self.box, config.search_factor)
         self.explain = explain

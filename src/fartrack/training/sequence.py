@@ -72,7 +72,9 @@ class Tracking:
         config = config.replace(withhold=False, doubt=0.0, trust=0.0)
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
-        self.targets = [Target(config, clip.frames[0], clip.boxes[0].tolist()) for clip in self.clips]
+        self.targets = [
+            Target(config, clip.frames[0], clip.boxes[0].tolist(), memory=MemoryOnDevice(config)) for clip in self.clips
+        ]
         crops = [target.first_template(clip.frames[0]) for target, clip in zip(self.targets, self.clips, strict=True)]
         c, b = config, len(self.clips)
         nothing = torch.zeros(b, c.templates - 1, c.template_tokens, c.memory_width, device=self.device)
@@ -81,7 +83,6 @@ class Tracking:
             np.zeros((b, c.search_size, c.search_size, 3), np.uint8), np.stack(crops), nothing, words
         ).tokens
         for target, crop, own in zip(self.targets, crops, tokens, strict=True):
-            target.memory = MemoryOnDevice(config)
             target.start(crop, own)
 
     @torch.no_grad()
