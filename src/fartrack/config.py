@@ -187,7 +187,7 @@ OURS: dict[str, Any] = {
     "template_tint": 0.4,
     "lighten": 50.0,
     "search_size": 192,
-    "search_factor": 3.2,
+    "search_factor": 3.0,
     "attention": "oneway",
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -54,11 +56,12 @@ def test_clips_are_tracked_as_the_tracker_does(config, tracks, pool):
             np.testing.assert_allclose(together[number - 1][which], target.box, atol=1e-3)
 
 
-@pytest.mark.parametrize("attention", ["joint", "oneway"])
-def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, pool, tmp_path, pack):
+@pytest.mark.parametrize(("attention", "compiled"), [("joint", "off"), ("oneway", "off"), ("oneway", "default")])
+def test_what_is_trained_on_is_what_was_tracked_with(attention, compiled, config, tracks, pool, tmp_path, pack):
     """Templates with inherited masks, put together again from pictures, give the boxes of the tracking itself."""
     config = config.replace(attention=attention)
     trainer = SequenceTrainer(config, options(tmp_path, micro=100), pack)
+    trainer.train = replace(trainer.train, compile=compiled)  # too late for a compiler; its shapes alone are looked at
     clips = [tracks.clip(0, 6), tracks.clip(2, 6)]
     step = trainer.step_of(config.depth)
     seen = []
@@ -81,7 +84,11 @@ def test_what_is_trained_on_is_what_was_tracked_with(attention, config, tracks, 
     assert rolled.slots.tolist() == [sample_history(i, config.templates, config.memory) for i in range(5)]
     with torch.no_grad():
         batches = trainer._batches(rolled, *every(trainer, rolled))
-        logits = [trainer.look_kept(*looked_at, (config.depth,))[0] for looked_at, _, _ in batches]
+        looked_at = [seen for seen, _, _ in batches]
+        logits = [trainer.look_kept(*seen, (config.depth,))[0] for seen in looked_at]
+    if attention == "oneway":
+        # Five templates of two clips, which eight frames share; a compiler sees multiples of the frames.
+        assert [len(templates) for templates, *_ in looked_at] == ([2, 10] if compiled == "off" else [2, 16])
     tracked = torch.stack(seen[1:])  # the first call only embeds
     tracked = torch.cat([tracked[0], tracked[1:].transpose(0, 1).flatten(0, 1)])  # clip after clip
     torch.testing.assert_close(torch.cat(logits), tracked, atol=1e-4, rtol=1e-4)

@@ -215,7 +215,7 @@ class Sparsify(Run):
     """Frames of a clip; shorter tracks are gone through to and fro."""
     learn: int = 0
     """Frames of a clip that are trained on, drawn by chance among those in which the target is in view; 0: all.
-    Tracking a frame costs a third of training on it: clips may be long."""
+    Tracking a frame costs a fifth of training on it: clips may be long."""
     updates: int = 1
     """Of the weights, in one step, each with a share of the frames: where many clips are tracked side by side, as on a
     GPU, there would be few updates otherwise."""
