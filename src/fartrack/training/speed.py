@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from fartrack.config import ModelConfig
 from fartrack.training.loop import Trainer
@@ -25,6 +27,20 @@ def macs(config: ModelConfig, templates: int | None = None, exits: int = 1) -> f
 def step_flops(config: ModelConfig, templates: int, exits: int) -> float:
     """Floating-point operations of training on one sample: two a MAC, the backward pass twice the forward one."""
     return 6 * macs(config, templates, exits)
+
+
+def counted_flops(trainer: Trainer) -> float:
+    """Of one step's gradients as they are made: at sequence level frames share templates, others are tracked only."""
+    # Fused attention is not counted on every device, nor is what is compiled.
+    with (
+        torch.compiler.set_stance("force_eager"),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        trainer.gradients(trainer.step)
+    for p in trainer.parameters():
+        p.grad = None
+    return float(counter.get_total_flops())
 
 
 def peak_flops(device: torch.device, half: bool) -> float:
@@ -57,7 +73,9 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         trainer.train_step()
     whole = _seconds(trainer.train_step, device, steps)
     parts: dict[str, float] = {}
+    frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
     if type(trainer).gradients is Trainer.gradients:
+        flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
         trainer._maker = None  # one thing after the other, or the parts cannot be told apart
         made = trainer.make(trainer.step)
         parts["making samples"] = _seconds(lambda: trainer.make(trainer.step), device, steps)
@@ -67,6 +85,7 @@ def report(trainer: Trainer, steps: int = 10) -> str:
             p.grad = None
         parts["backward"] = both - parts["forward and loss"]
     else:
+        flops = counted_flops(trainer)
         parts["clips, forward and backward"] = _seconds(lambda: trainer.gradients(trainer.step), device, steps)
     spent = 0.0
     for _ in range(steps):
@@ -74,8 +93,6 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         spent += _seconds(trainer.update, device, 1, warm=False)
     parts["optimiser and average"] = spent / steps
 
-    frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
-    flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
     peak = peak_flops(device, t.precision == "bfloat16")
     lines = [
         f"{frames / whole:,.0f} frames a second, {1000 * whole:,.1f} ms a step of {frames} frames "
