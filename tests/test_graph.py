@@ -89,7 +89,8 @@ def test_kept_keys_are_the_keys_that_would_be_computed_again(keep):
         pictures = (torch.from_numpy(c[k]).permute(0, 3, 1, 2) for c, k in ((first, "template"), (second, "template")))
         templates = [net.embed_template(net.normalise(p)) + net.slot_identity(i) for i, p in enumerate(pictures)]
         search = net.embed_search(net.normalise(torch.from_numpy(second["search"]).permute(0, 3, 1, 2)))
-        past = [torch.cat([layer[:1, kept], layer[1:]], 1) for layer in net.remember(torch.cat(templates))]
+        remembered = net.remember(torch.cat(templates), config.depth)
+        past = [torch.cat([layer[:1, kept], layer[1:]], 1) for layer in remembered]
         logits = net.look(past, search, None, (config.depth,))
         whole = net(templates, search, want_saliency=True)
     np.testing.assert_allclose(given[1], logits[-1].numpy(), atol=3e-5)

@@ -48,7 +48,8 @@ def test_one_way_templates_may_be_read_apart(trajectory):
     templates, search = tokens(config)
     words = torch.randint(0, 100, (2, 4 * trajectory)) if trajectory else None
     together = net(templates, search, words, exits=(1, config.depth)).logits
-    past = [part.unflatten(0, (5, 2)).transpose(0, 1).flatten(1, 2) for part in net.remember(torch.cat(templates))]
+    remembered = net.remember(torch.cat(templates), config.depth)
+    past = [part.unflatten(0, (5, 2)).transpose(0, 1).flatten(1, 2) for part in remembered]
     apart = net.look(past, search, words, (1, config.depth))
     torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-5)
     gradients = [

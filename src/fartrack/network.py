@@ -46,8 +46,7 @@ class Attention(nn.Module):
         self, x: Tensor, groups: Sequence[int], rows: Tensor | None, columns: slice
     ) -> tuple[Tensor, Tensor | None]:
         """Attend. `groups` are leading token counts that see only themselves (one-way templates)."""
-        b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = (self.split(t) for t in self.qkv(x).chunk(3, -1))
         parts, start = [], 0
         for count in groups:
             own = slice(start, start + count)
@@ -68,6 +67,10 @@ class Attention(nn.Module):
         k, v = (self.split(t) for t in F.linear(x, w[d:], b[d:]).chunk(2, -1))
         weights = _weights(q, k)
         return self.merge(weights.to(v.dtype) @ v), weights[..., seen].mean(1)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, R, D), (B, N, D) twice, heads together -> (B, R, D): what R tokens take from N."""
+        return self.merge(_attend(self.split(q), self.split(k), self.split(v)))
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, D) -> (B, H, N, d): heads apart."""
@@ -182,6 +185,19 @@ class FARTrack(nn.Module):
         c = self.config.coordinate_words
         return self.words[c : c + 4] + self.pos_command
 
+    def after_templates(self, search: Tensor, trajectory: Tensor | None) -> list[Tensor]:
+        """The tokens that follow the templates: (B, n, D) of the search crop, of past boxes if any, and the commands.
+
+        Raises:
+            ValueError: the config has past boxes and `trajectory` is None.
+        """
+        commands = self.command_tokens().to(search.dtype).expand(len(search), -1, -1)
+        if not self.config.trajectory:
+            return [search, commands]
+        if trajectory is None:
+            raise ValueError(f"this network was built with trajectory={self.config.trajectory}: pass its words")
+        return [search, self.words[trajectory] + self.pos_trajectory, commands]
+
     # -- the encoder -------------------------------------------------------------------------------------------
 
     def forward(
@@ -205,15 +221,8 @@ class FARTrack(nn.Module):
             hidden_at: layers (1-based) whose tokens to return.
             looks_at: layers (1-based) whose attention from commands to search tokens to return (not with saliency).
         """
-        b = search.shape[0]
         m = sum(t.shape[1] for t in templates)
-        parts = [*templates, search]
-        if self.config.trajectory:
-            if trajectory is None:
-                raise ValueError(f"this network was built with trajectory={self.config.trajectory}: pass its words")
-            parts.append(self.words[trajectory] + self.pos_trajectory)
-        parts.append(self.command_tokens().to(search.dtype).expand(b, -1, -1))
-        x = torch.cat(parts, dim=1)
+        x = torch.cat([*templates, *self.after_templates(search, trajectory)], dim=1)
         groups = [t.shape[1] for t in templates] if self.config.attention == "oneway" else []
         columns = slice(m - templates[-1].shape[1], m)
         rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
@@ -240,29 +249,30 @@ class FARTrack(nn.Module):
                 hidden.append(x)
         return Output(torch.stack(logits), saliency, hidden, looks)
 
-    def remember(self, templates: Tensor) -> list[Tensor]:
+    def remember(self, templates: Tensor, depth: int) -> list[Tensor]:
         """What one-way templates are to everything else, whatever that is: their keys and values.
 
         Args:
             templates: (U, n, D) tokens with identity.
+            depth: how many layers.
 
         Returns:
             (U, n, 2 D) of each layer, keys before values.
         """
         x, past = templates, []
-        for block in self.blocks:
+        for block in self.blocks[:depth]:
             assert isinstance(block, Block)
             q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
             past.append(torch.cat([k, v], -1))
-            if len(past) < len(self.blocks):
-                x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, k, v)))))
+            if len(past) < depth:
+                x = block.after(x, block.attn.mix(q, k, v))
         return past
 
     def look(self, past: Sequence[Tensor], search: Tensor, trajectory: Tensor | None, exits: Sequence[int]) -> Tensor:
         """Logits of `forward` when the templates are one-way and remembered.
 
         Args:
-            past: (B, m, 2 D) of each layer: the template tokens that are seen, as `remember` has them.
+            past: (B, m, 2 D) of each layer up to the last exit: template tokens that are seen, as `remember` has them.
             search: (B, search tokens, D) from `embed_search`.
             trajectory: (B, 4 * trajectory) words of past boxes, when the config has any.
             exits: layers (1-based) to read.
@@ -270,16 +280,15 @@ class FARTrack(nn.Module):
         Returns:
             (E, B, 4, words).
         """
-        parts = [search] if trajectory is None else [search, self.words[trajectory] + self.pos_trajectory]
-        x = torch.cat([*parts, self.command_tokens().to(search.dtype).expand(len(search), -1, -1)], 1)
+        x = torch.cat(self.after_templates(search, trajectory), 1)
         logits = []
-        for layer, (block, older) in enumerate(zip(self.blocks[: max(exits)], past, strict=False), start=1):
+        for layer, (block, older) in enumerate(zip(self.blocks[: max(exits)], past, strict=True), start=1):
             assert isinstance(block, Block)
             q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
             if layer == max(exits):  # nothing else is read any more
                 q, x = q[:, -4:], x[:, -4:]
             keys, values = (torch.cat(pair, 1) for pair in zip(older.chunk(2, -1), (k, v), strict=True))
-            x = block.after(x, block.attn.merge(_attend(*map(block.attn.split, (q, keys, values)))))
+            x = block.after(x, block.attn.mix(q, keys, values))
             if layer in exits:
                 logits.append(self.read(x[:, -4:]))
         return torch.stack(logits)

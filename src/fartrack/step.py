@@ -51,19 +51,14 @@ class TrackStep(nn.Module):
         """The same when templates see only themselves: older ones are there as keys and values alone."""
         net, c = self.net, self.net.config
         newest, d = c.template_tokens, c.width
-        parts = [
-            net.embed_template(net.normalise(template.permute(0, 3, 1, 2))) + net.slot_identity(c.templates - 1),
-            net.embed_search(net.normalise(search.permute(0, 3, 1, 2))),
-        ]
-        if trajectory is not None:
-            parts.append(net.words[trajectory] + net.pos_trajectory)
-        x = torch.cat([*parts, net.command_tokens().to(parts[0].dtype).expand(len(search), -1, -1)], 1)
+        seen = net.embed_search(net.normalise(search.permute(0, 3, 1, 2)))
+        tokens = net.embed_template(net.normalise(template.permute(0, 3, 1, 2))) + net.slot_identity(c.templates - 1)
+        x = torch.cat([tokens, *net.after_templates(seen, trajectory)], 1)
         b, n, _ = x.shape
         older = memory.flatten(1, 2)
         m = older.shape[1]
         rows = net._saliency_rows(newest, n)
         stored, saliency = [], torch.zeros(b, newest, device=x.device)
-
         for i, block in enumerate(net.blocks):
             assert isinstance(block, Block)
             heads = block.attn.split

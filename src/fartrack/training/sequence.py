@@ -269,7 +269,9 @@ class SequenceTrainer(Trainer):
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
         self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
-        self.look_kept = self._compiled(self._look_once if model.attention == "oneway" else self._look_each)
+        shared = model.attention == "oneway"
+        self.seen_by = self._once if shared else self._each
+        self.look_kept = self._compiled(self._look_once if shared else self._look_each)
 
     @property
     def pictures_on(self) -> torch.device:
@@ -395,9 +397,8 @@ class SequenceTrainer(Trainer):
             i, b = torch.tensor(pairs, device=r.weight.device).T
             slots = r.slots[i]
             kept = r.kept[slots[:, :-1], b.unsqueeze(1)] if pruned else None
-            look = self._once if self.config.attention == "oneway" else self._each
             words = None if r.trajectory is None else r.trajectory[i, b]
-            yield (*look(r, slots, b, kept), r.search[i, b], words), r.truth[i, b], r.weight[i, b]
+            yield (*self.seen_by(r, slots, b, kept), r.search[i, b], words), r.truth[i, b], r.weight[i, b]
 
     def _once(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """(U, 3, s, s) every template once, and (N, m) which of all their tokens each frame sees."""
@@ -422,7 +423,7 @@ class SequenceTrainer(Trainer):
         tokens = net.embed_template(net.normalise(templates)) + net.slot_identity(0)
         past = [
             layer.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
-            for layer in net.remember(tokens)
+            for layer in net.remember(tokens, max(exits))
         ]
         return net.look(past, net.embed_search(net.normalise(search)), words, exits)
 
@@ -488,10 +489,7 @@ def runtime_forward(
     c = net.config
     t, n = len(templates), c.template_tokens
     m = t * n
-    parts = [*templates, search]
-    if words is not None:
-        parts.append(net.words[words] + net.pos_trajectory)
-    x = torch.cat([*parts, net.command_tokens().to(search.dtype).expand(len(search), -1, -1)], 1)
+    x = torch.cat([*templates, *net.after_templates(search, words)], 1)
     salient = torch.cat(
         [torch.tensor(c.salient_rows, device=x.device) + m, torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)]
     )
