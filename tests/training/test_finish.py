@@ -132,6 +132,24 @@ def test_weights_cut_grown_and_thinned(config):
     FARTrack(config.replace(depth=2)).load_state_dict(thin)
 
 
+def test_weights_for_another_number_of_templates(config, tmp_path):
+    """Slots are spread over time, so new ones are like those that lie as far back; the search crop's comes last."""
+    rows = torch.arange(6.0)[:, None].expand(6, config.width)
+    for count, expected in [
+        (5, [0, 1, 2, 3, 4, 5]),
+        (1, [4, 5]),
+        (3, [0, 2, 4, 5]),
+        (9, [0, 0, 1, 2, 2, 2, 3, 4, 4, 5]),
+    ]:
+        fitted = fit({"identity": rows, "blocks.0.x": rows}, config.replace(templates=count, depth=1))["identity"]
+        assert fitted[:, 0].tolist() == expected
+    net = FARTrack(config.replace(attention="oneway"))
+    save_weights(tmp_path / "oneway.safetensors", net.state_dict(), net.config)
+    identity = read_start(tmp_path / "oneway.safetensors", config.replace(attention="joint"))["identity"]
+    assert torch.equal(identity[:-1], net.identity[:1].expand(config.templates, -1))  # those that were never learned
+    assert torch.equal(identity[-1], net.identity[-1])
+
+
 def test_every_kind_of_file_can_be_started_from(pack, config, tmp_path):
     trainer = Trainer(config, TrainConfig(out=tmp_path, batch=4), pack)
     checkpoint = trainer.save()

@@ -7,18 +7,18 @@ import torch
 from fartrack import crops
 from fartrack.geometry import Window
 from fartrack.training import render
-from fartrack.training.options import SynthConfig, easier
+from fartrack.training.options import PAPER, easier
 from fartrack.training.synth import Sampler, plan
 
 
 def draw(pack, config, seed=0, batch=12, templates=2, synth=None):
     rng = torch.Generator().manual_seed(seed)
-    return plan(Sampler(pack, held_out=0), config, synth or SynthConfig(), batch, templates, rng)
+    return plan(Sampler(pack, held_out=0), config, synth or PAPER, batch, templates, rng)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_opencv_and_tensors_make_the_same_crops(pack, config, seed):
-    drawn = draw(pack, config, seed, synth=SynthConfig(occluder_share=0.5, distractor_share=0.5))
+    drawn = draw(pack, config, seed, synth=dataclasses.replace(PAPER, occluder_share=0.5, distractor_share=0.5))
     own = pack.objects.picture[drawn.objects]
     ours = render.render_opencv(pack.pictures, own, drawn, config)
     theirs = render.render_torch(pack.pictures, own, drawn, config)
@@ -34,7 +34,9 @@ def test_opencv_and_tensors_make_the_same_crops(pack, config, seed):
 @pytest.mark.parametrize("poses", [0, 1])
 def test_the_box_lies_on_the_object(pack, config, poses):
     """In an easy search crop of a plain object the target's box is where the colour is, in whatever pose."""
-    easy = SynthConfig(track_share=0, paste_share=1, distractor_share=0, occluder_share=0, blur_share=0, light=0)
+    easy = dataclasses.replace(
+        PAPER, track_share=0, paste_share=1, distractor_share=0, occluder_share=0, blur_share=0, light=0
+    )
     drawn = draw(pack, config, 5, batch=40, synth=dataclasses.replace(easy, pose_share=poses))
     masked = drawn.label[:, -1] > 0
     assert masked.sum() > 5
@@ -74,7 +76,7 @@ def test_frames_of_a_track_stay_within_the_gap(pack):
 
 
 def test_the_curriculum_ends_at_the_whole():
-    synth = SynthConfig()
+    synth = PAPER
     assert easier(synth, 1.0) == synth
     assert easier(synth, 0.0).distractor_share == 0
 
@@ -102,7 +104,7 @@ def test_dark_crops_are_brightened_as_the_tracker_brightens_them():
 
 def test_the_first_template_tells_the_targets_shape(pack, config):
     """Later ones err in it, as a tracker's own boxes do."""
-    flat = SynthConfig(aspect=0.0, template_scale_jitter=0.3)
+    flat = dataclasses.replace(PAPER, aspect=0.0, template_scale_jitter=0.3)
     drawn = draw(pack, config.replace(template_tint=0.4), 2, batch=64, templates=3, synth=flat)
     box = pack.objects.box[drawn.objects[:, :-1]]
     shape = (drawn.template_box[..., 0] / drawn.template_box[..., 1]).log()
@@ -114,7 +116,7 @@ def test_the_first_template_tells_the_targets_shape(pack, config):
 
 def test_some_later_templates_are_wrong(pack, config):
     """So that a tracker's first template, which never is, weighs more."""
-    drawn = draw(pack, config, 3, batch=200, templates=3, synth=SynthConfig(wrong_template_share=0.3))
+    drawn = draw(pack, config, 3, batch=200, templates=3, synth=dataclasses.replace(PAPER, wrong_template_share=0.3))
     box = pack.objects.box[drawn.objects]
     away = (drawn.affine[..., 2] - box[..., :2] - box[..., 2:] / 2).norm(dim=-1) / box[..., 2:].prod(-1).sqrt()
     far = (away[:, :-1] > 0.5).float().mean(0)
@@ -123,7 +125,9 @@ def test_some_later_templates_are_wrong(pack, config):
 
 def test_a_drifted_trackers_templates_agree_with_each_other_and_not_with_the_first(pack, config):
     """Independent errors cancel out; a tracker's do not, and only such samples teach it to come back."""
-    steady = SynthConfig(template_rotation=0, aspect=0, near_share=1, wrong_template_share=0, track_share=0)
+    steady = dataclasses.replace(
+        PAPER, template_rotation=0, aspect=0, near_share=1, wrong_template_share=0, track_share=0
+    )
     drawn = draw(pack, config, batch=64, templates=4, synth=dataclasses.replace(steady, drift_share=1))
     size = drawn.affine[:, :4, 1, 1].log()
     between, away = (size[:, 1:3] - size[:, 2:4]).abs().mean(), (size[:, 1:] - size[:, :1]).abs().mean()
@@ -135,7 +139,7 @@ def test_a_drifted_trackers_templates_agree_with_each_other_and_not_with_the_fir
 
 def test_another_pose_in_every_crop(pack, config):
     """People turn round and bend: templates that are all alike teach to follow a picture, not a thing."""
-    many = SynthConfig(pose_share=1, turn_share=0.5, template_scale_jitter=0, wrong_template_share=0)
+    many = dataclasses.replace(PAPER, pose_share=1, turn_share=0.5, template_scale_jitter=0, wrong_template_share=0)
     drawn = draw(pack, config.replace(template_tint=0.4), 4, batch=64, templates=3, synth=many)
     mirrored = drawn.affine[..., :2].det() < 0
     assert (mirrored != mirrored[:, :1]).any(1).float().mean() > 0.5
@@ -165,7 +169,7 @@ def back(drawn):
 
 def test_a_part_is_the_same_part_in_every_crop(pack, config):
     """A head's box must not become a person's because people were boxed whole."""
-    parts = SynthConfig(track_share=0, part_share=1, template_rotation=0, wrong_template_share=0)
+    parts = dataclasses.replace(PAPER, track_share=0, part_share=1, template_rotation=0, wrong_template_share=0)
     drawn = draw(pack, config, 3, batch=64, synth=parts)
     whole, part = pack.objects.box[drawn.objects[:, -1]], back(drawn)
     assert (part[:, :2] > whole[:, :2] - 1e-2).all()
@@ -178,7 +182,7 @@ def test_a_part_is_the_same_part_in_every_crop(pack, config):
 
 
 def test_loose_boxes_are_off_alike(pack, config):
-    loose = SynthConfig(track_share=1, loose_share=1, template_rotation=0, wrong_template_share=0)
+    loose = dataclasses.replace(PAPER, track_share=1, loose_share=1, template_rotation=0, wrong_template_share=0)
     drawn = draw(pack, config, 3, batch=64, synth=loose)
     ratio = (back(drawn)[:, 2:] / pack.objects.box[drawn.objects[:, -1]][:, 2:]).log()
     assert ratio.abs().max() < 0.31

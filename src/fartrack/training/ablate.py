@@ -25,6 +25,7 @@ from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import open_dataset
+from fartrack.evaluation.passes import begun_anew
 from fartrack.files import write_whole
 from fartrack.models import load_weights
 from fartrack.network import FARTrack
@@ -136,13 +137,13 @@ class Ablation:
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
         tracks = Tracks(supply.held_out)
         self.held_out = [tracks.clip(i) for i in range(len(tracks))]
-        self.dev = list(sequences(options.dev)) if options.dev else []
+        self.dev = list(sequences(options.dev, options.passes)) if options.dev else []
 
     def run(self) -> Iterator[tuple[Row, dict[str, float]]]:
         """Train and measure row by row; a row that is done is read from its file."""
         for row in rows(self.options):
             folder = self._train(row)
-            path = folder / f"measured-{row.depth or 0}-{row.method}.json"
+            path = folder / f"measured-{row.depth or 0}-{row.method}-{self.options.passes}.json"
             if not path.exists():
                 measured = self._measure(row, folder)
                 write_whole(path, json.dumps(measured))
@@ -153,7 +154,6 @@ class Ablation:
         model = o.model.replace(**row.model)
         parent: Path | None = o.init
         chain: list[Any] = [
-            dataclasses.asdict(model),
             str(o.init),
             o.batch,
             o.lr,
@@ -164,19 +164,20 @@ class Ablation:
         folder = o.out
         for step in row.chain:
             sparsify = step.stage is Sparsify
+            own = model if sparsify else model.replace(keep=o.model.keep)  # single frames see whole templates
             steps = o.clip_steps if sparsify else o.steps
             changes: dict[str, Any] = {
                 "steps": steps, "lr": o.lr * (0.1 if sparsify else 0.5 if step.stage is Distill else 1),
                 "optimizer": o.optimizer, "batch": o.clips if sparsify else o.batch, "seed": o.seed,
                 "precision": o.precision, "compile": o.compile, "features": None if sparsify else o.features,
-            } | ({"frames": o.frames} if sparsify else {}) | step.changes  # fmt: skip
+            } | ({"frames": o.frames} if sparsify else {"synth": o.synth}) | step.changes  # fmt: skip
             changes |= {"decay": changes["steps"] // 4, "warmup": max(1, changes["steps"] // 20)}
             changes["templates"] = min(model.templates, 5)
             changes["check_every"] = changes["steps"]
-            chain.append([step.stage.__name__, {k: str(v) for k, v in changes.items()}])
+            chain.append([step.stage.__name__, dataclasses.asdict(own), {k: str(v) for k, v in changes.items()}])
             key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
             folder = o.out / f"{step.stage.__name__.lower()}-{key}"
-            run = step.stage(model=model, out=folder, init=parent, device=self.device, threads=o.threads, **changes)
+            run = step.stage(model=own, out=folder, init=parent, device=self.device, threads=o.threads, **changes)
             if not (folder / "done").exists():
                 log.info("%s, %s: %s", row.table, row.name, folder)
                 trainer = make_trainer(run, supply=Resident(self.pack))
@@ -226,9 +227,10 @@ class LastRead:
         return self._last[1]
 
 
-def sequences(root: Path) -> Iterator[Clip]:
-    """Sequences of a folder laid out as OTB."""
+def sequences(root: Path, passes: int = 0) -> Iterator[Clip]:
+    """Sequences of a folder laid out as OTB, or passes of so many frames through them."""
     dataset = open_dataset("otb", root)
+    dataset = begun_anew(dataset, passes) if passes else dataset
     for name in dataset.names:
         sequence = dataset.load(name)
         yield Clip(LastRead(sequence.frames), np.asarray(sequence.boxes, np.float64))
@@ -250,7 +252,8 @@ def markdown(done: Sequence[tuple[Row, dict[str, float]]], options: Ablate) -> s
         f"{options.steps} steps of {options.batch} samples a frame-level run, {options.clip_steps} steps of "
         f"{options.clips} clips of {options.frames} frames a sequence-level one; "
         f"{options.optimizer}, learning rate {options.lr:g}, "
-        f"seed {options.seed}, depth {options.model.depth}, width {options.model.width}.",
+        f"seed {options.seed}, depth {options.model.depth}, width {options.model.width}"
+        + (f"; AO dev of passes of {options.passes} frames." if options.dev and options.passes else "."),
         "",
     ]
     for table in dict.fromkeys(row.table for row, _ in done):

@@ -17,13 +17,14 @@ from fartrack.errors import InputError
 from fartrack.network import FARTrack
 from fartrack.training.features import Embed
 from fartrack.training.loop import Parts, Trainer
-from fartrack.training.options import Backbone, SynthConfig
+from fartrack.training.options import PAPER, Backbone
 from fartrack.training.pack import Objects, Pack
 from fartrack.training.render import Samples, render
 from fartrack.training.synth import Sampler, plan
 from fartrack.training.teacher import WIDTH, Teacher
 
-STILL = SynthConfig(
+STILL = replace(
+    PAPER,
     track_share=1.0, centre_jitter=2.0, scale_jitter=0.0, template_centre_jitter=0.0, template_scale_jitter=0.0,
     aspect=0.0, template_rotation=0.0, paste_share=0.0, distractor_share=0.0, occluder_share=0.0, gray_share=0.0,
     blur_share=0.0, light=0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from fartrack.files import write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.training import checkpoint, losses
-from fartrack.training.options import SynthConfig
+from fartrack.training.options import PAPER
 from fartrack.training.render import Samples, render
 from fartrack.training.start import cut, read_same, without
 from fartrack.training.synth import Sampler, plan
 
 NAMES = {config.depth: name for name, config in PRESETS.items()}
-AS_TRACKED = SynthConfig(centre_jitter=2.0, scale_jitter=0.25, blur_share=0.3, template_scale_jitter=0.18)
+AS_TRACKED = replace(PAPER, centre_jitter=2.0, scale_jitter=0.25, blur_share=0.3, template_scale_jitter=0.18)
 """Held-out samples about as hard as a tracker's frames."""
 
 

@@ -11,41 +11,53 @@ from fartrack.config import PICO, TINY, ModelConfig
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method."""
+    """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method.
 
-    track_share: float = 0.4
-    centre_jitter: float = 3.5
+    The defaults are what the packaged weights learned from, for search regions of three times the target's size;
+    `PAPER` is the field's jitter for regions of four times.
+    """
+
+    track_share: float = 0.45
+    centre_jitter: float = 2.4
     """The search crop's centre moves by up to half of this times ``sqrt(w * h)``."""
-    scale_jitter: float = 0.5
-    near_share: float = 0.0
+    scale_jitter: float = 0.33
+    near_share: float = 0.4
     """Of samples whose search crop is jittered by a third of that only, as between two frames of a video."""
-    template_centre_jitter: float = 0.25
-    template_scale_jitter: float = 0.12
-    wrong_template_share: float = 0.1
+    template_centre_jitter: float = 0.45
+    template_scale_jitter: float = 0.25
+    wrong_template_share: float = 0.12
     """Of templates after the first: they show what lies beside the target."""
-    drift_share: float = 0.0
+    drift_share: float = 0.35
     """Of samples of a tracker that has drifted: its own templates and the search crop are all off in the same way."""
-    pose_share: float = 0.0
+    pose_share: float = 0.35
     """Of samples whose target takes up another pose in every crop: mirrored, stretched, its templates slanted."""
-    part_share: float = 0.0
+    part_share: float = 0.2
     """Of samples of a still picture whose target is a part of its object: the first box says what is meant."""
-    loose_share: float = 0.0
+    loose_share: float = 0.2
     """Of samples whose boxes are wider, narrower or off, all in the same way."""
     aspect: float = 0.15
     template_rotation: float = 12.0
     """Degrees."""
-    turn_share: float = 0.0
+    turn_share: float = 0.18
     """Of templates that are turned by up to 180 degrees instead."""
     paste_share: float = 0.5
     """Of objects with a mask: cut out and put on another picture."""
-    distractor_share: float = 0.3
+    distractor_share: float = 0.35
     occluder_share: float = 0.25
     gray_share: float = 0.08
-    blur_share: float = 0.15
-    light: float = 0.25
-    dark_share: float = 0.0
+    blur_share: float = 0.3
+    light: float = 0.3
+    dark_share: float = 0.15
     """Of samples whose crops are each of a brightness of its own, a seventh to one and a half times the picture's."""
     gap: int = 300
+
+
+PAPER = SynthConfig(
+    track_share=0.4, centre_jitter=3.5, scale_jitter=0.5, near_share=0.0, template_centre_jitter=0.25,
+    template_scale_jitter=0.12, wrong_template_share=0.1, drift_share=0.0, pose_share=0.0, part_share=0.0,
+    loose_share=0.0, turn_share=0.0, distractor_share=0.3, blur_share=0.15, light=0.25, dark_share=0.0,
+)  # fmt: skip
+"""The field's jitter (section 5 of the method), and of everything else little."""
 
 
 def easier(synth: SynthConfig, amount: float) -> SynthConfig:
@@ -160,7 +172,8 @@ class Run(TrainConfig):
     """Say where the time of a step goes, and how much of the machine is used; then stop."""
 
 
-_PAPER_TAIL = SynthConfig(gap=200)
+_TAIL = SynthConfig(gap=200)
+_PICTURES = replace(PAPER, track_share=0.2, distractor_share=0.0, occluder_share=0.0)
 
 
 @dataclass(frozen=True)
@@ -176,7 +189,7 @@ class Backbone(Run):
     batch: int = 64
     templates: int = 1
     feature_weight: float = 0.0
-    synth: SynthConfig = SynthConfig(track_share=0.2, distractor_share=0.0, occluder_share=0.0, gap=300)
+    synth: SynthConfig = _PICTURES
 
 
 @dataclass(frozen=True)
@@ -201,7 +214,7 @@ class Distill(Run):
     """Layers (0-based) that `removal` takes out."""
     fade: int = 0
     """Steps over which they fade; 0 is half of the run."""
-    synth: SynthConfig = _PAPER_TAIL
+    synth: SynthConfig = _TAIL
 
 
 @dataclass(frozen=True)
@@ -315,6 +328,9 @@ class Ablate:
     """As for the stages; has to fit into memory."""
     dev: Path | None = None
     """Folder of sequences as OTB's, to measure AO on besides the held-out tracks. Never trained on."""
+    passes: int = 60
+    """AO there is of passes of so many frames, as `fartrack evaluate --passes` has it: in one pass chance would weigh
+    more than most choices. 0: one pass through each sequence."""
     model: ModelConfig = PICO
     deep: int = 10
     """Layers of the network that the distillation table starts from; --model.depth is what it ends with."""
@@ -332,6 +348,8 @@ class Ablate:
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     features: Path | None = None
+    synth: SynthConfig = field(default_factory=SynthConfig)
+    """Of the frame-level runs."""
     seed: int = 0
     device: str = "auto"
     threads: int | None = None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -79,9 +80,11 @@ def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{option} {path} does not exist: check the path")
     about = _about(path, option) if path.suffix == ".safetensors" else {}
     if "state" in about:
-        return checkpoint.part(checkpoint.load(path)[0], "average.")
+        tensors, state = checkpoint.load(path)
+        return _one_identity(checkpoint.part(tensors, "average."), ModelConfig(**state["model"]).attention)
     if "fartrack" in about or path.suffix == ".onnx":
-        return load_weights(path)[0]
+        weights, own = load_weights(path)
+        return _one_identity(weights, own.attention)
     opened = open_backbone(path, config)
     logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
     return opened.weights
@@ -95,15 +98,24 @@ def _about(path: Path, option: str) -> dict[str, str]:
         raise InputError(f"{option} {path} is not a whole safetensors file ({error}): copy it again") from None
 
 
+def _one_identity(weights: dict[str, Tensor], attention: str) -> dict[str, Tensor]:
+    """One-way templates share the first slot's identity; the others', never learned, become like it."""
+    if attention == "oneway":
+        identity = weights["identity"]
+        weights["identity"] = torch.cat([identity[:1].expand(len(identity) - 1, -1), identity[-1:]])
+    return weights
+
+
 def depth_of(weights: Mapping[str, Tensor]) -> int:
     """Layers that weights have."""
     return 1 + max((int(m[1]) for name in weights if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
 
 
 def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Weights of a tracker cut or grown to another depth and size of search crop.
+    """Weights of a tracker cut or grown to another depth, size of search crop and number of templates.
 
-    New layers are copies of the last one whose output projections are zero: the network stays what it was.
+    New slots are like those that lie as far back, from the first to the newest. New layers are copies of the last one
+    whose output projections are zero: the network stays what it was.
     """
     have = depth_of(weights)
     if have == 0:
@@ -111,6 +123,9 @@ def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
     result = cut(weights, config.depth)
     if "pos_search" in result:
         result["pos_search"] = resized_grid(result["pos_search"], config.search_grid)
+    if "identity" in result:
+        slots = torch.linspace(len(result["identity"]) - 2, 0, config.templates).round().int().flip(0)
+        result["identity"] = result["identity"][[*slots.tolist(), -1]]
     for layer in range(have, config.depth):
         for name, value in weights.items():
             if name.startswith(f"blocks.{have - 1}."):
