@@ -64,6 +64,17 @@ def test_a_table_from_training_to_print(tmp_path, capsys, caplog):
     assert caplog.text.count("step 4 of 4") == before
 
 
+def test_no_row_of_any_table_fails_after_hours(tmp_path, capsys):
+    """One template, nine, whole ones, past boxes: each is a network of another shape in every stage."""
+    write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=60, stills=12, frames=4)
+    common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2), "deep": 3}
+    small = {"steps": 1, "clip_steps": 1, "batch": 2, "clips": 1, "frames": 3, "workers": 2, "precision": "float32"}
+    options = Ablate(**common, **small)
+    assert ablate(options) == 0
+    said = capsys.readouterr().out
+    assert all(f"| {row.name} |" in said for row in rows(options))
+
+
 def test_a_page_of_tables():
     row = rows(Ablate(tables=("keep",)))[0]
     page = markdown([(row, {"gmacs": 1.234, "held_out_ao": 50.06, "parameters": 2e6})], Ablate())

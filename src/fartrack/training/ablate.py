@@ -130,7 +130,7 @@ class Ablation:
     def __init__(self, options: Ablate) -> None:
         self.options = options
         self.device = pick_device(options.device)
-        supply = open_data(options.data, memory=options.memory, workers=options.workers)
+        supply = open_data(options.data, memory=options.memory, workers=options.workers, cache=options.cache)
         if not isinstance(supply, Resident):
             raise InputError("ablations need data that fits into memory: give a pack, or more --memory")
         self.pack = supply.pack

@@ -355,6 +355,8 @@ class Ablate:
     threads: int | None = None
     workers: int = 4
     memory: float = 24.0
+    cache: Path | None = None
+    """As for training."""
 
 
 STAGES: dict[str, type] = {
