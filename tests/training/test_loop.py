@@ -8,7 +8,7 @@ import torch
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.loop import Trainer
-from fartrack.training.options import PAPER, TrainConfig
+from fartrack.training.options import PAPER, SynthConfig, TrainConfig
 from fartrack.training.parallel import Parallel
 
 EASY = dataclasses.replace(PAPER, centre_jitter=1.0, scale_jitter=0.1, distractor_share=0, occluder_share=0, light=0.1)
@@ -209,7 +209,7 @@ def test_other_networks_train_too(pack, config, tmp_path, change):
 
 
 def test_one_process_of_two_makes_half_of_the_batch(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, synth=PAPER), pack)
+    trainer = Trainer(config, options(tmp_path, synth=SynthConfig()), pack)
     whole = trainer.samples(trainer.sampler, 5, 12)
     halves = [trainer.samples(trainer.sampler, 5, 12, parallel=Parallel(rank, 2)) for rank in range(2)]
     rows = [torch.arange(12).view(-1, 2)[rank::2].flatten() for rank in range(2)]

@@ -280,9 +280,9 @@ def test_streaming_is_a_function_of_the_step(streamed):
 
 def test_training_on_a_stream(streamed, config, tmp_path):
     from fartrack.training.loop import Trainer
-    from fartrack.training.options import PAPER, TrainConfig
+    from fartrack.training.options import SynthConfig, TrainConfig
 
-    common = {"steps": 8, "batch": 6, "templates": 2, "log_every": 4, "precision": "float32", "synth": PAPER}
+    common = {"steps": 8, "batch": 6, "templates": 2, "log_every": 4, "precision": "float32", "synth": SynthConfig()}
     one = Trainer(config, TrainConfig(out=tmp_path / "one", **common), streamed())
     rows = list(one.run())
     assert np.isfinite(rows[-1]["loss"])

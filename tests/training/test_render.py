@@ -7,7 +7,7 @@ import torch
 from fartrack import crops
 from fartrack.geometry import Window
 from fartrack.training import render
-from fartrack.training.options import PAPER, easier
+from fartrack.training.options import PAPER, SynthConfig, easier
 from fartrack.training.synth import Sampler, plan
 
 
@@ -76,7 +76,7 @@ def test_frames_of_a_track_stay_within_the_gap(pack):
 
 
 def test_the_curriculum_ends_at_the_whole():
-    synth = PAPER
+    synth = SynthConfig()
     assert easier(synth, 1.0) == synth
     assert easier(synth, 0.0).distractor_share == 0
 

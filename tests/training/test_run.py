@@ -1,6 +1,7 @@
 """The stages as commands, handing over to one another, on a pack and a network that are tiny."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
-from fartrack.training.options import STAGES, Distill, Export, Frame, Sparsify
+from fartrack.training.options import PAPER, STAGES, Distill, Export, Frame, Sparsify
 from fartrack.training.run import make_trainer, parse, start
 
 SMALL = [
@@ -114,6 +115,14 @@ def test_several_files_of_one_option_and_nested_ones():
     options = parse(Sparsify, ["--data", "a", "b", "--model.keep", "0.5", "--synth.gap", "9", "--no-profile"])
     assert options.data == ("a", "b") and options.model.keep == 0.5 and options.synth.gap == 9
     assert options.model.depth == Sparsify().model.depth and options.lr == Sparsify().lr
+
+
+def test_the_manuals_recipe_is_the_papers():
+    """Its options undo what ours do otherwise: one that is forgotten would be found out after days on GPUs."""
+    manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    options = parse(Frame, re.search(r'^PAPER="(.*?)"', manual, re.DOTALL | re.MULTILINE)[1].split())
+    assert options.synth == PAPER
+    assert options.model.replace(name="tiny") == ModelConfig(name="tiny", depth=15)
 
 
 def test_options_from_a_file(tmp_path):

@@ -59,16 +59,11 @@ class Moment:
 class MemoryOnDevice(TemplateMemory):
     """The tracker's memory, whose tokens are tensors that stay where the network is: they are megabytes a frame."""
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
-        super().__init__(config)
-        self.device = device
-
     def older(self) -> Any:
         """(slots - 1, n, D) tensor; a tracker of one template has none."""
         slots: list[Any] = self.settled()
-        if not slots:
-            return torch.empty(0, self.config.kept_tokens, self.config.memory_width, device=self.device)
-        return torch.stack(slots)
+        first: Any = self._kept[0]
+        return torch.stack(slots) if slots else first.new_empty(0, *first.shape)
 
 
 class Tracking:
@@ -80,8 +75,7 @@ class Tracking:
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
         self.targets = [
-            Target(config, clip.frames[0], clip.boxes[0].tolist(), memory=MemoryOnDevice(config, self.device))
-            for clip in self.clips
+            Target(config, clip.frames[0], clip.boxes[0].tolist(), memory=MemoryOnDevice(config)) for clip in self.clips
         ]
         crops = [target.first_template(clip.frames[0]) for target, clip in zip(self.targets, self.clips, strict=True)]
         c, b = config, len(self.clips)

@@ -80,14 +80,14 @@ def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{option} {path} does not exist: check the path")
     about = _about(path, option) if path.suffix == ".safetensors" else {}
     if "state" in about:
-        tensors, state = checkpoint.load(path)
-        return _one_identity(checkpoint.part(tensors, "average."), ModelConfig(**state["model"]).attention)
-    if "fartrack" in about or path.suffix == ".onnx":
+        weights, own, _ = checkpoint.load_average(path)
+    elif "fartrack" in about or path.suffix == ".onnx":
         weights, own = load_weights(path)
-        return _one_identity(weights, own.attention)
-    opened = open_backbone(path, config)
-    logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
-    return opened.weights
+    else:
+        opened = open_backbone(path, config)
+        logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
+        return opened.weights
+    return _one_identity(weights) if own.attention == "oneway" else weights
 
 
 def _about(path: Path, option: str) -> dict[str, str]:
@@ -98,12 +98,10 @@ def _about(path: Path, option: str) -> dict[str, str]:
         raise InputError(f"{option} {path} is not a whole safetensors file ({error}): copy it again") from None
 
 
-def _one_identity(weights: dict[str, Tensor], attention: str) -> dict[str, Tensor]:
+def _one_identity(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """One-way templates share the first slot's identity; the others', never learned, become like it."""
-    if attention == "oneway":
-        identity = weights["identity"]
-        weights["identity"] = torch.cat([identity[:1].expand(len(identity) - 1, -1), identity[-1:]])
-    return weights
+    identity = weights["identity"]
+    return weights | {"identity": torch.cat([identity[:1].expand(len(identity) - 1, -1), identity[-1:]])}
 
 
 def depth_of(weights: Mapping[str, Tensor]) -> int:
@@ -124,6 +122,7 @@ def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
     if "pos_search" in result:
         result["pos_search"] = resized_grid(result["pos_search"], config.search_grid)
     if "identity" in result:
+        # From the newest back, so that a single slot is the newest's.
         slots = torch.linspace(len(result["identity"]) - 2, 0, config.templates).round().int().flip(0)
         result["identity"] = result["identity"][[*slots.tolist(), -1]]
     for layer in range(have, config.depth):
