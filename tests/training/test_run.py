@@ -17,6 +17,7 @@ from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
 from fartrack.training.options import PAPER, STAGES, Distill, Export, Frame, Sparsify
 from fartrack.training.run import make_trainer, parse, start
+from fartrack.training.start import read_start
 
 SMALL = [
     *("--model.depth", "3", "--model.width", "48", "--model.templates", "3", "--model.template-size", "32"),
@@ -91,6 +92,9 @@ def test_removal_leaves_a_shallower_network(shard, at):
     whole = checkpoint.part(checkpoint.load(at / "removal/last.safetensors")[0], "average.")
     assert config.depth == 2
     assert torch.equal(weights["blocks.0.mlp.fc1.weight"], whole["blocks.1.mlp.fc1.weight"])
+    # A stage that starts from the checkpoint itself goes on with what stayed, not with a layer that had faded out.
+    begun = read_start(at / "removal/last.safetensors", config)
+    assert all(torch.equal(begun[name], value) for name, value in weights.items() if name.startswith("blocks."))
 
 
 def test_grown_layers_change_nothing_at_first_and_learn_alone(shard, at, tmp_path):

@@ -19,10 +19,10 @@ from fartrack.errors import InputError
 from fartrack.files import write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
-from fartrack.training import checkpoint, losses
+from fartrack.training import losses
 from fartrack.training.options import PAPER
 from fartrack.training.render import Samples, render
-from fartrack.training.start import cut, read_same, without
+from fartrack.training.start import cut, read_same, read_trained
 from fartrack.training.synth import Sampler, plan
 
 NAMES = {config.depth: name for name, config in PRESETS.items()}
@@ -146,15 +146,6 @@ def calibrate(
         mean = float(np.concatenate(overlaps, 1)[row].mean())
         result[depth] = Calibration(bias, slope, auroc(score, truth), error, float(truth.mean()), mean)
     return result
-
-
-def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
-    """Averaged weights, config and state of a checkpoint; layers that `removal` fades out are left out."""
-    weights, config, state = checkpoint.load_average(path)
-    if state.get("stage") == "removal":
-        gone = tuple(state["train"]["remove"])
-        weights, config = without(weights, gone), config.replace(depth=config.depth - len(gone))
-    return weights, config, state
 
 
 def export_run(

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,13 +75,22 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
     return weights
 
 
+def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
+    """Averaged weights, config and state of a checkpoint; layers that `removal` fades out are left out."""
+    weights, config, state = checkpoint.load_average(path)
+    if state.get("stage") == "removal":
+        gone = tuple(state["train"]["remove"])
+        weights, config = without(weights, gone), config.replace(depth=config.depth - len(gone))
+    return weights, config, state
+
+
 def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
     """What a file that an option names holds, in its own depth where it is a tracker's."""
     if not path.exists():
         raise FileNotFoundError(f"{option} {path} does not exist: check the path")
     about = _about(path, option) if path.suffix == ".safetensors" else {}
     if "state" in about:
-        weights, own, _ = checkpoint.load_average(path)
+        weights, own, _ = read_trained(path)
     elif "fartrack" in about or path.suffix == ".onnx":
         weights, own = load_weights(path)
     else:
