@@ -1,21 +1,23 @@
 """Many passes, each from a true box: short ones that see every frame twice, and long ones from the first frames."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from fartrack.errors import InputError
-from fartrack.evaluation.datasets import open_folder
+from fartrack.evaluation.datasets import open_dataset, open_folder
+from fartrack.evaluation.metrics import score_sequence
 from fartrack.evaluation.passes import begun_anew, begun_later
-from small_sets import folder_set
+from small_sets import folder_set, got10k_set
 
 
-def two_sequences(tmp_path, frames, unseen):
+def two_sequences(tmp_path, frames, unseen, written="nan,nan,nan,nan"):
     """Sequences a and b; in one frame of b the target is not seen."""
     dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=frames))
     truth = tmp_path / "b" / "groundtruth_rect.txt"
     lines = truth.read_text().splitlines()
-    lines[unseen] = "nan,nan,nan,nan"
+    lines[unseen] = written
     truth.write_text("\n".join(lines) + "\n")
     return dataset
 
@@ -38,6 +40,26 @@ def test_long_passes_begin_with_the_first_frames_that_have_a_box(tmp_path):
     assert passes.names == ("a@0-5", "a@1-5", "a@2-5", "b@0-5", "b@2-5", "b@3-5")
     assert list(passes.load("b@2-5").start) == dataset.load("b").boxes[2].tolist()
     assert begun_later(dataset, 9).names.count("a@4-5") == 0  # nothing would be left to track
+
+
+@pytest.mark.parametrize("begin", [partial(begun_later, starts=3), partial(begun_anew, frames=4)])
+def test_passes_of_benchmarks_that_say_what_is_hidden(tmp_path, begin):
+    """No pass of GOT-10k begins behind something, and each is scored with its own frames' flags."""
+    passes = begin(open_dataset("got10k-val", got10k_set(tmp_path, count=8)))
+    assert "GOT-10k_Val_000001@3-8" in passes.names or "GOT-10k_Val_000001@3-6" in passes.names
+    for name in passes.names:
+        one = passes.load(name)
+        assert one.visible[0] and one.cover[0] > 0 and len(one.cover) == len(one)
+        score = score_sequence(
+            name, one.boxes, one.boxes, passes.rules, visible=one.visible, cover=one.cover, size=one.size
+        )
+        assert score.ao == 1
+
+
+def test_a_frame_that_says_the_target_is_gone_begins_no_pass(tmp_path):
+    """LaSOT writes 0,0,0,0 there."""
+    dataset = two_sequences(tmp_path, frames=5, unseen=1, written="0,0,0,0")
+    assert begun_later(dataset, 2).names == ("a@0-5", "a@1-5", "b@0-5", "b@2-5")
 
 
 def test_what_cannot_be_begun_anew(tmp_path):

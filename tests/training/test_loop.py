@@ -114,6 +114,45 @@ def test_a_checkpoint_of_another_config_is_refused(pack, config, tmp_path, chang
         other.load(tmp_path / "last.safetensors")
 
 
+def test_a_checkpoint_of_another_optimiser_is_refused(pack, config, tmp_path):
+    """Its moments would be taken for those of other parameters."""
+    Trainer(config, options(tmp_path, optimizer="muon"), pack).save()
+    with pytest.raises(InputError, match="optimizer: muon there, adamw here"):
+        Trainer(config, options(tmp_path), pack).load(tmp_path / "last.safetensors")
+
+
+def test_moments_stay_with_their_parameters(pack, config, tmp_path):
+    """A run that goes on with other layers frozen, or without the auxiliary heads, keeps what it knows of the rest."""
+    first = Trainer(config, options(tmp_path), pack)
+    first.train_step()
+    first.save()
+    second = Trainer(config, options(tmp_path, freeze=2), pack)
+    second.load(tmp_path / "last.safetensors")
+    name, p = next((n, p) for n, p in second.net.named_parameters() if p.requires_grad)
+    before = first.optimizers[0].state[dict(first.net.named_parameters())[name]]
+    assert torch.equal(second.optimizers[0].state[p]["exp_avg"], before["exp_avg"])
+    second.train_step()
+
+
+def test_a_resumed_run_writes_each_step_once(pack, config, tmp_path):
+    """Killed after lines of the log that no checkpoint holds, one of them cut short."""
+    list(Trainer(config, options(tmp_path, steps=2, log_every=1), pack).run())
+    with (tmp_path / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 3}) + "\n" + '{"step": 4, "lo')
+    second = Trainer(config, options(tmp_path, steps=4, log_every=1), pack)
+    second.load(tmp_path / "last.safetensors")
+    list(second.run())
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4] and all("loss" in row for row in rows)
+
+
+def test_exits_may_come_in_any_order(pack, config, tmp_path):
+    """Names of the curve go with the layers, however they were asked for."""
+    trainer = Trainer(config, options(tmp_path, exits=(3, 1, 3)), pack)
+    assert trainer.exits == (1, 3)
+    assert {"held_out_iou_1", "held_out_iou_3"} <= set(trainer.check(batches=1, batch=4))
+
+
 def test_another_score_is_no_other_config(pack, config, tmp_path):
     Trainer(config, options(tmp_path), pack).save()
     Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack).load(tmp_path / "last.safetensors")

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fartrack.errors import InputError
-from fartrack.evaluation.annotations import Boxes, has_box
 from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence
+
+Mask = NDArray[np.bool_]
 
 AT = "@"
 """Stands between a sequence's name and the frame that a pass begins with."""
@@ -24,8 +26,8 @@ AT = "@"
 def begun_anew(dataset: Dataset, frames: int) -> Dataset:
     """The same frames twice, in passes of so many that begin half of that apart, each from its own true box.
 
-    What is left at the end of a sequence joins the last pass. A pass begins with the first frame that has a box; one
-    without any is left out.
+    What is left at the end of a sequence joins the last pass. A pass begins with the first frame that shows the target
+    in a box; one without any is left out.
 
     Args:
         dataset: with public boxes.
@@ -37,11 +39,11 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
     if frames < 2:
         raise InputError(f"passes of {frames} frames: give 2 or more")
 
-    def spans(boxes: Boxes) -> Iterator[tuple[int, int]]:
+    def spans(seen: Mask) -> Iterator[tuple[int, int]]:
         for first in (0, frames // 2):
-            starts = range(first, max(first + 1, len(boxes) - frames // 2), frames)
-            for begin, end in zip(starts, [*starts[1:], len(boxes)], strict=True):
-                there = np.flatnonzero(has_box(boxes[begin:end]))
+            starts = range(first, max(first + 1, len(seen) - frames // 2), frames)
+            for begin, end in zip(starts, [*starts[1:], len(seen)], strict=True):
+                there = np.flatnonzero(seen[begin:end])
                 if len(there) > 1:
                     yield begin + int(there[0]), end
 
@@ -49,11 +51,11 @@ def begun_anew(dataset: Dataset, frames: int) -> Dataset:
 
 
 def begun_later(dataset: Dataset, starts: int) -> Dataset:
-    """The same sequences, each in as many passes to its end, from the first frames that have a box.
+    """The same sequences, each in as many passes to its end, from the first frames that show the target in a box.
 
     Args:
         dataset: with public boxes.
-        starts: passes of each sequence, at least 2; fewer where it has not as many frames with boxes before its last.
+        starts: passes of each sequence, at least 2; fewer where it has not as many such frames before its last.
 
     Raises:
         InputError: too few passes, or boxes that are not public.
@@ -61,23 +63,31 @@ def begun_later(dataset: Dataset, starts: int) -> Dataset:
     if starts < 2:
         raise InputError(f"{starts} starts: give 2 or more")
 
-    def spans(boxes: Boxes) -> Iterator[tuple[int, int]]:
-        for begin in np.flatnonzero(has_box(boxes))[:-1][:starts]:
-            yield int(begin), len(boxes)
+    def spans(seen: Mask) -> Iterator[tuple[int, int]]:
+        for begin in np.flatnonzero(seen)[:-1][:starts]:
+            yield int(begin), len(seen)
 
     return _passes(dataset, f"starts-{starts}", spans)
 
 
-def _passes(dataset: Dataset, how: str, spans: Callable[[Boxes], Iterator[tuple[int, int]]]) -> Dataset:
+def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[int, int]]]) -> Dataset:
     """A data set of its own, so that results of it are not taken for those of one pass.
 
-    `spans` gives the first frame of each pass through a sequence with these boxes, and the one after its last.
+    `spans` gives the first frame of each pass through a sequence, and the one after its last, from which of its frames
+    show the target in a box.
     """
     if dataset.hidden:
         raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
-    passes = ((name, *span) for name in dataset.names for span in spans(dataset.load(name).boxes))
+    passes = ((name, *span) for name in dataset.names for span in spans(_shown(dataset.load(name))))
     names = tuple(f"{name}{AT}{begin}-{end}" for name, begin, end in passes)
     return replace(dataset, name=f"{dataset.name}-{how}", names=names, read=partial(_read_pass, dataset.read))
+
+
+def _shown(s: Sequence) -> Mask:
+    """(N,) in which frames a tracker can be given the target: a box with an area, and not annotated as hidden."""
+    with np.errstate(invalid="ignore"):
+        shown = s.visible & np.isfinite(s.boxes).all(1) & (s.boxes[:, 2:] > 0).all(1)
+    return shown if s.cover is None else shown & (s.cover > 0)
 
 
 def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> Sequence:
@@ -87,4 +97,5 @@ def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> 
     if not isinstance(s.frames, ImageFrames):
         raise InputError(f"{whole} is a video: passes need its frames as pictures")
     frames = replace(s.frames, names=s.frames.names[begin:end])
-    return replace(s, name=name, frames=frames, boxes=s.boxes[begin:end], visible=s.visible[begin:end])
+    cover = None if s.cover is None else s.cover[begin:end]
+    return replace(s, name=name, frames=frames, boxes=s.boxes[begin:end], visible=s.visible[begin:end], cover=cover)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from fartrack import __version__
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.files import clear_leftovers
+from fartrack.files import clear_leftovers, write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
 from fartrack.training import checkpoint, losses
@@ -87,7 +87,7 @@ class Trainer:
         self._check_options(features is not None and train.feature_weight > 0)
         self.supply: Supply = (Resident(data) if isinstance(data, Pack) else data).to(self.pictures_on)
         self.features = features.to(self.device) if features else None
-        self.exits = train.exits or (model.depth,)
+        self.exits = tuple(sorted(set(train.exits))) or (model.depth,)
         self.templates = min(train.templates, model.templates)
         # Not the last layer: there only the commands need computing.
         self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), max(1, model.depth - 1)}))
@@ -390,14 +390,21 @@ class Trainer:
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         tensors |= {f"aux.{k}": v for k, v in self.aux.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
+            names = self._learning(optimizer)
             for j, slot in optimizer.state_dict()["state"].items():
-                tensors |= {f"optim.{i}.{j}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+                tensors |= {f"optim.{i}.{names[j]}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         path = self.train.out / name
         state: dict[str, Any] = {"stage": self.stage, "step": self.step, "base": self.base}
         state["samples"] = self.seen(self.step)
         state["model"] = json.loads(self.config.to_json())
         checkpoint.save(path, tensors, state | {"train": describe(self.train)} | self._provenance)
         return path
+
+    def _learning(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """Names of what an optimiser moves, in its order."""
+        names = {id(p): f"net.{name}" for name, p in self.net.named_parameters()}
+        names |= {id(p): f"aux.{name}" for name, p in self.aux.named_parameters()}
+        return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same stage and model; its search crop may have been of another size.
@@ -410,6 +417,10 @@ class Trainer:
         if stage != self.stage:
             raise InputError(f"{path} is of stage {stage}, not {self.stage}: give another --out, or start with --init")
         mine, theirs = json.loads(self.config.to_json()), json.loads(ModelConfig().to_json()) | state["model"]
+        mine["optimizer"], theirs["optimizer"] = (
+            self.train.optimizer,
+            state["train"]["optimizer"],
+        )
         differs = [
             f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
         ]
@@ -429,17 +440,19 @@ class Trainer:
                 f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out"
             )
         self.net.load_state_dict(checkpoint.part(tensors, "net."))
-        self.aux.load_state_dict(checkpoint.part(tensors, "aux."))
+        self.aux.load_state_dict(checkpoint.part(tensors, "aux."), strict=False)  # heads may be left out from now on
         # A state kept in half precision goes on in the network's own.
         kinds = self.net.state_dict()
         average = checkpoint.part(tensors, "average.")
         self.average = {k: v.to(self.device, kinds[k].dtype) for k, v in average.items()}
         for i, optimizer in enumerate(self.optimizers):
-            whole = optimizer.state_dict()
+            whole, names = optimizer.state_dict(), self._learning(optimizer)
+            numbers = {name: j for j, name in enumerate(names)} | {str(j): j for j in range(len(names))}
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in checkpoint.part(tensors, f"optim.{i}.").items():
-                number, name = key.split(".", 1)
-                slots.setdefault(int(number), {})[name] = value
+                name, part = key.rsplit(".", 1)  # checkpoints before 0.2 had the number
+                if name in numbers:  # else it does not learn any more
+                    slots.setdefault(numbers[name], {})[part] = value
             params = [p for group in optimizer.param_groups for p in group["params"]]
             # What is remembered of positions of another grid is begun anew.
             slots = {
@@ -469,6 +482,7 @@ class Trainer:
         t.out.mkdir(parents=True, exist_ok=True)
         if first:
             clear_leftovers(t.out)
+            _forget_after(self.step, t.out / "metrics.jsonl")
         begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, list[Parts]()
         while self.step < t.steps:
             rows.append(self.train_step())
@@ -510,6 +524,21 @@ class Trainer:
                 f"the loss is {loss} and its gradient {norm} at step {self.step}: the last checkpoint in "
                 f"{self.train.out} is good; go on from it with a lower --lr"
             )
+
+
+def _forget_after(step: int, path: Path) -> None:
+    """Take out the lines of steps that a killed run did and did not save: they are done again."""
+
+    def saved(line: str) -> bool:
+        try:
+            return line.endswith("\n") and json.loads(line)["step"] <= step
+        except ValueError:  # cut short
+            return False
+
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    known = [line for line in lines if saved(line)]
+    if len(known) < len(lines):
+        write_whole(path, "".join(known))
 
 
 def _append(path: Path, line: str) -> None:
