@@ -101,6 +101,15 @@ class Target:
             self.memory.settle(output.tokens, output.saliency)
             self.memory.add(self._template(image, crops.OWN))
 
+    def move(self, box: Box, anew: bool = False) -> None:
+        """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
+        self.box = box
+        if anew:
+            self.past.clear()
+        else:
+            self.past.pop()
+        self.past.append(box)
+
     @property
     def score(self) -> float:
         """Of the last frame; 1 where the box was given."""

@@ -18,6 +18,7 @@ from fartrack.training import checkpoint, run
 from fartrack.training.options import PAPER, STAGES, Distill, Export, Frame, Sparsify
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start
+from tiny_pack import write_shard
 
 SMALL = [
     *("--model.depth", "3", "--model.width", "48", "--model.templates", "3", "--model.template-size", "32"),
@@ -181,13 +182,15 @@ def test_a_mistake_is_one_line_without_traceback(capsys):
     assert said == "fartrack: run frame: unrecognized arguments: --stepz 9; --help lists the options\n"
 
 
-def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
-    """With a teacher that is cheap: the mean colours of patches."""
+class Colours(torch.nn.Module):
+    """A teacher that is cheap: the mean colours of patches."""
 
-    class Colours(torch.nn.Module):
-        def forward(self, image, grid):
-            colours = torch.nn.functional.adaptive_avg_pool2d(image.float(), grid).flatten(2).transpose(1, 2) / 64
-            return torch.cat([colours, colours**2, colours.roll(1, 2) * colours], -1)
+    def forward(self, image, grid):
+        colours = torch.nn.functional.adaptive_avg_pool2d(image.float(), grid).flatten(2).transpose(1, 2) / 64
+        return torch.cat([colours, colours**2, colours.roll(1, 2) * colours], -1)
+
+
+def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
 
     monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
     words = ["--data", shard, "--teacher", "x", "--out", at / "features", "--channels", "8"]
@@ -218,6 +221,22 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and 0 <= rows[-1]["matching_3"] <= 1
     go("frame", *taught, "--init", at / "backbone/last.safetensors", "--feature-layer", "2", "--out", at / "after")
     assert "feature" in json.loads((at / "after/metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_a_backbone_learns_from_pictures_without_any_label(at, tmp_path, monkeypatch):
+    """How good it is for matching takes videos to measure, and is left out."""
+    monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
+    shard = tmp_path / "pictures.tar"
+
+    def pictures(rows, files):
+        rows[:] = [row for row in rows if row["source"] == "background/drawn"]
+
+    write_shard(shard, np.random.default_rng(0), stills=0, tracks=0, edit=pictures)
+    go("features", "--data", shard, "--teacher", "x", "--out", tmp_path / "features", "--channels", "8")
+    options = [*SMALL, *SHORT, "--templates", "1", "--data", shard, "--features", tmp_path / "features"]
+    go("backbone", *options, "--layers", "3", "--out", tmp_path / "backbone")
+    rows = [json.loads(line) for line in (tmp_path / "backbone/metrics.jsonl").open()]
+    assert rows[-1]["step"] == 4 and "matching_3" not in rows[-1]
 
 
 def test_profile_says_where_time_goes(shard, tmp_path, capsys):

@@ -135,6 +135,21 @@ def test_a_lost_tracker_goes_on_for_a_while_before_it_is_put_back(config, tracks
     assert near == back
 
 
+def test_past_boxes_do_not_tell_where_a_knocked_box_was(config, tracks, pool, monkeypatch):
+    """In a video the newest of them is always the box that is searched around: training must not show another."""
+    seen = []
+
+    class Watched(sequence.Tracking):
+        def frame(self, number):
+            seen.extend((target.box, target.past[-1]) for target in self.targets)
+            return super().frame(number)
+
+    monkeypatch.setattr(sequence, "Tracking", Watched)
+    config = config.replace(trajectory=2)
+    roll(TrackStep(FARTrack(config)), config, [tracks.clip(0, 5)], pool, shake=1.0)
+    assert len(seen) == 4 and all(box == newest for box, newest in seen)
+
+
 def overlaps(box, truth):
     return geometry.iou(np.array([box]), np.array([truth]))[0] > 0
 

@@ -113,8 +113,10 @@ class BackboneTrainer(Trainer):
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
-        """The matching number of each layer's tokens, over pairs of all tracks (few are held out)."""
-        values = {}
+        """The matching number of each layer's tokens, over pairs of all tracks (few are held out); none without any."""
+        values: dict[str, float] = {}
+        if not can_match(self.sampler):
+            return values
         with self.averaged():
             for layer in self.layers:
 
@@ -140,6 +142,11 @@ def encode(net: FARTrack, image: Tensor, grid: int, layers: tuple[int, ...]) -> 
     return found
 
 
+def can_match(sampler: Sampler) -> bool:
+    """Whether there are pairs of frames that show the same thing."""
+    return bool((sampler.track_count > 1).any())
+
+
 @torch.no_grad()
 def matching(embed: Embed, sampler: Sampler, config: ModelConfig, pairs: int = 150) -> float:
     """How good features are for tracking, before any tracking is trained.
@@ -150,10 +157,10 @@ def matching(embed: Embed, sampler: Sampler, config: ModelConfig, pairs: int = 1
     pack = sampler.pack
     video = torch.tensor([name.startswith("track/") for name in pack.sources], device=sampler.track_start.device)
     real = video[pack.objects.source[sampler.track_rows[sampler.track_start]]] & (sampler.track_count > 1)
+    if not can_match(sampler):
+        raise InputError("the matching number needs tracks, and the data has none: add a data set of videos")
     if not bool(real.any()):
         real = sampler.track_count > 1
-    if not bool(real.any()):
-        raise InputError("the matching number needs tracks, and the data has none: add a data set of videos")
     chooser = sampler.only_tracks(real)
     rng = torch.Generator(sampler.track_start.device).manual_seed(150)
     drawn = plan(chooser, config, STILL, pairs, 1, rng)
@@ -186,8 +193,9 @@ def with_backgrounds(pack: Pack) -> Pack:
     corner = (size - side) * torch.rand(len(numbers), 2, generator=rng)
     n = len(numbers)
     zero = torch.zeros(n, dtype=torch.int64)
+    kind = int(o.kind.max()) + 1 if len(o.kind) else 0
     more = Objects(
-        numbers, torch.cat([corner, side, side], 1), zero, zero + int(o.kind.max()) + 1, pack.picture_source[numbers],
+        numbers, torch.cat([corner, side, side], 1), zero, zero + kind, pack.picture_source[numbers],
         zero - 1, zero, zero.bool(),
     )  # fmt: skip
     alone = o.alone if o.alone is not None else torch.zeros(len(o.picture), dtype=torch.bool)

@@ -25,7 +25,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
-from fartrack.training.backbone import BackboneTrainer, matching, with_backgrounds
+from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
 from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TeacherFeatures, make_features
@@ -131,7 +131,9 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
                 features = TeacherFeatures(options.features, supply.pack)
         teacher = open_teacher(options.teacher) if options.teacher else None
         trainer = BackboneTrainer(model, options, supply, features, device, parallel, teacher=teacher)
-        if teacher is not None and not last.exists() and parallel.first:
+        if not can_match(trainer.sampler):
+            log.warning("the matching number needs tracks, and the data has none: it is left out")
+        elif teacher is not None and not last.exists() and parallel.first:
             log.info("matching number of the teacher: %.3f", matching(trainer.teacher, trainer.sampler, model))  # type: ignore[arg-type]
     elif isinstance(options, Sparsify):
         trainer = SequenceTrainer(*common)

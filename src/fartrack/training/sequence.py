@@ -193,7 +193,7 @@ def roll(
     for number in range(1, len(clips[0].boxes)):
         for target, rng in zip(tracking.targets, rngs, strict=True):
             if rng.random() < shake:
-                target.box = knocked(target.box, rng)
+                target.move(knocked(target.box, rng))
         templates.append(tracking.templates())
         moment = tracking.frame(number)
         moments.append(moment)
@@ -202,7 +202,8 @@ def roll(
         lost = np.where(overlaps[-1] > 0, 0, lost + (overlaps[-1] == 0))
         for i, (target, box, rng) in enumerate(zip(tracking.targets, truth, rngs, strict=True)):
             if lost[i] > lost_frames and np.isfinite(box).all():
-                target.box, lost[i] = knocked(tuple(box.tolist()), rng), 0
+                target.move(knocked(tuple(box.tolist()), rng), anew=True)
+                lost[i] = 0
     truths = torch.from_numpy(np.stack([m.truth for m in moments]))
     middle = (truths[..., :2] + truths[..., 2:]) / 2
     in_view = torch.isfinite(truths).all(-1) & ((middle > 0) & (middle < 1)).all(-1)
