@@ -7,6 +7,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
+from fartrack.training.data import Resident
 from fartrack.training.loop import Trainer
 from fartrack.training.options import PAPER, SynthConfig, TrainConfig
 from fartrack.training.parallel import Parallel
@@ -86,6 +87,21 @@ class Alone(Parallel):
 
     def agree(self, flag):
         return flag
+
+
+def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_path):
+    """A share of a large data set may turn out to be unreadable after hours."""
+
+    class Broken(Resident):
+        def at(self, step):
+            if step >= 3:
+                raise InputError("9 of 99 pictures are broken")
+            return super().at(step)
+
+    trainer = Trainer(config, options(tmp_path, steps=1000), Broken(pack))
+    with pytest.raises(InputError, match="9 of 99"):
+        list(trainer.run())
+    assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 3
 
 
 def test_one_of_several_processes_stops_after_its_step(pack, config, tmp_path):

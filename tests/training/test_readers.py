@@ -218,6 +218,32 @@ def test_a_small_target_in_a_large_frame_is_cut_out_of_it(tmp_path):
     assert np.allclose(pack.objects.box[:, 2:], boxes[:, 2:], atol=0.5)
 
 
+@pytest.mark.parametrize("tracks", [False, True])
+def test_a_target_is_not_shrunk_below_what_search_crops_show(tracks, tmp_path):
+    """It crosses a wide picture; enlarged again it would be blurred, as in no video."""
+    boxes = np.array([[20, 300, 60, 60], [600, 300, 60, 60], [1180, 300, 60, 60]], np.float32)
+    clip = Clip("folder", "a", boxes, lambda: [np.zeros((720, 1280, 3), np.uint8)] * 3)
+    pack = decode_jobs([data.Job(clip, (0, 1, 2))], 1, tracks)
+    assert np.allclose(pack.objects.box[:, 2:], 60)
+    assert pack.pictures.size[:, 0].max() == (1280 if tracks else 601)
+    large = Clip("folder", "b", boxes * 3, lambda: [np.zeros((2160, 3840, 3), np.uint8)] * 3)
+    assert decode_jobs([data.Job(large, (0, 1, 2))], 1, tracks).pictures.size[:, 0].max() <= data.LARGEST
+
+
+def test_what_is_broken_is_judged_over_all_parts_of_the_data(tmp_path, monkeypatch):
+    """One of the few pictures that are held out, or of one share of many, says nothing of the data."""
+    root = tmp_path / "set"
+    for i in range(60):
+        lines(root / f"s{i}" / "groundtruth_rect.txt", frames(root / f"s{i}" / "img", 2, digits=4))
+    (root / "s3" / "img" / "0002.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(data, "is_held_out", lambda clip: clip.name in ("s3", "s4"))
+    supply = open_data([f"folder={root}"], workers=2)
+    assert len(supply.held_out.pack.files) == 3 and len(supply.pack.files) == 116
+    (root / "s5" / "img" / "0002.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"2 of 120 pictures are broken, first .*s3"):
+        open_data([f"folder={root}"], workers=2)
+
+
 def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
     root = tmp_path / "set"
     for i in range(60):

@@ -23,19 +23,20 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training.cache import read_cached
-from fartrack.training.pack import Levels, Pack, Row, assemble, complain_of_broken, pyramid
+from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, pyramid
 from fartrack.training.readers import READERS, Clip, Listing
 from fartrack.training.synth import Sampler
 
 log = logging.getLogger(__name__)
 
 VARIABLE = "FARTRACK_DATA"
-MAX_SIDE = 448
-"""Longest side of a picture cut out of a data set's frame."""
-REACH = 12.0
+MAX_SIDE, LARGEST, TARGET = 640, 1280, 64
+"""Pictures cut out of a data set's frames are shrunk to the first, but a target not below the last: search crops show
+it at about that size, and one enlarged again would be blurred as no video is. The second is the limit for both."""
+REACH = 10.0
 """Side of that cut around a target, in multiples of its size; drawn search crops rarely need more."""
-BYTES = 0.8e6
-"""What a picture takes in memory, in all its sizes."""
+BYTES = 2e6
+"""What a picture takes in memory, in all its sizes, about."""
 HELD_OUT = 20
 """Clips of a thousand that are never trained on."""
 
@@ -111,8 +112,9 @@ class Streamed:
         self._device = torch.device("cpu")
         self._pool = ThreadPoolExecutor(1, "share")
         self._shares: dict[int, Future[Sampler]] = {}
+        self._tally = Tally()
         jobs = draw_jobs(held, min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
-        self.held_out = Sampler(decode_jobs(jobs, workers, tracks), 0.0)
+        self.held_out = Sampler(decode_jobs(jobs, workers, tracks, self._tally, judge=False), 0.0)
 
     def at(self, step: int) -> Sampler:
         """The share of a step; the next one is begun."""
@@ -126,7 +128,7 @@ class Streamed:
     def _share(self, number: int) -> Sampler:
         rng = np.random.default_rng([self.seed, number, self.rank])
         jobs = draw_jobs(self._sources, self.pictures, rng, self.gap, self.tracks)
-        pack = decode_jobs(jobs, self.workers, self.tracks)
+        pack = decode_jobs(jobs, self.workers, self.tracks, self._tally)
         return Sampler(pack, 0.0).to(self._device, pack.to(self._device))
 
     def to(self, device: torch.device) -> Streamed:
@@ -212,8 +214,17 @@ def draw_jobs(
     return jobs
 
 
-def decode_jobs(jobs: Sequence[Job], workers: int, tracks: bool = False) -> Pack:
+def decode_jobs(
+    jobs: Sequence[Job], workers: int, tracks: bool = False, tally: Tally | None = None, judge: bool = True
+) -> Pack:
     """Decode frames into a pack; what is broken is skipped and named.
+
+    Args:
+        jobs: what to decode.
+        workers: threads.
+        tracks: whole runs of frames in one fixed window.
+        tally: of what is broken in other parts of the same data.
+        judge: stop when more than one in a hundred are broken so far.
 
     Raises:
         InputError: more than one in a hundred are broken.
@@ -227,7 +238,7 @@ def decode_jobs(jobs: Sequence[Job], workers: int, tracks: bool = False) -> Pack
                         row["track"]["id"] += f"#{number}"
                     yield row, levels
 
-    return assemble(decoded())
+    return assemble(decoded(), tally, judge)
 
 
 def _seen(clip: Clip) -> npt.NDArray[np.int64]:
@@ -241,7 +252,9 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
         frames = clip.frames()
     except InputError as error:
         return [({"file": f"{clip.source}/{clip.name}"}, str(error))]
-    window = _around(clip.boxes[list(job.frames)]) if tracks and not clip.still else None
+    of_target = clip.boxes[list(job.frames)]
+    window = _around(of_target) if tracks and not clip.still else None
+    target = np.inf if clip.still else max(1.0, float(np.nanmin(of_target[:, 2:].prod(1)) ** 0.5))
     for index in job.frames:
         row: Row = {"file": f"{clip.source}/{clip.name}/{index}", "source": clip.source}
         try:
@@ -252,7 +265,7 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
             continue
         boxes = clip.boxes if clip.still else clip.boxes[index : index + 1]
         where = (-1e9, -1e9, 1e9, 1e9) if clip.still else window or _around(boxes)
-        image, owner, boxes = _cut(image, owner, boxes, where)
+        image, owner, boxes = _cut(image, owner, boxes, where, target)
         masked = {} if clip.mask is None else {"mask": 1}
         row["objects"] = [
             {"box": box, "class": kind} | ({"mask": i} if masked and (owner == i).any() else {})
@@ -277,15 +290,17 @@ def _cut(
     owner: npt.NDArray[np.uint8],
     boxes: npt.NDArray[np.float32],
     where: tuple[float, float, float, float],
+    target: float,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """A window of a frame, shrunk to `MAX_SIDE`, with its boxes."""
+    """A window of a frame, shrunk, with its boxes; `target` is the side of what must stay recognisable."""
     height, width = image.shape[:2]
     x0, y0 = max(0, int(where[0])), max(0, int(where[1]))
     x1, y1 = min(width, int(min(where[2], width)) + 1), min(height, int(min(where[3], height)) + 1)
     x0, y0 = min(x0, width - 1), min(y0, height - 1)
     image, owner = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], owner[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
     boxes = boxes - np.array([x0, y0, 0, 0], np.float32)
-    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
+    side = max(image.shape[:2])
+    scale = min(1.0, LARGEST / side, max(MAX_SIDE / side, TARGET / target))
     if scale < 1:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         ratio = np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, np.float32)
@@ -362,14 +377,16 @@ def open_data(
     listings = [READERS[name](path, workers) for name, path in found if name != "pack"]
     for listing in listings:
         log.info("%s", listing.summary())
-        complain_of_broken(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
+        Tally().add(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
     if listings:
         jobs = all_jobs(listings)
         if sum(len(job.frames) for job in jobs) * BYTES < memory * 1e9:
             train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
-            kept = decode_jobs(train, workers, tracks)
+            tally = Tally()  # two in a hundred clips are too few to judge by
+            kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None
+            kept = decode_jobs(train, workers, tracks, tally)
             kept.fingerprint = fingerprint(listings)
-            parts.append(Resident(kept, decode_jobs(held, workers, tracks) if held else None))
+            parts.append(Resident(kept, kept_out))
         else:
             log.info("streaming: %d pictures do not fit into %g GB", sum(len(job.frames) for job in jobs), memory)
             streamed = Streamed(

@@ -485,7 +485,12 @@ class Trainer:
             _forget_after(self.step, t.out / "metrics.jsonl")
         begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, list[Parts]()
         while self.step < t.steps:
-            rows.append(self.train_step())
+            try:
+                rows.append(self.train_step())
+            except (InputError, OSError):  # the next share of the data is broken, say: what was learned is not
+                if first and self.step:
+                    self.save()
+                raise
             logs = self.step % t.log_every == 0
             row: dict[str, float] = {}
             # Reading a number makes a GPU wait, so that there they are looked at only when they are written.

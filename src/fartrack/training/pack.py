@@ -11,6 +11,7 @@ import json
 import logging
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -140,8 +141,13 @@ def read_pack(paths: Sequence[Path], workers: int = 2) -> Pack:
     return pack
 
 
-def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
+def assemble(decoded: Iterable[tuple[Row, Levels | str]], tally: Tally | None = None, judge: bool = True) -> Pack:
     """Tables of pictures and objects out of rows of an index with their pictures, or with what is wrong with them.
+
+    Args:
+        decoded: rows and pictures.
+        tally: of other parts of the same data; None when this is all.
+        judge: stop when too much is broken.
 
     Raises:
         InputError: more than one in a hundred pictures or boxes cannot be used, or none is left.
@@ -165,7 +171,8 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
             filled += len(pixels)
         sizes.append([(level.shape[1], level.shape[0]) for level in levels])
         rows.append(row)
-    complain_of_broken(skipped, total, "pictures")
+    tally = tally or Tally()
+    tally.add(skipped, total, "pictures", judge)
     if not rows:
         raise InputError("there is not one picture to train on: check --data")
     flat.resize(filled, refcheck=False)
@@ -176,22 +183,34 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]]) -> Pack:
     names = sorted({row["source"] for row in rows})
     picture_source = torch.tensor([names.index(row["source"]) for row in rows])
     objects, bad = _objects(rows, size[:, 0], names)
-    complain_of_broken(bad, sum(len(row["objects"]) for row in rows), "boxes")
+    tally.add(bad, sum(len(row["objects"]) for row in rows), "boxes", judge)
     return Pack(pictures, objects, names, [r["file"] for r in rows], picture_source, "", skipped + bad)
 
 
-def complain_of_broken(problems: Sequence[str], total: int, what: str) -> None:
-    """Name what is broken in the log, and stop when it is too much.
+class Tally:
+    """What is broken of data that is read in several parts: one in a hundred of all of it is too much, not of one."""
 
-    Raises:
-        InputError: more than one in a hundred.
-    """
-    for line in problems[:20]:
-        log.warning("skipped %s", line)
-    if problems:
-        log.warning("%d of %d %s are broken and were skipped", len(problems), total, what)
-    if len(problems) > MAX_BROKEN * total:
-        raise InputError(f"{len(problems)} of {total} {what} are broken, first {problems[0]}: check the data")
+    def __init__(self) -> None:
+        self.total, self.broken = Counter[str](), Counter[str]()
+        self.first: dict[str, str] = {}
+
+    def add(self, problems: Sequence[str], total: int, what: str, judge: bool = True) -> None:
+        """Name what is broken of a part in the log, and stop when it is too much of all parts so far.
+
+        Raises:
+            InputError: more than one in a hundred, unless a part is not to be judged (it is counted all the same).
+        """
+        for line in problems[:20]:
+            log.warning("skipped %s", line)
+        if problems:
+            log.warning("%d of %d %s are broken and were skipped", len(problems), total, what)
+            self.first.setdefault(what, problems[0])
+        self.total[what] += total
+        self.broken[what] += len(problems)
+        if judge and self.broken[what] > MAX_BROKEN * self.total[what]:
+            raise InputError(
+                f"{self.broken[what]} of {self.total[what]} {what} are broken, first {self.first[what]}: check the data"
+            )
 
 
 def find_shards(paths: Sequence[Path]) -> list[Path]:
