@@ -1,9 +1,11 @@
 """The stages as commands, handing over to one another, on a pack and a network that are tiny."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +17,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
-from fartrack.training.options import PAPER, STAGES, Distill, Export, Frame, Sparsify
+from fartrack.training.options import STAGES, Distill, Export, Frame, Sparsify, SynthConfig
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start
 from tiny_pack import write_shard
@@ -67,6 +69,19 @@ def test_the_stages_hand_over_to_one_another(shard, at):
     assert all(torch.equal(value, average[name]) for name, value in weights.items())
     card = json.loads((at / "models/depth2.json").read_text())
     assert card["layers"] == 2 and card["stage"] == "sparsify" and card["samples"] == 8
+
+
+def test_what_a_stage_leaves_aside_is_said(shard, at, tmp_path, caplog):
+    """Options that do nothing, and layers that nothing was asked of, look like a trained family otherwise."""
+    small = [*SMALL, *SHORT, "--data", shard]
+    go("frame", *small, "--out", tmp_path / "frame")
+    clips = ["--batch", "2", "--frames", "4", "--dense-weight", "1", "--synth.gray-share", "1"]
+    with caplog.at_level(logging.WARNING):
+        go("sparsify", *small, *clips, "--init", tmp_path / "frame/last.safetensors", "--out", tmp_path / "clips")
+        go("export", "--checkpoint", tmp_path / "clips/last.safetensors", "--out", tmp_path / "models", "--depths", "2",
+           "3", "--samples", "0", "--no-onnx")  # fmt: skip
+    assert "no use for --dense-weight, --templates, --synth.*" in caplog.text
+    assert "after layers [2]: give its stage --exits" in caplog.text
 
 
 def test_a_run_goes_on_and_branches_off(shard, at):
@@ -125,9 +140,27 @@ def test_several_files_of_one_option_and_nested_ones():
 def test_the_manuals_recipe_is_the_papers():
     """Its options undo what ours do otherwise: one that is forgotten would be found out after days on GPUs."""
     manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    options = parse(Frame, re.search(r'^PAPER="(.*?)"', manual, re.DOTALL | re.MULTILINE)[1].split())
-    assert options.synth == PAPER
-    assert options.model.replace(name="tiny") == ModelConfig(name="tiny", depth=15)
+    given = dict(re.findall(r'^(PAPER|SAMPLES)="(.*?)"', manual, re.DOTALL | re.MULTILINE))
+    lines = re.findall(r"^\$RUN (\w+) +(.*)$", manual, re.MULTILINE)
+    runs = {
+        stage: parse(STAGES[stage], re.sub(r"\$(\w+)", lambda m: given[m[1]], line).split()) for stage, line in lines
+    }
+    none = dict.fromkeys(
+        ("near_share", "template_centre_jitter", "template_scale_jitter", "wrong_template_share", "drift_share",
+         "pose_share", "part_share", "loose_share", "aspect", "template_rotation", "turn_share", "paste_share",
+         "distractor_share", "occluder_share", "blur_share", "dark_share"), 0.0,
+    )  # fmt: skip
+    drawn = SynthConfig(track_share=0.75, centre_jitter=3.5, scale_jitter=0.5, gray_share=0.05, light=0.2, **none)
+    assert runs["frame"].synth == drawn and runs["distill"].synth == replace(drawn, gap=200)
+    for one in runs.values():
+        assert one.model.replace(name="tiny") == ModelConfig(name="tiny", depth=15)
+        assert (one.word_sigma, one.dense_weight, one.look_weight, one.clip) == (0, 0, 0, 0.1)
+    assert [runs[stage].lr for stage in ("frame", "distill", "sparsify")] == [4e-4, 4e-5, 4e-6]
+    assert runs["frame"].batch * runs["frame"].steps == runs["distill"].batch * runs["distill"].steps == 76_800 * 500
+    clips = runs["sparsify"]
+    assert (
+        clips.exits == (6, 10, 15) and clips.frames == 32 and clips.batch * clips.steps == pytest.approx(20_000, 0.01)
+    )
 
 
 def test_options_from_a_file(tmp_path):

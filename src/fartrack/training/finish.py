@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from fartrack.training.options import PAPER
 from fartrack.training.render import Samples, render
 from fartrack.training.start import cut, read_same, read_trained
 from fartrack.training.synth import Sampler, plan
+
+log = logging.getLogger(__name__)
 
 NAMES = {config.depth: name for name, config in PRESETS.items()}
 AS_TRACKED = replace(PAPER, centre_jitter=2.0, scale_jitter=0.25, blur_share=0.3, template_scale_jitter=0.18)
@@ -186,6 +189,9 @@ def export_run(
     chosen = sorted(depths or exits or [config.depth])
     if chosen[-1] > config.depth or chosen[0] < 1:
         raise InputError(f"--depths {tuple(chosen)}: {path} has {config.depth} layers")
+    taught = set(state["train"].get("exits") or [config.depth])
+    if unread := [depth for depth in chosen if depth not in taught]:
+        log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
     net = FARTrack(config).to(device)
     net.load_state_dict(weights)
     found = calibrate(net.eval(), sampler, chosen, samples, device=device) if sampler and samples else {}

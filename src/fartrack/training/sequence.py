@@ -7,10 +7,11 @@ will be seen. A template's mask is decided once, in the frame in which it is the
 from __future__ import annotations
 
 import copy
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ from fartrack.training.scenes import Cast
 from fartrack.training.synth import Sampler
 
 Pairs = list[tuple[int, int]]
+
+log = logging.getLogger(__name__)
+
+IDLE = ("dense_weight", "look_weight", "feature_weight", "features", "curriculum", "residual")
+"""Options of all stages that this one has no use for, as for how samples are drawn: clips are no samples."""
 
 # -- tracking clips --------------------------------------------------------------------------------------------
 
@@ -264,6 +270,12 @@ class SequenceTrainer(Trainer):
             )
         if train.batch % self.parallel.world:
             raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
+        plain = Sparsify()
+        idle = [f"--{name.replace('_', '-')}" for name in IDLE if getattr(train, name) != getattr(plain, name)]
+        idle += ["--templates"] if train.templates < min(model.templates, plain.templates) else []
+        idle += ["--synth.*"] if replace(train.synth, gap=plain.synth.gap) != plain.synth else []
+        if idle:
+            log.warning("sparsify has no use for %s: clips are tracked as they are", ", ".join(idle))
         share = train.batch // self.parallel.world
         if not 1 <= train.updates <= share:
             raise InputError(
