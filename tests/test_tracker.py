@@ -1,5 +1,6 @@
 """The tracker as one writes it in a loop of one's own."""
 
+import os
 from collections import deque
 
 import cv2
@@ -236,6 +237,12 @@ def test_runtime_follows_from_the_file(tiny_model):
     assert type(fartrack.Tracker(tiny_model.onnx, threads=1).runtime).__name__ == "OnnxRuntime"
     with pytest.raises(fartrack.InputError, match="fartrack export"):
         fartrack.Tracker(tiny_model.weights, "onnxruntime")
+
+
+def test_no_more_threads_than_the_machine_has(tiny_model):
+    """A thousand of them, each waiting actively, would bring the machine to a halt."""
+    runtime = fartrack.Tracker(tiny_model.onnx, threads=1000).runtime
+    assert runtime.session.get_session_options().intra_op_num_threads == os.cpu_count()
 
 
 @pytest.mark.parametrize(

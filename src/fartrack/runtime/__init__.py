@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -68,7 +69,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         path: an ONNX file, safetensors (torch and cuda only) or OpenVINO's .xml (openvino only).
         runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is the one that reads the file
             (onnxruntime for ONNX).
-        threads: CPU threads; None leaves the choice to the engine.
+        threads: CPU threads, at most one for each of the machine's; None leaves the choice to the engine.
 
     Raises:
         FileNotFoundError: no such file.
@@ -80,6 +81,8 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}: give 1 or more")
+    if threads is not None:  # more would only wait for each other, and hundreds bring a machine to a halt
+        threads = min(threads, os.cpu_count() or threads)
     module, name, package, install = _ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
