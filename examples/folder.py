@@ -6,7 +6,7 @@ The first box of videos/dog.mp4 stands in videos/dog.txt as `x,y,w,h`; results/d
 import sys
 from pathlib import Path
 
-from fartrack import InputError, Tracker, track
+from fartrack import Tracker, track
 from fartrack.formats import Box, Track, Video, write_boxes
 from fartrack.video.reader import frames_from_source
 
@@ -21,8 +21,8 @@ def main(videos: str, results: str) -> int:
             frames = frames_from_source(path)
             for r in track(frames, start, tracker=tracker):
                 boxes.append(Box(r.frame, *r.box, r.score, r.found))
-        except (InputError, FileNotFoundError) as error:  # says which file and why; the others go on
-            print(error, file=sys.stderr)
+        except (ValueError, OSError) as error:  # the others go on; fartrack's InputError is a ValueError
+            print(f"{path.name} or its .txt: {error}", file=sys.stderr)
             failed += 1
         if boxes:
             video = Video(path.name, frames.width, frames.height, float(frames.fps), len(boxes))

@@ -1,6 +1,7 @@
 """Follow something on a webcam and draw it again when it is lost.  python examples/webcam.py [0]"""
 
 import sys
+import time
 
 from fartrack import Tracker
 from fartrack.video.draw import draw_result
@@ -11,7 +12,8 @@ from fartrack.video.writer import VideoWriter
 PATIENCE = 30  # frames without the target before it is drawn again
 
 
-def main(source: str = "0", output: str = "webcam.mp4") -> None:
+def main(source: str = "0", output: str = "") -> None:
+    output = output or time.strftime("webcam-%Y%m%d-%H%M%S.mp4")  # an earlier take cannot be made again
     tracker = Tracker("pico")
     lost = PATIENCE  # so it begins with drawing
     with (

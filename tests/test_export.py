@@ -1,6 +1,7 @@
 """One model in every engine: the same numbers."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -153,3 +154,16 @@ def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
         told = capsys.readouterr().err
         assert says in told and told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "says"),
+    [("onnx", 'pip install ".[train]" in a checkout of fartrack'), ("openvino", "pip install openvino")],
+)
+def test_command_says_what_to_install(tiny_model, capsys, monkeypatch, package, says):
+    """In the plain install, what is named can be installed: fartrack and its extras are not on PyPI."""
+    monkeypatch.setitem(sys.modules, package, None)
+    if package == "onnx":
+        monkeypatch.delitem(sys.modules, "fartrack.export")
+    assert main(["export", str(tiny_model.weights), "--format", "openvino"]) == 2
+    assert capsys.readouterr().err == f"fartrack: export needs {package}: {says}\n"

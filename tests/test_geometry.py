@@ -65,7 +65,7 @@ def test_clip_keeps_ten_pixels_inside_whatever_comes():
     for box in rng.uniform(-1000, 1000, (500, 4)):
         x, y, w, h = clip(box, 120, 60, 10)
         assert 0 <= x <= 110 and 0 <= y <= 50
-        assert w >= 10 and h >= 10
+        assert 10 <= w <= 120 and 10 <= h <= 60  # crops of a box that outgrew the frame would outgrow the memory
         assert min(x + w, 120) - x >= 10 and min(y + h, 60) - y >= 10
 
 
@@ -83,7 +83,17 @@ def test_iou(a, b, value):
     assert iou([a, b], b).shape == (2,)
 
 
-@pytest.mark.parametrize("box", [(1, 2, 3, 4), [1.0, 2.0, 3.0, 4.0], np.array([1, 2, 3, 4]), (-2, -2, 3, 3)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (1, 2, 3, 4),
+        [1.0, 2.0, 3.0, 4.0],
+        np.array([1, 2, 3, 4]),
+        (-2, -2, 3, 3),
+        (-50, -50, 200, 200),  # larger than the frame, as of a target right before the camera
+        (-500, 50, 1200, 8),
+    ],
+)
 def test_boxes_that_pass(box):
     assert all(type(v) is float for v in check_box(box, 100, 100))
 
@@ -102,9 +112,27 @@ def test_boxes_that_pass(box):
         ((1, 2, 3, -4), "no area"),
         ((100, 2, 3, 4), "outside the 100 x 80 frame"),
         ((1, -4, 3, 4), "outside the 100 x 80 frame"),
+        ((1, 2, 3, 10**400), "not four numbers"),
     ],
 )
 def test_boxes_that_are_refused(box, says):
     with pytest.raises(InputError, match=says) as caught:
         check_box(box, 100, 80)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (-20000, -20000, 40000, 40000),
+        (-1000000, -1000000, 2000000, 2000000),
+        (0, 0, 1e308, 1e308),
+        (0, 0, 1e308, 1e-308),
+        (-60, -60, 201, 160),
+    ],
+)
+def test_boxes_that_would_take_all_memory_are_refused(box):
+    """A crop is padded to a multiple of its box: 14 GB of it killed the run of who mistook the units."""
+    with pytest.raises(InputError, match="far larger than the 100 x 80 frame: give x, y, w, h of the object") as caught:
+        check_box(box, 100, 80)
+    assert str(caught.value).startswith(f"box {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g} is")

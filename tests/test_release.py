@@ -378,6 +378,16 @@ def test_command_refuses_in_one_line(checkpoint, tmp_path, capsys, monkeypatch, 
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+    """In the plain install, what is named can be installed: fartrack and its extras are not on PyPI."""
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.delitem(sys.modules, "fartrack.release")
+    monkeypatch.delattr(fartrack, "release")
+    assert main(["import", str(tmp_path / "any.pth.tar")]) == 2
+    told = capsys.readouterr().err
+    assert told == 'fartrack: import needs safetensors: pip install ".[train]" in a checkout of fartrack\n'
+
+
 # -- backbones for training ------------------------------------------------------------------------------------------
 
 

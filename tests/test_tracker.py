@@ -33,6 +33,15 @@ def test_answers(tracker):
     assert tracker.getTrackingScore() == tracker.score
 
 
+def test_boxes_drawn_as_the_docstring_says(tracker):
+    """Whoever comes from OpenCV's trackers draws what update returns; cv2 takes no floats."""
+    (_, box, _), *_ = follow(tracker, frames(2))
+    x, y, w, h = map(round, box)
+    assert "x, y, w, h = map(round, box)" in fartrack.Tracker.__doc__
+    drawn = cv2.rectangle(frames(2)[1].copy(), (x, y), (x + w, y + h), (0, 255, 0))
+    assert (drawn != frames(2)[1]).any()
+
+
 def test_same_frames_same_boxes(tracker, tiny_model):
     images = frames(6)
     assert follow(tracker, images) == follow(fartrack.Tracker(tiny_model.onnx, threads=1), images)
@@ -123,6 +132,7 @@ WRONG_STARTS = [
     (frames(1)[0], (1, 2, 0, 3), "no area"),
     (frames(1)[0], (1, 2, 3, -3), "no area"),
     (frames(1)[0], (160, 2, 3, 3), "outside"),
+    (frames(1)[0], (-20000, -20000, 40000, 40000), "far larger than the 160 x 120 frame"),
 ]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import fartrack
 import fartrack.tracker
-from fartrack import InputError, Result, track
+from fartrack import InputError, Result, track, track_all
 from fartrack.video.reader import frames_from_source
 from template_tracker import TemplateTracker
 from videos import clip, cut_off, picture, write_images
@@ -28,6 +28,19 @@ def test_one_result_per_frame(tmp_path):
         assert result.time == result.frame / 25
         assert result.image.shape == (64, 96, 3)
         assert result.image.dtype == np.uint8
+
+
+def test_several_targets_at_once(tmp_path, tiny_model):
+    """One result of each target a frame, as each would be followed alone."""
+    path, boxes = clip(tmp_path / "a.mp4", 6), (BOX, (50, 30, 20, 20))
+    together = list(track_all(path, boxes, model=tiny_model.onnx, threads=1))
+    alone = [list(track(path, box, model=tiny_model.onnx, threads=1)) for box in boxes]
+    for frame, (results, *others) in enumerate(zip(together, *alone, strict=True)):
+        for one, other in zip(results, others, strict=True):
+            assert one.frame == frame and one.found == other.found
+            assert one.box == pytest.approx(other.box, abs=1e-3) and one.score == pytest.approx(other.score, abs=1e-4)
+    with pytest.raises(InputError, match="no box"):
+        track_all(path, [], model=tiny_model.onnx)
 
 
 def test_start(tmp_path):

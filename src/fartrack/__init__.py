@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from fartrack.interop import to_supervision
     from fartrack.multitracker import MultiTracker
     from fartrack.tracker import Tracker
-    from fartrack.tracking import Result, track
+    from fartrack.tracking import Result, track, track_all
 
-__all__ = ["InputError", "MultiTracker", "Result", "Tracker", "__version__", "to_supervision", "track"]
+__all__ = ["InputError", "MultiTracker", "Result", "Tracker", "__version__", "to_supervision", "track", "track_all"]
 
 _HOMES = {
     "InputError": "fartrack.errors",
     "MultiTracker": "fartrack.multitracker",
     "Tracker": "fartrack.tracker",
     "track": "fartrack.tracking",
+    "track_all": "fartrack.tracking",
     "Result": "fartrack.tracking",
     "to_supervision": "fartrack.interop",
 }

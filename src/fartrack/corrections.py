@@ -245,8 +245,12 @@ class _Kept:
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="fartrack-")
         path = self._path(frame)
-        if not cv2.imwrite(str(path), frame.image, JPEG):
-            raise OSError(f"{path}: could not be written; free some space, or give boxes closer to each other")
+        try:
+            path.write_bytes(cv2.imencode(path.suffix, frame.image, JPEG)[1].tobytes())
+        except OSError:
+            raise OSError(
+                f"{path}: could not be written; free some space, or give boxes closer to each other"
+            ) from None
         self.frames.append(replace(frame, image=NOTHING))
 
     def __getitem__(self, index: int) -> Frame:

@@ -27,6 +27,9 @@ def cut(frame: Image, window: Window, size: int) -> Image:
     The frame's last row and column count as outside: the released tracker pads one pixel more than it needs there,
     and its weights (and the field's conventions) have seen it so.
 
+    The window is made whole before it is resized: what bounds boxes (`geometry.check_box`, `geometry.clip`) bounds the
+    memory that takes.
+
     Args:
         frame: (H, W, 3) uint8, any channel order.
         window: square of the frame.

@@ -75,19 +75,22 @@ def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 SMALLEST_SIDE = 4
 """The shortest side, in pixels, of a box that a person gives: less is a slip of the hand."""
+LARGEST_AREA, LONGEST_SIDE = 4.0, 100.0
+"""Of any box: its area in frames, and its sides in longer sides of the frame. A crop is padded to a multiple of its
+box's area: without a bound a slip of the hand, or a box in other units, takes all memory."""
 
 
 def check_box(box: object, width: int, height: int) -> Box:
     """A box as four floats, or a clear complaint.
 
     Raises:
-        InputError: not four finite numbers, no area, or outside a frame of width x height pixels.
+        InputError: not four finite numbers, no area, or outside a frame of width x height pixels or far larger.
     """
     try:
         if isinstance(box, str):
             raise TypeError
         x, y, w, h = (float(v) for v in box)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"box {box!r} is not four numbers: give x, y, w, h in pixels") from None
     shown = f"box {x:g},{y:g},{w:g},{h:g}"
     if not all(math.isfinite(v) for v in (x, y, w, h)):
@@ -96,6 +99,10 @@ def check_box(box: object, width: int, height: int) -> Box:
         raise InputError(f"{shown} has no area: width and height must be positive")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise InputError(f"{shown} lies outside the {width} x {height} frame: give a box that overlaps it")
+    if w * h > LARGEST_AREA * width * height or max(w, h) > LONGEST_SIDE * max(width, height):
+        raise InputError(
+            f"{shown} is far larger than the {width} x {height} frame: give x, y, w, h of the object in its pixels"
+        )
     return x, y, w, h
 
 

@@ -29,18 +29,21 @@ def packaged() -> list[Path]:
 def find(model: str | os.PathLike[str]) -> Path:
     """The file of a packaged model's name, or the path itself.
 
+    A packaged name means that model, whatever the working directory holds: a file that is called so is `./pico`.
+
     Raises:
         FileNotFoundError: neither.
     """
+    named = {p.stem: p for p in packaged()}
+    name = os.fspath(model)
+    if name in named:
+        return named[name]
     path = Path(model)
-    if path.suffix or path.exists():
-        if not path.exists():
-            raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
+    if path.exists():
         return path
-    names = [p.stem for p in packaged()]
-    if path.name not in names:
-        raise FileNotFoundError(f"model {str(model)!r} is unknown: choose {', '.join(names)} or give a model file")
-    return WEIGHTS / f"{path.name}.onnx"
+    if path.suffix:
+        raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
+    raise FileNotFoundError(f"model {name!r} is unknown: choose {', '.join(named)} or give a model file")
 
 
 def int8_of(path: Path) -> Path:

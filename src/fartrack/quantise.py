@@ -34,7 +34,6 @@ from fartrack.target import Target
 Inputs = dict[str, npt.NDArray[np.generic]]
 """One call of the network, by the names of its inputs."""
 
-DEMO = Path(__file__).parent / "demo" / "clip.mp4"
 STRETCHED = ("attn.qkv", "mlp.fc1")
 SAMPLES = 40_000
 """Values of one tensor from which its bounds are chosen."""
@@ -63,10 +62,11 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
         yield from _clips_of_shard(source)
         return
     if source is None:
+        from fartrack.video.demo import CLIP, about
         from fartrack.video.reader import frames_from_source
 
-        x, y, w, h = json.loads(DEMO.with_suffix(".json").read_text(encoding="utf-8"))["box"]
-        with frames_from_source(DEMO) as video:
+        x, y, w, h = about()["box"]
+        with frames_from_source(CLIP) as video:
             yield Clip((frame.image for frame in itertools.islice(video, 0, 3 * length, 3)), (x, y, w, h))
         return
     from fartrack.evaluation.datasets import open_folder

@@ -18,11 +18,12 @@ from fartrack.target import Target
 class Tracker:
     """Follows one target through the frames of a video.
 
-    Drops in where an OpenCV tracker stood:
+    Drops in where an OpenCV tracker stood, but for the boxes, which are floats, finer than a pixel:
 
         tracker = fartrack.Tracker("pico")
         tracker.init(frame, (x, y, w, h))
-        found, (x, y, w, h) = tracker.update(frame)
+        found, box = tracker.update(frame)
+        x, y, w, h = map(round, box)  # for cv2.rectangle, which wants integers
 
     Frames are H x W x 3 uint8 BGR (gray and BGRA work too) and are never modified; boxes are in pixels.
     """

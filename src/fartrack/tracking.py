@@ -1,4 +1,4 @@
-"""Follow one target through a whole video."""
+"""Follow one target through a whole video, or several."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fartrack import geometry
+from fartrack.errors import InputError
 from fartrack.video.reader import VideoSource, frames_from_source
 
 if TYPE_CHECKING:
     from fartrack.crops import Image
     from fartrack.geometry import Box
     from fartrack.insight import Insight
+    from fartrack.multitracker import MultiTracker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +97,49 @@ def track(
         frames.close()
         raise
     return _follow(frames, tracker, first_box)
+
+
+def track_all(
+    source: str | int | Path | VideoSource,
+    boxes: Sequence[Sequence[float]],
+    *,
+    start: int = 0,
+    model: str | Path = "pico",
+    runtime: str | None = None,
+    threads: int | None = None,
+    tracker: MultiTracker | None = None,
+) -> Iterator[tuple[Result, ...]]:
+    """Follow several targets through a video: for each frame one result of each, in the order of their boxes.
+
+    They share the decoded frames and run as one batch. Arguments and errors are those of `track`, with several boxes
+    in frame `start`, and a `MultiTracker` without targets as the tracker.
+    """
+    frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
+    try:
+        first = [geometry.check_box(box, frames.width, frames.height) for box in boxes]
+        if not first:
+            raise InputError("there is no box to track: give one or more")
+        if tracker is None:
+            from fartrack.multitracker import MultiTracker
+
+            tracker = MultiTracker(model, runtime, threads)
+        numbers = [tracker.add(frames.first.image, box) for box in first]
+    except BaseException:
+        frames.close()
+        raise
+    return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
+
+
+def _follow_all(frames: VideoSource, tracker: MultiTracker, boxes: dict[int, Box]) -> Generator[tuple[Result, ...]]:
+    with frames:
+        first = next(frames)
+        yield tuple(Result(first.index, box, 1.0, True, first.image, first.time) for box in boxes.values())
+        for frame in frames:
+            there = tracker.update(frame.image)
+            yield tuple(
+                Result(frame.index, box, score, found, frame.image, frame.time)
+                for found, box, score in (there[number] for number in boxes)
+            )
 
 
 def _follow(frames: VideoSource, tracker: SingleTracker, box: Box) -> Generator[Result]:

@@ -1,6 +1,7 @@
 """The command's manners: exit codes, one line per mistake, help that is quick."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ def test_manual(capsys, arguments):
         assert name in said
         assert what in said
     assert "examples:" in said
+    assert all(f" {code} " in said[said.index("exit codes:") :] for code in (0, 1, 2, 130))
     assert max(map(len, said.splitlines())) <= 120
 
 
@@ -75,17 +77,36 @@ def test_wrong_use_in_any_terminal(encoding):
     assert said.stderr == "fartrack: Unrecognized options: --boxx, 1; did you mean --box? (see fartrack track --help)\n"
 
 
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def within(error, context):
+    error.__context__ = context
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (InputError("a.mp4: broken\nin two"), 2, "fartrack: a.mp4: broken in two\n"),
         (FileNotFoundError("a.mp4: no such file"), 2, "fartrack: a.mp4: no such file\n"),
         (FileNotFoundError(2, "No such file or directory", "b.csv"), 2, "fartrack: b.csv: No such file or directory\n"),
-        (OSError(28, "No space left on device", "b.csv"), 2, "fartrack: b.csv: No space left on device\n"),
+        (
+            OSError(28, "No space left on device", "b.csv"),
+            2,
+            "fartrack: b.csv: No space left on device: free some space, or write elsewhere\n",
+        ),
         (KeyboardInterrupt(), 130, "fartrack: stopped\n"),
+        (caused(ImportError("numpy failed to import"), KeyboardInterrupt()), 130, "fartrack: stopped\n"),
+        (within(RuntimeError("no module"), caused(SystemError(), KeyboardInterrupt())), 130, "fartrack: stopped\n"),
+        (within(InputError("b.csv: disk full"), KeyboardInterrupt()), 130, "fartrack: b.csv: disk full\n"),
     ],
 )
 def test_failures(monkeypatch, capsys, error, code, line):
+    """One line and an exit code; Ctrl-C counts as that also where a library that was loading made an error of it."""
+
     @dataclass(frozen=True)
     class Failing:
         def run(self):
@@ -95,6 +116,26 @@ def test_failures(monkeypatch, capsys, error, code, line):
     monkeypatch.setitem(COMMANDS, "fail", ("fartrack.cli.main:Failing", "fails"))
     assert main(["fail"]) == code
     assert capsys.readouterr().err == line
+
+
+def test_names_that_the_console_lacks(monkeypatch):
+    """A video called so must not end in a traceback where the terminal knows ASCII alone, or the name is no UTF-8."""
+
+    @dataclass(frozen=True)
+    class Naming:
+        def run(self):
+            print("out/h\u00fcnd\udcff.mp4")
+            return 0
+
+    monkeypatch.setattr(module, "Naming", Naming, raising=False)
+    monkeypatch.setitem(COMMANDS, "name", ("fartrack.cli.main:Naming", "names"))
+    for encoding, said in (("ascii", rb"out/h\xfcnd\udcff.mp4"), ("utf-8", b"out/h\xc3\xbcnd" + rb"\udcff.mp4")):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding, newline="\n")
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["name"]) == 0
+        assert stream.buffer.getvalue() == said + b"\n"
+    monkeypatch.setattr(sys, "stdout", io.StringIO())  # of a notebook, say, which takes every character
+    assert main(["name"]) == 0
 
 
 def test_bugs_are_not_hidden(monkeypatch):

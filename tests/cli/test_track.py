@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import fartrack.tracker
 from fartrack.cli.main import main
 from fartrack.cli.track import parse_box
 from fartrack.errors import InputError
+from fartrack.multitracker import MultiTracker
 from fartrack.video.reader import frames_from_source
 from template_tracker import TemplateTracker
 from videos import clip, cut_off, picture, quadrants, write_images, write_video
@@ -86,6 +88,64 @@ def test_what_is_written(folder, capfd):
         assert (video.width, video.height, video.count) == (96, 64, 20)
         assert [frame.time for frame in video] == [i / 25 for i in range(20)]
     assert cv2.imread("out/a/strip.png").shape[0] > 100
+
+
+def test_several_boxes(folder, capfd, tiny_model):
+    """Several objects in one video, each followed as it would be alone."""
+    clip("a.mp4", 8)
+    command = ["track", "a.mp4", "--model", str(tiny_model.onnx), "--threads", "1", "--format", "mot"]
+    assert main([*command, "--box", BOX, "--box", "50,30,20,20", "--label", "thing"]) == 0
+    assert "8 frames" in capfd.readouterr().out
+    rows = rows_of("out/a/boxes.csv")
+    assert [(row["frame"], row["id"]) for row in rows] == [(str(i), id) for i in range(8) for id in "12"]
+    images = [frame.image for frame in frames_from_source("a.mp4")]
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    for box in ((8, 20, 24, 24), (50, 30, 20, 20)):
+        tracker.add(images[0], box)
+    last = [tracker.update(image) for image in images[1:]][-1]
+    for row, (found, box, _) in zip(rows[-2:], last.values(), strict=True):
+        assert [float(row[k]) for k in "xywh"] == pytest.approx(box, abs=0.01) and row["found"] == str(int(found))
+    assert len(next(Path("out/a").rglob("*.txt")).read_text().splitlines()) == 16
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert len(list(video)) == 8
+    assert "--explain" in complaint(capfd, "a.mp4", "--box", BOX, "--box", "50,30,20,20", "--explain")
+
+
+def test_results_of_another_run_stay(folder, capfd):
+    """Two videos of one name, or a webcam's second recording: the first cannot be made again."""
+    for name in ("a.mp4", "a.mkv"):
+        clip(name, 3)
+    assert main(["track", "a.mp4", "--box", BOX]) == 0
+    first = {p.name: p.read_bytes() for p in Path("out/a").iterdir()}
+    assert main(["track", "a.mkv", "--box", BOX, "--no-video"]) == 0
+    assert str(Path("out/a-2/boxes.csv")) in capfd.readouterr().out
+    assert {p.name: p.read_bytes() for p in Path("out/a").iterdir()} == first
+    assert sorted(p.name for p in Path("out/a-2").iterdir()) == ["boxes.csv", "strip.png"]
+    for name in ("Girl", "Biker"):  # as data sets have them
+        write_images(folder / name / "img", map(picture, range(3)))
+        assert main(["track", f"{name}/img", "--box", BOX, "--no-video"]) == 0
+        assert Path("out", name, "boxes.csv").exists()
+
+
+def test_what_is_left_of_an_earlier_run_is_named(folder, capfd):
+    """Labels of another object beside the new table look as if they were of the new one."""
+    clip("a.mp4", 3)
+    assert main(["track", "a.mp4", "--box", BOX, "--out", "here", "--format", "cvat"]) == 0
+    assert capfd.readouterr().err == ""
+    assert main(["track", "a.mp4", "--box", "10,20,24,24", "--out", "here", "--no-video"]) == 0
+    said = capfd.readouterr()
+    assert said.err == "fartrack: here also holds tracked.mp4, cvat.xml of an earlier run\n"
+    assert "tracked.mp4" not in said.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_names_that_are_no_text(folder, capfd):
+    """Of old archives and cameras; OpenCV's own writing ends the process at such a path."""
+    clip("a.mp4", 3)
+    name = os.fsdecode(b"vid\xe9o.mp4")
+    Path("a.mp4").rename(name)
+    assert main(["track", name, "--box", BOX, "--no-video", "--format", "yolo,cvat,mot,coco"]) == 0
+    assert len(list(Path("out/vid\ufffdo").rglob("*.jpg"))) == 3
 
 
 def test_no_video(folder, capfd):
@@ -222,8 +282,9 @@ def test_bugs_keep_what_there_is(folder, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c(folder):
-    """A real Ctrl-C, in a process of its own: exit code 130, and table and video agree."""
+@pytest.mark.parametrize(("stop", "exit_code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_stopping(folder, stop, exit_code):
+    """A real Ctrl-C or `docker stop`, in a process of its own: table and video agree, and are whole."""
     clip("a.mp4", 600)
     here = Path(__file__).parents[1]
     code = f"""
@@ -248,10 +309,10 @@ sys.exit(main(["track", "a.mp4", "--box", {BOX!r}]))
     while not (table.exists() and len(table.read_text().splitlines()) > 25):
         assert process.poll() is None and time.monotonic() < give_up
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, stop))
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err == "fartrack: stopped\n"
+    assert process.returncode == exit_code
+    assert err == ("fartrack: stopped\n" if stop == "SIGINT" else "")
     rows = rows_of(table)
     assert 25 <= len(rows) < 600
     assert out.startswith(f"{len(rows)} frames")
@@ -329,7 +390,7 @@ def test_output_folder_that_cannot_be_written(folder, capfd):
         assert f"{out}: cannot write there" in line
         assert "--out" in line
     Path("out/a/boxes.csv").mkdir(parents=True)
-    assert "boxes.csv: cannot be written" in complaint(capfd, "a.mp4", "--box", BOX)
+    assert "boxes.csv: cannot be written" in complaint(capfd, "a.mp4", "--box", BOX, "--out", "out/a")
 
 
 def test_results_do_not_overwrite_the_source(folder, capfd):

@@ -3,6 +3,7 @@
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -54,17 +55,40 @@ def test_only_named_by_content_is_cached(site):
 
 
 def test_not_built_is_one_line(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(web, "FOLDERS", (tmp_path,))
+    """Both places are named: whoever built the page in another folder sees where it was looked for."""
+    monkeypatch.setattr(web, "FOLDER", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
     assert main(["web"]) == 2
     assert capsys.readouterr().err == (
-        "fartrack: the web page is not built yet: run `make web` in a checkout of fartrack (it needs Node.js)\n"
+        "fartrack: the web page is not built yet "
+        f"(it is not in {tmp_path / 'package'} or {tmp_path / 'web' / 'dist'}): "
+        "run `make web` in a checkout of fartrack (it needs Node.js), then `fartrack web` there\n"
     )
+
+
+def test_page_of_the_current_folder(monkeypatch, tmp_path):
+    """`make web`, then `fartrack web`: an installed copy knows no checkout, so whoever did as told got no page."""
+    monkeypatch.setattr(web, "FOLDER", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    built = tmp_path / "web" / "dist"
+    built.mkdir(parents=True)
+    (built / "index.html").touch()
+    assert web.built_page() == built
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "index.html").touch()
+    assert web.built_page() == tmp_path / "package"  # the one that belongs to this version
+
+
+def test_page_of_the_checkout(monkeypatch, tmp_path):
+    """From an editable install the page is found wherever one stands."""
+    monkeypatch.chdir(tmp_path)
+    assert Path(__file__).parents[2] / "web" / "dist" == web.FOLDER
 
 
 @pytest.mark.parametrize("options", [("--port", "99999"), ("--host", "no.such.host.invalid")])
 def test_bad_address_is_one_line(monkeypatch, tmp_path, capsys, options):
     (tmp_path / "index.html").touch()
-    monkeypatch.setattr(web, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(web, "FOLDER", tmp_path)
     assert main(["web", *options]) == 2
     said = capsys.readouterr().err
     assert said.startswith("fartrack: cannot listen on ")
@@ -73,6 +97,6 @@ def test_bad_address_is_one_line(monkeypatch, tmp_path, capsys, options):
 
 def test_port_in_use_is_one_line(monkeypatch, tmp_path, capsys, site):
     (tmp_path / "index.html").touch()
-    monkeypatch.setattr(web, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(web, "FOLDER", tmp_path)
     assert main(["web", "--port", site.rpartition(":")[2]]) == 2
     assert "choose another --host or --port" in capsys.readouterr().err

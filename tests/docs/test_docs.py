@@ -42,6 +42,12 @@ def test_links_lead_somewhere(page):
             assert anchor in headings(target), f"{page.name}: {link} has no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_installs_what_is_not_published(page):
+    """fartrack is not on PyPI: whoever pastes `pip install fartrack[...]` gets an error, or a stranger's package."""
+    assert not re.search(r"""pip install ["']?fartrack""", page.read_text())
+
+
 def test_commands_are_up_to_date():
     commands = load("commands")
     assert commands.PAGE.read_text() == commands.page(), "stale: run `make docs`, or python docs/commands.py"

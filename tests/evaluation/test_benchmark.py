@@ -1,6 +1,8 @@
 """`fartrack benchmark`: that it measures what it says; never how long something took."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -139,6 +141,35 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     told = capsys.readouterr().out
     assert "small onnxruntime" in told
     assert "one target more costs" in told
+
+
+PLAIN = """
+import sys
+
+class Plain:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *more):
+        lacking = ("onnx", "onnxscript", "torch", "safetensors", "openvino", "matplotlib")
+        return None if name.partition(".")[0] in lacking else self.finder.find_spec(name, *more)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = map(Plain, sys.meta_path)
+from fartrack.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_plain_install_measures_the_packaged_clip(model, tmp_path):
+    """It lacks onnx, PyTorch and all else that the extras bring; the command crashed there whatever was given."""
+    given = ["benchmark", "--model", str(model), "--rounds", "1", "--threads", "1", "--out", str(tmp_path)]
+    said = subprocess.run([sys.executable, "-c", PLAIN, *given], capture_output=True, text=True, timeout=120)
+    assert said.returncode == 0, said.stderr
+    result = json.loads((tmp_path / "benchmark.json").read_text())
+    names = {row["name"] for row in result["rows"]}
+    assert "small onnxruntime" in names and not any("torch" in name or "released" in name for name in names)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_command_measures_growth(model, tmp_path, capsys):

@@ -111,6 +111,13 @@ def test_report(tmp_path, capsys):
     assert "there are TemplateTracker, still" in capsys.readouterr().err
 
 
+def test_fewer_than_no_failures(tmp_path, capsys):
+    """A negative number cut the list from its end, so that the worst or the best was missing without a word."""
+    where = ["--dataset", "folder", "--root", str(folder_set(tmp_path))]
+    assert main(["report", str(tmp_path), *where, "--failures", "-1"]) == 2
+    assert capsys.readouterr().err == "fartrack: --failures is -1: give 0 or more\n"
+
+
 def test_no_report_on_a_hidden_annotation(tmp_path, capsys):
     got10k_set(tmp_path, "test", ("GOT-10k_Test_000001",))
     assert main(["report", str(tmp_path), "--dataset", "got10k-test", "--root", str(tmp_path)]) == 2

@@ -258,8 +258,10 @@ def test_a_root_that_is_none(tmp_path, name):
         open_dataset(name, tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "looked for" in str(caught.value)
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such folder") as missing:
         open_dataset(name, tmp_path / "nowhere")
+    for said in (caught, missing):  # by its path alone: evaluate has it from --root, export from --crops
+        assert str(said.value).startswith(str(tmp_path))
 
 
 def test_unknown_data_set(tmp_path):

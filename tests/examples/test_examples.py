@@ -85,26 +85,31 @@ def test_webcam(monkeypatch, tmp_path, capsys):
     assert drawn == [0, 40]
     said = capsys.readouterr().out.splitlines()
     assert said[5].startswith("frame 5: at") and said[30].startswith("frame 30: lost near")
-    with reader.frames_from_source(tmp_path / "webcam.mp4") as recorded:
+    with reader.frames_from_source(next(tmp_path.glob("webcam-*.mp4"))) as recorded:
         assert sum(1 for _ in recorded) == 60
 
 
 def test_folder(tmp_path, capsys):
+    """What is wrong with one video or its box is one line that names it; the others are tracked all the same."""
     frames, boxes = moving_square(8)
     (tmp_path / "in").mkdir()
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d", "e"):
         video(tmp_path / "in" / f"{name}.mp4", frames)
         (tmp_path / "in" / f"{name}.txt").write_text("10,40,20,20")
     (tmp_path / "in" / "b.txt").write_text("900,40,20,20")
     (tmp_path / "in" / "c.txt").unlink()
-    assert load("folder").main("in", "results") == 2
+    (tmp_path / "in" / "d.txt").write_text("left, top, width, height")
+    assert load("folder").main("in", "results") == 3
     said = capsys.readouterr()
-    assert said.out == "a.mp4: 8 frames, found in 8\n"
-    assert "lies outside the 160 x 120 frame" in said.err and "c.txt" in said.err
+    assert said.out == "a.mp4: 8 frames, found in 8\ne.mp4: 8 frames, found in 8\n"
+    outside, missing, words = said.err.splitlines()
+    assert outside.startswith("b.mp4") and "lies outside the 160 x 120 frame" in outside
+    assert missing.startswith("c.mp4") and "c.txt" in missing
+    assert words.startswith("d.mp4") and "'left'" in words
     for kind in ("csv", "xml"):
         (track,) = read_boxes(tmp_path / "results" / f"a.{kind}", Video("a.mp4", 160, 120, 25, 8))
         assert np.allclose([box.xywh for box in track.boxes], boxes, atol=2)
-    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.csv", "a.xml"]
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.csv", "a.xml", "e.csv", "e.xml"]
 
 
 def test_stream(tmp_path, capsys):
@@ -170,14 +175,34 @@ def test_two_targets(monkeypatch, tmp_path, capsys):
             return {id: (*one.update(frame), one.score) for id, one in self.targets.items()}
 
     monkeypatch.setattr(fartrack, "MultiTracker", Several, raising=False)
-    load("two_targets").main("clip.mp4", "10,40,20,20", "100,80,30,30")
+    load("two_targets").main("clip.mp4", "drawn.mp4", "10,40,20,20", "100,80,30,30")
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 5
-    assert all(" 1 " in line and " 2 " in line for line in said)
-    with reader.frames_from_source(tmp_path / "two.mp4") as recorded:
+    assert all(" 1 at [" in line and ", 2 " in line for line in said)
+    with reader.frames_from_source(tmp_path / "drawn.mp4") as recorded:
         drawn = [frame.image for frame in recorded]
     assert len(drawn) == 5
     assert np.abs(drawn[0].astype(int) - frames[1]).max() > 60  # something is drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["clip.mp4", "clip.mp4", "10,40,20,20"], "clip.mp4 is there already"),
+        (["clip.mp4", "drawn.mp4"], "python examples/two_targets.py video.mp4 new.mp4"),
+        (["clip.mp4", "10,40,20,20", "100,80,30,30"], "python examples/two_targets.py"),
+        ([], "python examples/two_targets.py"),
+    ],
+    ids=["its own source", "no boxes", "no output", "nothing"],
+)
+def test_two_targets_writes_over_nothing(tmp_path, arguments, says):
+    """Someone who tries the example on a video of their own still has it afterwards, and no file that was not named."""
+    pytest.importorskip("supervision")
+    (tmp_path / "clip.mp4").write_text("precious")
+    with pytest.raises(SystemExit, match=says):
+        load("two_targets").main(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+    assert (tmp_path / "clip.mp4").read_text() == "precious"
 
 
 @pytest.mark.parametrize("ours", [False, True], ids=["paper", "packaged"])

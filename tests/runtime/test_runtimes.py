@@ -118,3 +118,20 @@ def test_heads_joined_for_openvino_give_the_same(changes, tmp_path, monkeypatch)
     assert seen
     for ours, plain in zip(joined, apart, strict=True):
         np.testing.assert_allclose(ours, plain, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ("openvino", "pip install openvino"),
+        ("openvino-bf16", "pip install openvino"),
+        ("torch", 'pip install ".[train]" in a checkout of fartrack'),
+        ("cuda", 'pip install ".[train]" in a checkout of fartrack'),
+    ],
+)
+def test_what_to_install_for_an_engine(monkeypatch, tmp_path, engine, says):
+    """What is named can be installed: fartrack and its extras are not on PyPI."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as caught:
+        open_runtime(tmp_path / "any.onnx", engine)
+    assert str(caught.value) == f"runtime {engine} is not installed: {says}"

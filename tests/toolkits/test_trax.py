@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fartrack.errors import InputError
 from template_tracker import TemplateTracker, moving_square
 
 SERVER = Path(__file__).with_name("template_server.py")
@@ -67,6 +68,70 @@ def test_an_unreadable_image_is_named(client, tmp_path):
         client.initialize(
             {"color": trax.FileImage.create(str(tmp_path / "gone.png"))}, [(trax.Rectangle.create(1, 1, 5, 5), {})], {}
         )
+
+
+def test_without_trax_it_says_what_to_install(monkeypatch):
+    """What is named can be installed: fartrack and its extras are not on PyPI."""
+    from fartrack.toolkits.trax import serve
+
+    monkeypatch.setitem(sys.modules, "trax", None)
+    with pytest.raises(InputError, match=r"pip install vot-trax$"):
+        serve(TemplateTracker)
+
+
+@pytest.mark.parametrize("when", ["setup", "wait", "status"])
+def test_a_client_that_has_gone_is_one_line(when, monkeypatch):
+    """Who tries the command by hand, or whose toolkit was killed, is told so and sees no traceback."""
+    from types import SimpleNamespace
+
+    from fartrack.toolkits import trax as module
+
+    class TraxError(Exception):
+        pass
+
+    class Server:
+        def __init__(self, *formats, **about):
+            self.step("setup")
+
+        def step(self, name):
+            if name == when:
+                raise TraxError("broken pipe")
+
+        def wait(self):
+            self.step("wait")
+            target = SimpleNamespace(bounds=lambda: (1, 1, 5, 5))
+            return SimpleNamespace(type="initialize", image={"color": None}, objects=[[target]])
+
+        def status(self, objects):
+            self.step("status")
+
+        def quit(self, reason=None):
+            raise TraxError("nobody listens")
+
+    fake = SimpleNamespace(
+        Server=Server,
+        TraxException=TraxError,
+        TraxStatus=SimpleNamespace(QUIT="quit", INITIALIZE="initialize"),
+        ImageChannel=SimpleNamespace(COLOR="color"),
+        Image=SimpleNamespace(PATH=1, MEMORY=2, BUFFER=4),
+        Region=SimpleNamespace(RECTANGLE=1),
+        Rectangle=SimpleNamespace(create=lambda *box: box),
+    )
+    monkeypatch.setitem(sys.modules, "trax", fake)
+    monkeypatch.setattr(module, "decode", lambda image: np.zeros((20, 20, 3), np.uint8))
+    with pytest.raises(InputError, match=r"^trax: the client has gone \(broken pipe\); let the VOT toolkit start"):
+        module.serve(TemplateTracker)
+
+
+def test_nobody_at_the_other_end():
+    """`fartrack trax </dev/null` with the real library."""
+    pytest.importorskip("trax")
+    code = "import sys; from fartrack.cli.main import main; sys.exit(main(['trax', '--threads', '1']))"
+    said = subprocess.run(
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert said.returncode == 2
+    assert said.stderr.startswith("fartrack: trax: the client has gone") and said.stderr.count("\n") == 1
 
 
 def test_grey_of_16_bits():

@@ -14,6 +14,7 @@ from tyro.conf import UseAppendAction, arg
 
 from fartrack import __version__
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 
 if TYPE_CHECKING:
     from fartrack.crops import Image
@@ -102,7 +103,7 @@ class Benchmark:
                 {"model": f.config.name, "precision": f.precision, "milliseconds": 1e3 * f.seconds()} for f in floors
             ],
         }
-        (self.out / "benchmark.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_whole(self.out / "benchmark.json", json.dumps(result, indent=1) + "\n")
         _print(result)
         print(self.out / "benchmark.json")
         if plot(result["rows"], self.out / "speed.png"):  # type: ignore[arg-type]
@@ -112,16 +113,13 @@ class Benchmark:
     def _frames(self) -> tuple[list[Image], Box]:
         from fartrack.cli.track import parse_box
         from fartrack.geometry import check_box
-        from fartrack.quantise import DEMO
+        from fartrack.video.demo import CLIP, about
         from fartrack.video.reader import frames_from_source
 
         if (self.video is None) != (self.box is None):
             raise InputError("--video and --box belong together: give both, or neither for the packaged clip")
-        if self.video is None or self.box is None:
-            box = tuple(float(v) for v in json.loads(DEMO.with_suffix(".json").read_text(encoding="utf-8"))["box"])
-        else:
-            box = parse_box(self.box)
-        with frames_from_source(self.video or DEMO) as source:
+        box = about()["box"] if self.box is None else parse_box(self.box)
+        with frames_from_source(self.video or CLIP) as source:
             checked = check_box(box, source.width, source.height)
             frames = [frame.image for frame in itertools.islice(source, 300)]
         if len(frames) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from fartrack.cli.track import Track
-
-CLIP = Path(__file__).parents[1] / "demo" / "clip.mp4"
+from fartrack.video.demo import CLIP, about
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Demo:
 
     def run(self) -> int:
         """Say what is seen, and track it."""
-        about = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))
-        print(f"{about['title']} ({about['source']}, {about['licence']})")
-        box = ",".join(f"{v:g}" for v in about["box"])
-        return Track(str(CLIP), box, model=self.model, runtime=self.runtime, threads=self.threads, out=self.out).run()
+        card = about()
+        print(f"{card['title']} ({card['source']}, {card['licence']})")
+        box = ",".join(f"{v:g}" for v in card["box"])
+        command = Track(str(CLIP), (box,), model=self.model, runtime=self.runtime, threads=self.threads, out=self.out)
+        return command.run()

@@ -48,8 +48,8 @@ class Export:
             if self.format == "openvino":
                 import openvino  # noqa: F401 - said before the work, not after
         except ModuleNotFoundError as error:
-            extra = "openvino" if error.name == "openvino" else "train"
-            raise InputError(f'export needs {error.name}: pip install "fartrack[{extra}]"') from None
+            missing = "openvino" if error.name == "openvino" else '".[train]" in a checkout of fartrack'
+            raise InputError(f"export needs {error.name}: pip install {missing}") from None
         net = models.load_network(path)
         if self.keep is not None:
             net.config = net.config.replace(keep=self.keep)

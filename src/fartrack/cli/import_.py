@@ -34,7 +34,7 @@ class Import:
         try:
             from fartrack import network, release
         except ModuleNotFoundError as error:
-            raise InputError(f'import needs {error.name}: pip install "fartrack[train]"') from None
+            raise InputError(f'import needs {error.name}: pip install ".[train]" in a checkout of fartrack') from None
         name = self.checkpoint.name.split(".")[0]
         out = self.out or Path(f"{name}-{self.model}.safetensors")
         opened = release.import_release(self.checkpoint, self.model, out, self.keep)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fartrack import corrections
 from fartrack.errors import InputError
+from fartrack.files import readable
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes, yolo
 from fartrack.formats.tracks import check_tracks
 from fartrack.tracking import Result, SingleTracker
@@ -36,7 +37,7 @@ class Corrections:
         self.source = source
         if frames.live:
             raise InputError(f"--boxes {path}: corrections need a recorded video, {frames.name} is live")
-        video = Video(frames.name, frames.width, frames.height, float(frames.fps), 0)
+        video = Video(readable(frames.name), frames.width, frames.height, float(frames.fps), 0)
         tracks = read_boxes(path, video)
         last = max(box.frame for track in tracks for box in track.boxes)
         if frames.count is not None and last >= frames.count:
@@ -102,6 +103,8 @@ class Labels:
         if self.last < 0:
             return []
         count = self.last + 1 if finished else max(self.last + 1, self.frames.count or 0)
-        video = Video(Path(self.frames.name).name, self.frames.width, self.frames.height, float(self.frames.fps), count)
+        video = Video(
+            readable(Path(self.frames.name).name), self.frames.width, self.frames.height, float(self.frames.fps), count
+        )
         tracks = [Track(id, label, tuple(boxes)) for (id, label), boxes in zip(self.targets, self.boxes, strict=True)]
         return [write_boxes(name, self.folder / FORMATS[name].target, tracks, video) for name in self.formats]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -50,13 +51,15 @@ examples:
                                                   a camera; draw the box from another machine
   fartrack demo                                   the packaged clip
 
-exit codes: 0 done, 2 something given is wrong (one line says what), 130 stopped with Ctrl-C (results are kept)
+exit codes: 0 done, 1 a part failed and is named, the rest is done (evaluate), 2 something given is wrong (one line
+            says what), 130 stopped with Ctrl-C, 143 with SIGTERM (results are kept)
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` by default) and return the exit code."""
     try:
+        _print_any_name()
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
@@ -65,13 +68,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except InputError as error:
-        return _complain(str(error))
+        return _complain(str(error), error)
     except OSError as error:  # ours, such as FileNotFoundError, and the system's: a full disk, no permission
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}")
+        advice = ": free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _complain(f"{where}{error.strerror or error}{advice}", error)
     except KeyboardInterrupt:
-        print("fartrack: stopped", file=sys.stderr)
-        return 130
+        return _stopped()
+    except Exception as error:
+        if not _interrupted(error):
+            raise
+        return _stopped()
+
+
+def _print_any_name() -> None:
+    """Characters that the console lacks are escaped: a file's name in a message must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where somebody has put something else there
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(args: list[str]) -> int:
@@ -127,9 +141,28 @@ def _manual() -> str:
     return MANUAL.format(version=__version__, commands=commands)
 
 
-def _complain(message: str) -> int:
+def _complain(message: str, error: BaseException) -> int:
     print("fartrack: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+    return 130 if _interrupted(error) else 2  # what could not be finished after Ctrl-C is said all the same
+
+
+def _stopped() -> int:
+    print("fartrack: stopped", file=sys.stderr)
+    return 130
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: a library that it reaches while it loads makes an ImportError of it, say."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            waiting += [one.__cause__, one.__context__]
+    return False
 
 
 if __name__ == "__main__":

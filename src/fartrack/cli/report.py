@@ -43,6 +43,8 @@ class Report:
 
         if not self.results:
             raise InputError("give the folders that hold the results")
+        if self.failures < 0:
+            raise InputError(f"--failures is {self.failures}: give 0 or more")
         dataset = open_dataset(self.dataset, self.root)
         if dataset.hidden:
             raise InputError(f"{dataset.name}: its annotation is not public, only its server can score these results")

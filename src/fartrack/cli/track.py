@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import sys
@@ -12,12 +13,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
-from fartrack.files import write_whole
+from fartrack.files import readable, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,20 +27,26 @@ if TYPE_CHECKING:
     from fartrack.geometry import Box
     from fartrack.tracking import Result
     from fartrack.video.reader import VideoSource
+    from fartrack.video.writer import VideoWriter
 
 TABLE, VIDEO, STRIP = "boxes.csv", "tracked.mp4", "strip.png"
+FRAMES = ("img", "color")
+"""Data sets call the folder of every sequence's pictures so."""
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""What ends a run, where the system has it: Ctrl-C; `docker stop`, systemd, `timeout`; a closed terminal."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """Follow one object through a video.
+    """Follow one object through a video, or several.
 
-    Give the object's box in the first frame with --box, or draw it with --select; or correct earlier results with
-    --boxes.
+    Give the object's box in the first frame with --box, once for each object, or draw it with --select; or correct
+    earlier results with --boxes.
 
-    Three files come out, and Ctrl-C or a broken video keeps what is there:
+    Three files come out, and Ctrl-C, SIGTERM or a broken video keeps what is there:
 
-    boxes.csv: frame, x, y, w, h, score, found; one row per frame, written as it goes.
+    boxes.csv: frame, x, y, w, h, score, found; one row per frame, written as it goes. With several objects one row for
+    each of them, and a column id: 1, 2, ... in the order of their boxes.
 
     tracked.mp4: the video with box, score and frame number.
 
@@ -48,8 +55,8 @@ class Track:
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
     """Video file, folder of images, webcam number (0 is the first), or address of a stream (rtsp://, http://)."""
-    box: Annotated[str | None, arg(metavar="X,Y,W,H")] = None
-    """Where the object is in the start frame: left, top, width and height in pixels."""
+    box: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="X,Y,W,H")] = ()
+    """Where the object is in the start frame: left, top, width and height in pixels. Several objects: several times."""
     start: Annotated[int, arg(metavar="FRAME")] = 0
     """Frame in which the box is, counted from 0; frames before it get no row."""
     select: bool = False
@@ -73,7 +80,8 @@ class Track:
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of the network; by default the engine decides."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Folder for the results; by default out/ and the name of the source."""
+    """Folder for the results, where earlier ones are overwritten; by default out/ and the name of the source, with a
+    number behind it where there are results already."""
     no_video: bool = False
     """Do not write tracked.mp4, which takes a good part of the time."""
     explain: bool = False
@@ -81,58 +89,62 @@ class Track:
 
     def run(self) -> int:
         """Track, write, and say how it went."""
-        if (self.box is not None) + self.select + (self.boxes is not None) != 1:
+        if bool(self.box) + self.select + (self.boxes is not None) != 1:
             raise InputError(
                 "give the object's box with --box X,Y,W,H, draw it with --select, or correct results with --boxes FILE "
                 "(one of the three)"
             )
         if self.before is not None and self.boxes is None:
             raise InputError("--before: it says what --boxes changed; give --boxes too")
-        if self.explain and (self.no_video or self.boxes is not None):
-            other = "--no-video" if self.no_video else "--boxes"
+        if self.explain and (self.no_video or self.boxes is not None or len(self.box) > 1):
+            other = "--no-video" if self.no_video else "--boxes" if self.boxes is not None else "all but one --box"
             raise InputError(f"--explain draws into the video of one object: leave out {other}")
-        box = None if self.box is None else parse_box(self.box)
+        boxes = [parse_box(text) for text in self.box]
 
         from fartrack import geometry
         from fartrack.cli.labels import Corrections, Labels, parse_formats
+        from fartrack.multitracker import MultiTracker
         from fartrack.tracker import Tracker
-        from fartrack.tracking import track
+        from fartrack.tracking import track, track_all
         from fartrack.video.reader import frames_from_source
 
         formats = parse_formats(self.format)
         with frames_from_source(self.source, self.start) as frames:
-            if box is not None:
+            for box in boxes:
                 geometry.check_given(box, frames.width, frames.height)
             given = None
             if self.boxes is not None:
                 given = Corrections(self.boxes, self.before, self.source, frames, self.label)
-            trackers = [
-                Tracker(self.model, self.runtime, self.threads, self.explain)
-                for _ in range(len(given.tracks) if given else 1)
-            ]
+            how = (self.model, self.runtime, self.threads)
+            together = [MultiTracker(*how)] if len(boxes) > 1 else []
+            alone = [Tracker(*how, self.explain) for _ in (given.tracks if given else [] if together else [0])]
+            trackers: list[Tracker | MultiTracker] = [*together, *alone]
             default = Path("out", _name(self.source) + ("-corrected" if given else ""))
-            folder = make_folder(self.out or default, self.source, self.boxes, self.before)
+            folder = make_folder(self.out or untouched(default), self.source, self.boxes, self.before)
             results: Iterable[tuple[Result, ...]]
             if given:
                 targets = [(one.id, one.label) for one in given.tracks]
-                waiting = iter(trackers)
+                waiting = iter(alone)
                 results = given.track(frames, lambda: next(waiting))
+            elif together:
+                targets = [(number, self.label) for number in range(1, len(boxes) + 1)]
+                results = track_all(frames, boxes, tracker=together[0])
             else:
-                if box is None:
+                if not boxes:
                     from fartrack.video.select import select_box
 
-                    box = select_box(frames.first.image, host=self.host, port=self.port)
+                    boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
                 targets = [(1, self.label)]
-                results = ((result,) for result in track(frames, box, tracker=trackers[0]))
+                results = ((result,) for result in track(frames, boxes[0], tracker=alone[0]))
             begun, before = time.perf_counter(), sum(t.network_seconds for t in trackers)
             labels = Labels(folder, formats, targets, frames)
             outputs = _Outputs(folder, frames, labels, video=not self.no_video, explain=self.explain)
             try:
-                with outputs, _interrupt_noted() as interrupted:
+                with outputs, _stop_noted() as stopped:
                     for some in results:
                         outputs.add(some)
-                        if interrupted():
-                            raise KeyboardInterrupt
+                        if number := stopped():
+                            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
                     outputs.finished = True
             finally:  # also when the video breaks off or a person has seen enough
                 seconds = time.perf_counter() - begun
@@ -147,6 +159,24 @@ def parse_box(text: str) -> Box:
     except ValueError:
         raise InputError(f"box {text!r} is not four numbers: give X,Y,W,H in pixels, such as 310,120,80,140") from None
     return x, y, w, h
+
+
+def untouched(folder: Path) -> Path:
+    """The folder, or the first of NAME-2, NAME-3, ... in which nothing is: results of another run are finished work.
+
+    It is made here, so that two runs that start together do not share one.
+    """
+    for number in itertools.count(1):
+        candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            if candidate.is_file() or any(candidate.iterdir()):
+                continue
+        except OSError:
+            pass  # `make_folder` says what is wrong
+        return candidate
+    raise AssertionError("unreachable")
 
 
 def make_folder(folder: Path, source: str, *others: Path | None) -> Path:
@@ -174,29 +204,36 @@ def _name(source: str) -> str:
         return f"webcam-{source}"
     if "://" in source:
         return "stream"
-    return Path(source).resolve().stem or "video"
+    place = Path(source).resolve()
+    if place.is_dir():
+        return readable(place.parent.name if place.name.lower() in FRAMES else place.name) or "frames"
+    return readable(place.stem) or "video"
 
 
 @contextmanager
-def _interrupt_noted() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of a frame, so that table and video agree; a second one does not wait."""
-    noted = False
+def _stop_noted() -> Iterator[Callable[[], int]]:
+    """A signal to stop waits for the end of a frame, so that table and video agree; a second one does not wait.
+
+    Gives what was noted, 0 for nothing.
+    """
+    noted = 0
 
     def note(number: int, place: FrameType | None) -> None:
         nonlocal noted
         if noted:
             raise KeyboardInterrupt
-        noted = True
+        noted = number
 
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # somebody else's business
-        return
-    signal.signal(signal.SIGINT, note)
+    usual: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # else they are somebody else's business
+        for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
+            if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # and where they are ignored
+                usual[number] = signal.signal(number, note)
     try:
         yield lambda: noted
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 class _Outputs:
@@ -227,21 +264,21 @@ class _Outputs:
             except OSError as error:
                 raise InputError(f"{self.folder / TABLE}: cannot be written ({error.strerror})") from None
             self._row([*boxes_csv.COLUMNS, "id"] if len(self.labels.targets) > 1 else boxes_csv.COLUMNS)
+            self.written.append(self.folder / TABLE)
             stack.callback(self._write_labels)
             stack.callback(self._write_strip)
             self._writer = None
             if self.video:
                 width, height = self.explainer.size if self.explainer else (source.width, source.height)
-                self._writer = stack.enter_context(
-                    VideoWriter(
-                        self.folder / VIDEO,
-                        width,
-                        height,
-                        fps=source.fps,
-                        time_base=source.time_base,
-                        pixel_aspect=source.pixel_aspect,
-                    )
+                writer = VideoWriter(
+                    self.folder / VIDEO,
+                    width,
+                    height,
+                    fps=source.fps,
+                    time_base=source.time_base,
+                    pixel_aspect=source.pixel_aspect,
                 )
+                self._writer = stack.enter_context(self._noted(writer))
             console = Console(stderr=True)
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -260,6 +297,14 @@ class _Outputs:
             self._begun = time.perf_counter()
             self._stack = stack.pop_all()
         return self
+
+    @contextmanager
+    def _noted(self, writer: VideoWriter) -> Iterator[VideoWriter]:
+        """The writer; what it wrote is named when it is whole."""
+        with writer:
+            yield writer
+        if self.count:
+            self.written.append(writer.path)
 
     def add(self, results: Sequence[Result]) -> None:
         """Write one frame's rows, one for each target, and its picture where pictures are wanted."""
@@ -289,6 +334,8 @@ class _Outputs:
 
     def report(self, seconds: float, network: float) -> None:
         """Say on standard output what was done. Speeds leave the first frame out, where nothing is searched."""
+        from fartrack.formats import FORMATS
+
         if not self.count:
             return
         searched = max(0, self.count - 1)
@@ -296,18 +343,19 @@ class _Outputs:
         if searched and seconds > 0 and network > 0:
             fps, alone = searched / seconds, searched / network
             print(f"{fps:.1f} frames per second end to end, {alone:.1f} the network alone")
-        for name in (TABLE, VIDEO, STRIP) if self.video else (TABLE, STRIP):
-            print(self.folder / name)
         for path in self.written:
             print(path)
         sys.stdout.flush()
+        known = [self.folder / name for name in (TABLE, VIDEO, STRIP, *(format.target for format in FORMATS.values()))]
+        if earlier := [path.name for path in known if path not in self.written and path.exists()]:
+            print(f"fartrack: {self.folder} also holds {', '.join(earlier)} of an earlier run", file=sys.stderr)
 
     def _row(self, cells: tuple[str, ...] | list[str]) -> None:
         self._table.write(",".join(cells) + "\n")
         self._table.flush()
 
     def _write_labels(self) -> None:
-        self.written = self.labels.write(self.finished)
+        self.written += self.labels.write(self.finished)
 
     def _write_strip(self) -> None:
         """Whole or not at all, like the video."""
@@ -319,3 +367,4 @@ class _Outputs:
         good, png = cv2.imencode(".png", self.strip.image())
         if good:
             write_whole(path, png.tobytes())
+            self.written.append(path)

@@ -47,4 +47,6 @@ def need_torch() -> None:
     """
     for package in ("torch", "safetensors"):
         if importlib.util.find_spec(package) is None:
-            raise InputError(f'training needs {package}, which is not installed: pip install "fartrack[train]"')
+            raise InputError(
+                f'training needs {package}, which is not installed: pip install ".[train]" in a checkout of fartrack'
+            )

@@ -16,8 +16,8 @@ from tyro.conf import arg
 from fartrack.errors import InputError
 
 PACKAGE = Path(__file__).parents[1]
-FOLDERS = (PACKAGE.parents[1] / "web" / "dist", PACKAGE / "web")
-"""Where the built page is: in a checkout, in an installed package."""
+FOLDER = PACKAGE.parents[1] / "web" / "dist" if PACKAGE.parent.name == "src" else PACKAGE / "web"
+"""Where the built page is: in a checkout that the package runs from, or in an installed package."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,21 @@ class Web:
 
 
 def built_page() -> Path:
-    """The folder of the built page.
+    """The folder of the built page: the package's own, else the one that `make web` makes in the current folder.
+
+    The second is for a copy that was installed from a checkout (`pip install .`): it does not know where that is.
 
     Raises:
         InputError: it has not been built.
     """
-    for folder in FOLDERS:
+    folders = dict.fromkeys((FOLDER, Path("web", "dist").absolute()))  # once, when they are the same
+    for folder in folders:
         if (folder / "index.html").is_file():
             return folder
-    raise InputError("the web page is not built yet: run `make web` in a checkout of fartrack (it needs Node.js)")
+    raise InputError(
+        f"the web page is not built yet (it is not in {' or '.join(map(str, folders))}): "
+        "run `make web` in a checkout of fartrack (it needs Node.js), then `fartrack web` there"
+    )
 
 
 def serve(folder: Path, host: str, port: int) -> ThreadingHTTPServer:

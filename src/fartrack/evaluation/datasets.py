@@ -214,7 +214,7 @@ def _first_only(box: Boxes, count: int) -> Boxes:
 
 def _folder(root: Path) -> Path:
     if not root.is_dir():
-        raise InputError(f"--root {root}: no such folder")
+        raise InputError(f"{root}: no such folder; give the one that holds the data set")
     return root
 
 
@@ -223,7 +223,7 @@ def _subfolders(root: Path) -> list[Path]:
 
 
 def _not_one(root: Path, dataset: str, looked_for: str) -> InputError:
-    return InputError(f"--root {root}: not a {dataset} folder; looked for {looked_for}")
+    return InputError(f"{root}: not a {dataset} folder; looked for {looked_for}")
 
 
 def _among(root: Path, *parts: str) -> Path:

@@ -38,7 +38,7 @@ def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("report: matplotlib is not installed; pip install 'fartrack[eval]'") from None
+        raise InputError("report: matplotlib is not installed; pip install matplotlib") from None
     return Figure((width, height), dpi=150, facecolor="white")
 
 

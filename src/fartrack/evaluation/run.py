@@ -322,7 +322,7 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
     try:
         import ray
     except ImportError:
-        raise InputError("--ray: Ray is not installed; pip install 'fartrack[ray]'") from None
+        raise InputError("--ray: Ray is not installed; pip install ray") from None
     factory()
     _knock(address)
     started = not ray.is_initialized()

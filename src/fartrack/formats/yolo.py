@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -67,10 +68,8 @@ def write_image(path: Path, frame: int, image: np.ndarray) -> Path:
     """Save one frame where `data.yaml` expects it. Call it while the video is being tracked."""
     target = path / "images" / "train" / f"{STEM.format(frame)}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part.jpg")
-    if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-        raise OSError(f"{temporary}: could not be written; is the disk full?")
-    temporary.replace(target)
+    # Not by OpenCV's `imwrite`, which cannot write to every path.
+    write_whole(target, cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
     return target
 
 

@@ -53,12 +53,13 @@ class Runtime(Protocol):
         ...
 
 
+_TRAIN = 'pip install ".[train]" in a checkout of fartrack'
 _ENGINES = {
     "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
-    "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", 'pip install "fartrack[openvino]"'),
-    "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", 'pip install "fartrack[openvino]"'),
-    "torch": ("fartrack.runtime.torch_", "Torch", "torch", 'pip install "fartrack[train]"'),
-    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", 'pip install "fartrack[train]"'),
+    "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", "pip install openvino"),
+    "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", "pip install openvino"),
+    "torch": ("fartrack.runtime.torch_", "Torch", "torch", _TRAIN),
+    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", _TRAIN),
 }
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO: often the fastest on Intel and AMD CPUs (`pip install "fartrack[openvino]"`)."""
+"""OpenVINO: often the fastest on Intel and AMD CPUs (`pip install openvino`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch: runs safetensors checkpoints, and is the reference for the others (`pip install "fartrack[train]"`)."""
+"""PyTorch: runs safetensors checkpoints, and is the reference for the others (`pip install torch`)."""
 
 from __future__ import annotations
 

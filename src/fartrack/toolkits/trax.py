@@ -7,6 +7,7 @@ then sends image after image; each answer is the rectangle and, as the property 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -23,21 +24,25 @@ def serve(tracker_factory: Callable[[], SingleTracker], name: str = "fartrack") 
     try:
         import trax
     except ImportError:
-        raise InputError("trax: the package vot-trax is not installed; pip install 'fartrack[vot]'") from None
+        raise InputError("trax: the package vot-trax is not installed; pip install vot-trax") from None
     tracker = tracker_factory()  # before the handshake: the client's clock starts with it
-    server = trax.Server(
-        [trax.Region.RECTANGLE],
-        [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER],
-        tracker_name=name,
-        tracker_description="FARTrack, ICLR 2026",
-        tracker_family="transformer",
-    )
     try:
-        answered = _converse(server, tracker)
-    except BaseException as error:
-        server.quit(reason=str(error) or type(error).__name__)  # the client shows it to its user
-        raise
-    server.quit()
+        server = trax.Server(
+            [trax.Region.RECTANGLE],
+            [trax.Image.PATH, trax.Image.MEMORY, trax.Image.BUFFER],
+            tracker_name=name,
+            tracker_description="FARTrack, ICLR 2026",
+            tracker_family="transformer",
+        )
+        try:
+            answered = _converse(server, tracker)
+        except BaseException as error:
+            with suppress(trax.TraxException):  # nobody may be there any more
+                server.quit(reason=str(error) or type(error).__name__)  # the client shows it to its user
+            raise
+        server.quit()
+    except trax.TraxException as error:
+        raise InputError(f"trax: the client has gone ({error}); let the VOT toolkit start this") from None
     return answered
 
 

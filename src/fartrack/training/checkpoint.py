@@ -28,7 +28,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) ->
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         write_whole(path, serialise(whole, {"state": json.dumps(state)}))
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error}): free some space or choose another folder") from None
+        why = error.strerror or error  # without the path, which is there already
+        raise InputError(f"{path} cannot be written ({why}): free some space or choose another folder") from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

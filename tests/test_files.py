@@ -1,0 +1,42 @@
+"""Files that are whole or not there."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from fartrack.files import write_whole
+
+
+def test_text_and_bytes(tmp_path):
+    write_whole(tmp_path / "a.txt", "hün\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"h\xc3\xbcn\n"
+    write_whole(tmp_path / "a.txt", b"new")
+    assert (tmp_path / "a.txt").read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_is_said_of_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    """The system says "No space left on device" and not where; who has several disks has to know."""
+    (tmp_path / "a.txt").write_text("old")
+    write = Path.write_bytes
+
+    def full(path, data):
+        write(path, data[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError) as caught:
+        write_whole(tmp_path / "a.txt", b"new")
+    assert (caught.value.errno, caught.value.strerror) == (errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_file_that_was_wanted_is_named_not_the_temporary_one(tmp_path):
+    (tmp_path / "file").touch()
+    for path, kind in ((tmp_path / "nowhere/a", FileNotFoundError), (tmp_path / "file/a", NotADirectoryError)):
+        with pytest.raises(kind) as caught:
+            write_whole(path, "x")
+        assert caught.value.filename == str(path)
