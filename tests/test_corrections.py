@@ -186,6 +186,8 @@ def test_video_source(clip, tmp_path):
         track_between(frames_from_source(tmp_path), {5: (500, 0, 20, 20)}, TemplateTracker)
     with pytest.raises(InputError, match=r"frame 5: box 50,0,2,2 is too small to follow"):
         track_between(frames_from_source(tmp_path), {5: (50, 0, 2, 2)}, TemplateTracker)
+    with pytest.raises(InputError, match=r"frame 5: box 500,0,20,20 lies outside the 160 x 120 frame"):
+        next(track_between(iter(frames), {2: boxes[2], 5: (500, 0, 20, 20)}, TemplateTracker))  # not after frame 4
     with pytest.raises(InputError, match=f"frame 20 is given, but {tmp_path} has 13 frames"):
         list(track_between(frames_from_source(Path(tmp_path)), {20: boxes[5]}, TemplateTracker))
 
@@ -223,3 +225,46 @@ def test_only_what_was_changed_counts():
         6: (16, 2, 30, 40),
         8: (18, 2, 30, 40),
     }
+
+
+def test_gone_in_a_few_frames_only():
+    """Five frames marked as outside: the target comes back after them, though the box there was not touched."""
+    before = track(*(Box(f, 10 + f, 2, 30, 40, score=0.9) for f in range(30)))
+    after = track(*(Box(f, 10 + f, 2, 30, 40, found=f not in range(20, 25)) for f in range(30)))
+    assert keyframes_of(after, before) == {0: (10, 2, 30, 40), **dict.fromkeys(range(20, 25)), 25: (35, 2, 30, 40)}
+
+
+def test_gone_at_the_beginning_only():
+    """The first frames marked as outside, or added so where there was no box: it is followed from the next one on."""
+    before = track(*(Box(f, 10 + f, 2, 30, 40, score=0.9) for f in range(2, 8)))
+    after = track(*(Box(f, 10 + f, 2, 30, 40, found=f >= 4) for f in range(2, 8)))
+    assert keyframes_of(after, before) == {2: None, 3: None, 4: (14, 2, 30, 40)}
+    after = track(Box(0, 10, 2, 30, 40, found=False), *before.boxes)
+    assert keyframes_of(after, before) == {0: None, 2: (12, 2, 30, 40)}
+
+
+def test_a_second_round_keeps_the_first():
+    """`before` is what the first round made: what was given then (score 1, or 0 for gone) counts again."""
+
+    def made(f):
+        return Box(f, 10 + f, 2, 30, 40, score=1.0 if f in (0, 5, 9) else 0.9)
+
+    def gone(f, score):
+        return Box(f, 10, 2, 30, 40, score=score, found=False)
+
+    before = track(*(made(f) for f in range(7)), gone(7, 0.0), gone(8, 0.0), *map(made, range(9, 12)), gone(12, 0.2))
+    moved = Box(3, 80, 2, 30, 40)
+    after = track(*(moved if box.frame == 3 else box for box in before.boxes))
+    assert keyframes_of(after, before) == {
+        0: (10, 2, 30, 40),
+        3: (80, 2, 30, 40),
+        5: (15, 2, 30, 40),
+        7: None,  # until 9; that the tracker lost it in 12 was nobody's word
+        9: (19, 2, 30, 40),
+    }
+
+
+def test_a_file_without_scores_says_nothing_of_earlier_rounds():
+    """CVAT and YOLO: every box reads as score 1, and all would count."""
+    before = track(*(Box(f, 10 + f, 2, 30, 40) for f in range(5)), Box(5, 14, 2, 30, 40, found=False))
+    assert keyframes_of(before, before) == {0: (10, 2, 30, 40)}

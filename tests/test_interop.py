@@ -34,6 +34,19 @@ def test_several_targets():
     assert detections.confidence.tolist() == [0.5, 0.25]
 
 
+def test_what_track_all_yields():
+    """Whoever draws several targets loses no number to one that is out of sight: 1, 2, ... are those of the boxes."""
+    results = tuple(
+        Result(3, (x, 20.0, 30.0, 15.0), score, score > 0.5, IMAGE, 0.1)
+        for x, score in ((10.0, 0.75), (0.0, 0.25), (40.0, 1.0))
+    )
+    detections = to_supervision(results, class_id=2)
+    assert detections.xyxy.tolist() == [[10, 20, 40, 35], [40, 20, 70, 35]]
+    assert detections.tracker_id.tolist() == [1, 3]
+    assert detections.confidence.tolist() == [0.75, 1.0]
+    assert detections.class_id.tolist() == [2, 2]
+
+
 def test_with_supervisions_own_tools():
     """Trace and detections from several frames go together."""
     trace = supervision.TraceAnnotator()

@@ -22,6 +22,7 @@ import numpy as np
 
 from fartrack import geometry
 from fartrack.errors import InputError
+from fartrack.formats.tracks import Box as LabelledBox
 from fartrack.formats.tracks import Track
 from fartrack.geometry import Box
 from fartrack.tracking import Result, SingleTracker
@@ -29,29 +30,64 @@ from fartrack.video.pictures import read_image
 from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource
 
 Keyframes = Mapping[int, Box | None]
+TOLERANCE = 1.0  # pixels; less is rounding, not a correction
 MEMORY = 512 << 20
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 NOTHING: Image = np.empty((0, 0, 3), np.uint8)
 
 
-def keyframes_of(track: Track, before: Track | None = None, tolerance: float = 1.0) -> dict[int, Box | None]:
+def keyframes_of(track: Track, before: Track | None = None, tolerance: float = TOLERANCE) -> dict[int, Box | None]:
     """What a person said in a file of boxes: {frame: box, or None where the target is not there}.
 
     Boxes that the labelling tool filled in are left out. With `before`, the same target as it was before it was
-    corrected, only its first box and what was changed by more than `tolerance` pixels count.
+    corrected, these count: its first box, what was given already in an earlier round (see `_given`), what was changed
+    by more than `tolerance` pixels, and the box that follows a "gone".
     """
-    given = {box.frame: box for box in track.boxes if box.keyframe}
-    if before is not None:
-        old = {box.frame: box for box in before.boxes}
-        first = min((box.frame for box in before.boxes if box.found), default=-1)
-        given = {
-            frame: box
-            for frame, box in given.items()
-            if frame == first
-            or box.found != (frame in old and old[frame].found)  # a frame without a box is one without the target
-            or (box.found and max(abs(a - b) for a, b in zip(box.xywh, old[frame].xywh, strict=True)) > tolerance)
-        }
-    return {frame: (given[frame].xywh if given[frame].found else None) for frame in sorted(given)}
+    old = {box.frame: box for box in before.boxes} if before is not None else {}
+    kept = _given(before) if before is not None else set()
+    keyframes: dict[int, Box | None] = {}
+    gone = False  # what the frames so far say of the next one
+    for box in track.boxes:
+        if not box.keyframe:
+            continue
+        was = old.get(box.frame)
+        if before is None or box.frame in kept:
+            counts = True
+        elif box.found:
+            counts = gone or was is None or not same_place(box, was, tolerance)
+        elif was is not None:
+            counts = was.found
+        else:  # a frame without a box is one without the target, except that the first box is followed backwards too
+            counts = not keyframes and not gone
+        if counts:
+            keyframes[box.frame] = box.xywh if box.found else None
+        if counts or not keyframes:
+            gone = not box.found
+    return keyframes
+
+
+def same_place(one: LabelledBox, other: LabelledBox, tolerance: float = TOLERANCE) -> bool:
+    """Whether both show the target, and no side differs by more than `tolerance` pixels."""
+    both = one.found and other.found
+    return both and max(abs(a - b) for a, b in zip(one.xywh, other.xywh, strict=True)) <= tolerance
+
+
+def _given(track: Track) -> set[int]:
+    """The frames of which somebody had already said something: the first box, and what the scores tell.
+
+    A given box has score 1, one that was tracked has less; where the target was said to be gone the score is 0, where
+    it was only lost it is more. A file in which every score is 1 holds none.
+    """
+    given = {next((box.frame for box in track.boxes if box.found), -1)}
+    if all(box.score == 1 for box in track.boxes):
+        return given
+    gone = False
+    for box in track.boxes:
+        begins = not box.found and box.score == 0 and not gone  # the frames after it follow from it
+        if begins or (box.found and box.score == 1):
+            given.add(box.frame)
+        gone = not box.found and box.score == 0
+    return given
 
 
 def track_between(
@@ -75,16 +111,14 @@ def track_between(
         memory: bytes of frames held in memory before the rest goes to a temporary folder.
 
     Raises:
-        InputError: before the first result when a box is wrong, when none is given or one lies before `start`; after
-            the last frame when the video ends before a given one.
+        InputError: before the first result when a box is wrong (images must all have the size of the first), when
+            none is given or one lies before `start`; after the last frame when the video ends before a given one.
     """
     name = frames.name if isinstance(frames, VideoSource) else "the video"
     try:
         if isinstance(frames, VideoSource):
             start = frames.first.index
-            for key, box in keyframes.items():
-                if box is not None:
-                    _check(key, box, frames.width, frames.height)
+            _check(keyframes, frames.width, frames.height)
         if all(box is None for box in keyframes.values()):
             raise InputError("corrections: no frame with a box is given; give at least one")
         first = min(keyframes)
@@ -102,11 +136,14 @@ def track_between(
     return _Between(frames, dict(keyframes), tracker, start, memory, name).run()
 
 
-def _check(frame: int, box: Box, width: int, height: int) -> None:
-    try:
-        geometry.check_given(box, width, height)
-    except InputError as error:
-        raise InputError(f"corrections: frame {frame}: {error}") from None
+def _check(keyframes: Keyframes, width: int, height: int) -> None:
+    for frame, box in keyframes.items():
+        if box is None:
+            continue
+        try:
+            geometry.check_given(box, width, height)
+        except InputError as error:
+            raise InputError(f"corrections: frame {frame}: {error}") from None
 
 
 def _missing(key: int, count: int, name: str) -> str:
@@ -142,6 +179,9 @@ class _Between:
     def run(self) -> Generator[Result]:
         """All results, ascending."""
         try:
+            if self.video is None and (first := next(self.frames, None)) is not None:
+                _check(self.keyframes, first.image.shape[1], first.image.shape[0])
+                self.ahead = first
             started = False
             for key in sorted(self.keyframes):
                 yield from self.gap(key, started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 def to_supervision(
-    result: Result | Mapping[int, tuple[bool, Box, float]], *, tracker_id: int = 1, class_id: int = 0
+    result: Result | Sequence[Result] | Mapping[int, tuple[bool, Box, float]],
+    *,
+    tracker_id: int = 1,
+    class_id: int = 0,
 ) -> Detections:
     """A result as supervision's `Detections`, with tracker id and confidence, ready for its annotators.
 
-    Takes what `track` yields, or what `MultiTracker.update` returns (its ids then become the tracker ids).
+    Takes what `track` yields, what `track_all` yields (the tracker ids are then 1, 2, ... in the order of the boxes),
+    or what `MultiTracker.update` returns (its ids then become the tracker ids).
     Targets that were not found are left out: an annotator would draw a box where there is nothing.
     """
     try:
@@ -31,7 +35,8 @@ def to_supervision(
     if isinstance(result, Mapping):
         targets = [(id, box, score) for id, (found, box, score) in result.items() if found]
     else:
-        targets = [(tracker_id, result.box, result.score)] if result.found else []
+        several = enumerate(result, start=1) if isinstance(result, Sequence) else [(tracker_id, result)]
+        targets = [(id, one.box, one.score) for id, one in several if one.found]
     xywh = np.array([box for _, box, _ in targets], dtype=np.float32).reshape(-1, 4)
     return Detections(
         xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),

@@ -27,7 +27,9 @@ class MultiTracker:
                 ...
         tracker.remove(cat)
 
-    Each target is tracked as `fartrack.Tracker` would track it alone; targets may come and go at any frame.
+    Each target is tracked as `fartrack.Tracker` would track it alone; targets may come and go at any frame. The boxes
+    are the same in float32. int8 and OpenVINO in bfloat16, which a packaged name may run in, round otherwise in another
+    batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither better nor worse on the whole.
     """
 
     def __init__(

@@ -94,8 +94,9 @@ def test_several_boxes(folder, capfd, tiny_model):
     """Several objects in one video, each followed as it would be alone."""
     clip("a.mp4", 8)
     command = ["track", "a.mp4", "--model", str(tiny_model.onnx), "--threads", "1", "--format", "mot"]
-    assert main([*command, "--box", BOX, "--box", "50,30,20,20", "--label", "thing"]) == 0
-    assert "8 frames" in capfd.readouterr().out
+    assert main([*command, "--box", BOX, "--box", "50,30,20,20", "--label", "cat", "--label", "dog"]) == 0
+    assert "8 frames, objects found: 1 in " in capfd.readouterr().out
+    assert Path("out/a/mot/gt/labels.txt").read_text().split() == ["cat", "dog"]
     rows = rows_of("out/a/boxes.csv")
     assert [(row["frame"], row["id"]) for row in rows] == [(str(i), id) for i in range(8) for id in "12"]
     images = [frame.image for frame in frames_from_source("a.mp4")]
@@ -109,6 +110,23 @@ def test_several_boxes(folder, capfd, tiny_model):
     with frames_from_source("out/a/tracked.mp4") as video:
         assert len(list(video)) == 8
     assert "--explain" in complaint(capfd, "a.mp4", "--box", BOX, "--box", "50,30,20,20", "--explain")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["a\nb"], "cannot be written into label files"),
+        (["d\x07g"], "cannot be written into label files"),
+        (["d\udcffg"], "cannot be written into label files"),
+        ([" "], "cannot be written into label files"),
+        (["a", "b"], "given 2 times and --box 1 times"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused_before_the_work(folder, capfd, labels, message):
+    clip("a.mp4", 3)
+    given = [word for label in labels for word in ("--label", label)]
+    assert message in complaint(capfd, "a.mp4", "--box", BOX, *given)
+    assert not Path("out").exists()
 
 
 def test_results_of_another_run_stay(folder, capfd):

@@ -1,5 +1,7 @@
 """The documentation: no dead link, no stale page, and a site that builds."""
 
+import ast
+import builtins
 import importlib.util
 import os
 import re
@@ -46,6 +48,20 @@ def test_links_lead_somewhere(page):
 def test_no_page_installs_what_is_not_published(page):
     """fartrack is not on PyPI: whoever pastes `pip install fartrack[...]` gets an error, or a stranger's package."""
     assert not re.search(r"""pip install ["']?fartrack""", page.read_text())
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_python_is_whole(page):
+    """Whoever pastes a snippet into a file of its own gets no NameError: it imports or makes all that it names."""
+    for snippet in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        nodes = list(ast.walk(ast.parse(snippet)))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        known = set(dir(builtins)) | {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+        known |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        known |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        known |= {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+        missing = {node.id for node in names} - known
+        assert not missing, f"{page.name}: {missing} in\n{snippet}"
 
 
 def test_commands_are_up_to_date():

@@ -66,7 +66,7 @@ def test_round_trip(name, tracks, tmp_path):
             assert again.xywh == pytest.approx(box.xywh, abs=tolerance)
             assert again.found == box.found
             assert again.keyframe
-            if scores and (box.found or name != "mot"):  # MOT's confidence of a lost box is 0
+            if scores:
                 assert again.score == pytest.approx(box.score, abs=1e-4)
         assert not any(box.found for box in frames.values())  # only CVAT closes a track with an outside box
 
@@ -101,10 +101,10 @@ def test_csv_by_hand(tmp_path):
 def test_mot_counts_from_one_and_marks_lost(tmp_path):
     path = write_boxes("mot", tmp_path / "clip.txt", ONE, VIDEO)
     assert path.read_text().splitlines() == [
-        "1,1,11,21,100,50,1,1,1",
-        "2,1,13.5,22.25,100.5,50,0.8,1,1",
-        "3,1,15,23,100,50,0,1,0",
-        "4,1,601.125,301,39.5,59.75,0.9,1,1",
+        "1,1,11,21,100,50,1,1,1,1",
+        "2,1,13.5,22.25,100.5,50,1,1,1,0.8",
+        "3,1,15,23,100,50,0,1,0,0.1",
+        "4,1,601.125,301,39.5,59.75,1,1,1,0.9",
     ]
     folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
     assert (folder / "gt" / "labels.txt").read_text() == "car\ndog\n"
@@ -124,6 +124,23 @@ def test_mot_result_of_another_tracker(tmp_path):
     assert (track.id, track.label) == (2, "target")
     assert [box.xywh for box in track.boxes] == [(10, 20, 30, 40), (11, 20, 30, 40)]
     assert all(box.found for box in track.boxes)
+
+
+def test_mot_score_in_the_seventh_column(tmp_path):
+    """Results of trackers and files that fartrack wrote earlier: the score is read, 0 is lost."""
+    path = tmp_path / "old.txt"
+    path.write_text("1,1,11,21,30,40,0.8,1,1\n2,1,11,21,30,40,0,1,0\n3,1,11,21,30,40,0.5,2.5,7.5,0\n")
+    (track,) = read_boxes(path, VIDEO)
+    assert [(box.score, box.found) for box in track.boxes] == [(0.8, True), (1.0, False), (0.5, True)]
+
+
+@pytest.mark.parametrize("name", ["csv", "coco", "mot"])
+def test_only_given_boxes_are_written_with_score_1(name, tmp_path):
+    """A second round of corrections finds the given boxes by it; a very good tracked one must not look like them."""
+    boxes = (Box(0, 1, 2, 3, 4), Box(1, 1, 2, 3, 4, score=0.99999), Box(2, 1, 2, 3, 4, score=1e-6, found=False))
+    path = write_boxes(name, tmp_path / FORMATS[name].target, [Track(1, "a", boxes)], VIDEO)
+    (track,) = read_boxes(path, VIDEO)
+    assert [box.score for box in track.boxes] == [1, 0.9999, 0.0001]
 
 
 def test_coco_marks_lost(tmp_path):
@@ -198,6 +215,38 @@ def test_cvat_turned_box_becomes_the_upright_one_around_it(tmp_path):
     assert track.boxes[1].xywh == (11, 20, 20, 30)
 
 
+def test_zip_from_a_mac(tmp_path):
+    """Its shadow files (._name, __MACOSX/) are no second annotation file."""
+    with zipfile.ZipFile(tmp_path / "job.zip", "w") as archive:
+        archive.writestr("annotations.xml", CVAT)
+        archive.writestr("__MACOSX/._annotations.xml", b"\0\5\x16\7")
+        archive.writestr("__MACOSX/other.xml", b"\0\5\x16\7")
+        archive.writestr("._annotations.xml", b"\0\5\x16\7")
+    (track,) = read_boxes(tmp_path / "job.zip", VIDEO)
+    assert len(track.boxes) == 4
+
+
+def test_damaged_and_encrypted_zip(tmp_path):
+    """One line instead of zlib's or zipfile's own error."""
+    path = tmp_path / "job.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.xml", CVAT)
+    whole = path.read_bytes()
+    start = 30 + len("a.xml")
+    locked = bytearray(whole)
+    locked[6] |= 1  # the flag "encrypted", here and in the directory at the end
+    locked[whole.rindex(b"PK\1\2") + 8] |= 1
+    for content, message in [
+        (whole[:start] + b"\xff" * 40 + whole[start + 40 :], "a damaged zip; export or download it again"),
+        (whole[: start + 20] + b"\0\0\0\0" + whole[start + 24 :], "a damaged zip"),
+        (bytes(locked), "encrypted or packed in an unusual way; unpack it"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message) as error:
+            read_boxes(path, VIDEO)
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
 def test_zip_of_a_folder(tmp_path):
     folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
     with zipfile.ZipFile(tmp_path / "mot.zip", "w") as archive:
@@ -228,6 +277,83 @@ def test_yolo_removes_labels_of_an_earlier_longer_run(tmp_path):
     write_boxes("yolo", tmp_path / "yolo", ONE, VIDEO)
     write_boxes("yolo", tmp_path / "yolo", TWO, VIDEO)
     assert len(list((tmp_path / "yolo" / "labels").rglob("*.txt"))) == 3
+
+
+def test_yolo_label_files_have_five_columns(tmp_path):
+    """Ultralytics refuses a data set with more; whose a box is stands in a file beside them."""
+    folder = write_boxes("yolo", tmp_path / "yolo", TWINS, VIDEO)
+    for path in (folder / "labels").rglob("*.txt"):
+        assert all(len(line.split()) == 5 for line in path.read_text().splitlines())
+    assert (folder / "tracks.txt").read_text().splitlines()[0] == (
+        "train/frame_000000.txt 0 0.09375 0.125 0.15625 0.138889 1"
+    )
+    write_boxes("yolo", folder, TWO, VIDEO)
+    assert not (folder / "tracks.txt").exists()  # of an earlier run
+
+
+def test_yolo_keeps_ids_when_boxes_are_corrected(tmp_path):
+    """Moved boxes keep their target; where nobody can tell whose a new box is, it says so."""
+    folder = write_boxes("yolo", tmp_path / "yolo", TWINS, VIDEO)
+    labels = folder / "labels" / "train"
+    second = (labels / "frame_000001.txt").read_text().splitlines()[1]
+    (labels / "frame_000001.txt").write_text(f"{second}\n0 0.5 0.5 0.1 0.1\n")
+    back = {track.id: {box.frame: box for box in track.boxes} for track in read_boxes(folder, VIDEO)}
+    assert back[2][1].xywh == pytest.approx(TWINS[1].boxes[0].xywh, abs=1e-3)
+    assert back[1][1].xywh == pytest.approx((288, 162, 64, 36), abs=1e-3)
+    (labels / "frame_000002.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(InputError, match=r"frame_000002.txt: line 1: tracks.txt does not say whose box it is; add"):
+        read_boxes(folder, VIDEO)
+    (labels / "frame_000002.txt").write_text("0 0.5 0.5 0.1 0.1 2\n")
+    assert {track.id: len(track.boxes) for track in read_boxes(folder, VIDEO)} == {1: 2, 2: 2}
+    (folder / "tracks.txt").write_text("\ntrain/frame_000001.txt 0 0.5\n")
+    with pytest.raises(InputError, match=r"tracks.txt: line 2: 3 columns"):
+        read_boxes(folder, VIDEO)
+
+
+def test_yolo_six_columns_of_other_tools(tmp_path):
+    """Tracks of Ultralytics and CVAT, and folders that fartrack wrote earlier, have the id in the line."""
+    folder = write_boxes("yolo", tmp_path / "yolo", TWO[:1], VIDEO)
+    (folder / "labels" / "train" / "frame_000000.txt").write_text("0 .5 .5 .1 .1 4\n0 .6 .5 .1 .1 9\n")
+    (folder / "labels" / "train" / "frame_000001.txt").unlink()
+    assert [track.id for track in read_boxes(folder, VIDEO)] == [4, 9]
+
+
+@pytest.mark.parametrize("label", ['say "hi", #1', "it's: [a]", "a\\b", "- x", "# no"])
+def test_yolo_names_come_back_as_they_were(label, tmp_path):
+    """Whatever a label holds, data.yaml says it so that it is read the same."""
+    tracks = [Track(1, label, TWO[0].boxes), Track(2, "dog", TWO[1].boxes)]
+    folder = write_boxes("yolo", tmp_path / "yolo", tracks, VIDEO)
+    assert [track.label for track in read_boxes(folder, VIDEO)] == [label, "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names:\n  1: dog\n  0: car", ("car", "dog")),  # any order
+        ("names:\n  1: dog\n  7: cat", ("class 0", "dog")),  # gaps
+        ("names:\n# ours\n  0: car # red\n\n  # 0: no\n  1: dog#1\nnc: 2", ("car", "dog#1")),
+        ("names: # two\n- car\n- dog", ("car", "dog")),
+        ("names: ['a, b', \"c, d\"]", ("a, b", "c, d")),
+        ("names: ['it''s', dog's]", ("it's", "dog's")),
+        ("names: [\n  car,  # red\n  dog,\n]\nnc: 2", ("car", "dog")),
+        ("names:\n  [car,\n  dog]", ("car", "dog")),
+        ("names: {1: dog, 0: 'a, b'}", ("a, b", "dog")),
+    ],
+)
+def test_yolo_names_by_other_hands(text, names, tmp_path):
+    """A wrong label would be given to every box of a class."""
+    folder = write_boxes("yolo", tmp_path / "yolo", TWO, VIDEO)
+    (folder / "data.yaml").write_text(text + "\n")
+    assert tuple(track.label for track in read_boxes(folder, VIDEO)) == names
+
+
+@pytest.mark.parametrize("text", ["names: [car, dog", "names:\n  first: car"])
+def test_yolo_names_that_cannot_be_read(text, tmp_path):
+    """Labels are not guessed."""
+    folder = write_boxes("yolo", tmp_path / "yolo", TWO, VIDEO)
+    (folder / "data.yaml").write_text(text + "\n")
+    with pytest.raises(InputError, match=r"data.yaml: .*write one `0: name` per line"):
+        read_boxes(folder, VIDEO)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +405,7 @@ BAD = {
     "minus.csv": ("frame,x,y,w,h\n-1,1,2,3,4\n", "line 2: frame -1 does not exist"),
     "twice.csv": ("frame,x,y,w,h\n0,1,2,3,4\n0,1,2,3,5\n", "frame 0 has two boxes of target 1"),
     "flag.csv": ("frame,x,y,w,h,found\n0,1,2,3,4,maybe\n", "found is 'maybe'"),
+    "comma.csv": ("frame,x,y,w,h\n0,1,2,3,4,\n0,1,5,2,30,40\n", "line 3: 6 cells for 5 columns"),
     "empty.csv": ("frame,x,y,w,h\n", "there is no box in it"),
     "nothing.csv": ("", "not recognised"),
     "zero.txt": ("0,1,2,3,4,5\n", "counts frames from 1"),
@@ -291,6 +418,30 @@ BAD = {
     "orphan.json": ('{"images": [], "annotations": [{"id": 4, "image_id": 9}]}', "annotation 4: its image 9"),
     "bbox.json": (
         '{"images": [{"id": 1, "frame_index": 0}], "annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2]}]}',
+        "annotation 4: 'bbox' must be",
+    ),
+    "deep.json": ("[" * 100_000, "damaged JSON; export it again"),
+    "null category.json": (
+        '{"categories": null, "images": [{"id": 1, "frame_index": 0}], "annotations": [{"image_id": 2}]}',
+        "its image 2 is not among",
+    ),
+    "categories.json": ('{"categories": {"a": 1}, "images": [], "annotations": []}', "'categories' is not a list"),
+    "attributes.json": (
+        '{"images": [{"id": 1, "frame_index": 0}], '
+        '"annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2, 3, 4], "attributes": [3, 5]}]}',
+        "annotation 4: 'attributes' must be",
+    ),
+    "no id.json": (
+        '{"images": [{"frame_index": 0, "width": 640, "height": 360}], "annotations": []}',
+        "an entry in 'images' has no 'id'",
+    ),
+    "null.json": ('{"images": [], "annotations": [null]}', "entry 1 of 'annotations' is not an object"),
+    "numbers.json": ('{"images": [1], "annotations": []}', "entry 1 of 'images' is not an object"),
+    "list id.json": ('{"images": [{"id": [1], "frame_index": 0}], "annotations": []}', "'id' is not a number"),
+    "list image.json": ('{"images": [], "annotations": [{"image_id": [1]}]}', "'image_id' is not a number"),
+    "huge id.json": (
+        '{"images": [{"id": 1, "frame_index": 0}], '
+        '"annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2, 3, 4], "track_id": 1e999}]}',
         "annotation 4: 'bbox' must be",
     ),
     "frameless.json": ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}', "image 1 names no frame"),

@@ -2,9 +2,11 @@
 
 import json
 import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -45,6 +47,13 @@ class Visitor:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         with urllib.request.urlopen(self.address + name, data=data, timeout=5) as answer:
             return answer.status
+
+    def vanish(self, request):
+        """Send so many bytes and reset the connection, as a tab does that is closed."""
+        place = urlsplit(self.address)
+        with socket.create_connection((place.hostname, place.port), timeout=5) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            line.sendall(request.replace(b"PAGE", place.path.encode()))
 
     def done(self):
         self.thread.join(5)
@@ -88,6 +97,7 @@ def test_box(visitor):
         (b'{"x": 1}', "not four numbers"),
         (b"[NaN, 1, 2, 3]", "finite"),
         (b"1" * 20_000, "Expecting"),
+        (b"[" * 9_000, ""),  # deeper than some Pythons read; what they say differs
     ],
 )
 def test_wrong_box_is_refused_and_the_page_goes_on(visitor, body, message):
@@ -103,6 +113,33 @@ def test_cancel(visitor):
     visitor.post("cancel", None)
     assert visitor.done().result is None
     assert "cancelled" in visitor.error
+
+
+def test_box_of_a_tab_that_closes_at_once(visitor, capfd, monkeypatch):
+    """Whoever draws a box and closes the tab is not left waiting for a second one, and sees no traceback."""
+    check, gone = select.geometry.check_given, threading.Event()
+    monkeypatch.setattr(select.geometry, "check_given", lambda *given: gone.wait(5) and check(*given))
+    visitor.vanish(b"POST PAGEbox HTTP/1.0\r\nContent-Length: 13\r\n\r\n[8, 20, 5, 4]")
+    gone.set()
+    assert visitor.done().result == (8.0, 20.0, 5.0, 4.0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET PAGE",
+        b"GET PAGEframe.png HTTP/1.0\r\n\r\n",
+        b"POST PAGEbox HTTP/1.0\r\nContent-Length: 13\r\n\r\n[8, ",
+    ],
+)
+def test_tab_that_is_reloaded(visitor, capfd, request_):
+    """A reload breaks off what was asked for: the terminal shows no traceback, and the page goes on."""
+    for _ in range(3):
+        visitor.vanish(request_)
+    assert visitor.post("box", [8, 20, 24, 24]) == 204
+    assert visitor.done().result == (8, 20, 24, 24)
+    assert capfd.readouterr().err == ""
 
 
 def test_without_the_secret(visitor):

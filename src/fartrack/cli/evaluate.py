@@ -40,7 +40,8 @@ class Evaluate:
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged model, model file or another tracker; several make several rows. Default: pico."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine of our models: onnxruntime, openvino, openvino-bf16, torch or cuda; by default what reads the file."""
+    """Engine of our models: onnxruntime, openvino, openvino-bf16, torch or cuda. By default what is fastest here
+    without loss for a packaged model, and for a file what reads it."""
     threads: Annotated[int, arg(metavar="N")] = 1
     """CPU threads of each tracker. Results are the same bytes only for the same number."""
     workers: Annotated[int, arg(metavar="N")] = 1

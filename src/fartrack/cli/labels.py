@@ -65,15 +65,40 @@ class Corrections:
 
 
 def _paired(tracks: Sequence[Track], before: Sequence[Track], where: str) -> dict[int, Track | None]:
-    """Each target as it was: by id, or by order where a tool gave new ids (CVAT counts from 0)."""
-    if {t.id for t in tracks} <= {t.id for t in before} and (len(tracks) > 1 or len(before) > 1):
-        return {track.id: next(old for old in before if old.id == track.id) for track in tracks}
+    """Each target as it was, None for a new one.
+
+    Tools give new ids (CVAT counts from 0) and leave no gap where a target was deleted, so the boxes that did not
+    change say most; the others go by id and label. Only where that finds no target at all the order counts.
+    """
+    unchanged = {(track.id, old.id): _unchanged(track, old) for track in tracks for old in before}
+    pairs = [(track, old) for track in tracks for old in before]
+    pairs.sort(key=lambda pair: (-unchanged[pair[0].id, pair[1].id], not _alike(*pair), pair[0].id != pair[1].id))
+    paired: dict[int, Track | None] = {}
+    taken: set[int] = set()
+    for track, old in pairs:
+        same = unchanged[track.id, old.id] > 0 or (track.id == old.id and _alike(track, old))
+        if same and track.id not in paired and old.id not in taken:
+            paired[track.id] = old
+            taken.add(old.id)
+    if paired:
+        return paired
     if len(tracks) != len(before):
         raise InputError(
-            f"{where}: {len(tracks)} and {len(before)} targets with different ids; give files of the same targets"
+            f"{where}: {len(tracks)} and {len(before)} targets, none of them in both; give files of the same targets"
         )
     ordered = (sorted(some, key=lambda track: track.id) for some in (tracks, before))
     return {track.id: old for track, old in zip(*ordered, strict=True)}
+
+
+def _unchanged(track: Track, old: Track) -> int:
+    """In how many frames both have the same box."""
+    boxes = {box.frame: box for box in old.boxes}
+    return sum(box.frame in boxes and corrections.same_place(box, boxes[box.frame]) for box in track.boxes)
+
+
+def _alike(track: Track, old: Track) -> bool:
+    """Whether the labels agree; formats without labels say "target"."""
+    return track.label == old.label or "target" in (track.label, old.label)
 
 
 class Labels:

@@ -71,12 +71,13 @@ class Track:
     """With --boxes: the file as it was before it was corrected; then only what was changed counts."""
     format: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
     """Write labels as mot, coco, cvat or yolo too; several with commas (boxes.csv is always there)."""
-    label: Annotated[str, arg(metavar="TEXT")] = "target"
-    """What the object is called in the labels."""
+    label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
+    """What the object is called in the labels, target by default; with several --box once for all, or for each."""
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine that runs the network: onnxruntime, openvino, torch or cuda; by default the one that reads the file."""
+    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, torch or cuda. By default what is fastest
+    here without loss for a packaged model, and for a file what reads it."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of the network; by default the engine decides."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
@@ -100,6 +101,7 @@ class Track:
             other = "--no-video" if self.no_video else "--boxes" if self.boxes is not None else "all but one --box"
             raise InputError(f"--explain draws into the video of one object: leave out {other}")
         boxes = [parse_box(text) for text in self.box]
+        names = parse_labels(self.label, len(boxes))
 
         from fartrack import geometry
         from fartrack.cli.labels import Corrections, Labels, parse_formats
@@ -114,7 +116,7 @@ class Track:
                 geometry.check_given(box, frames.width, frames.height)
             given = None
             if self.boxes is not None:
-                given = Corrections(self.boxes, self.before, self.source, frames, self.label)
+                given = Corrections(self.boxes, self.before, self.source, frames, names[0])
             how = (self.model, self.runtime, self.threads)
             together = [MultiTracker(*how)] if len(boxes) > 1 else []
             alone = [Tracker(*how, self.explain) for _ in (given.tracks if given else [] if together else [0])]
@@ -127,14 +129,14 @@ class Track:
                 waiting = iter(alone)
                 results = given.track(frames, lambda: next(waiting))
             elif together:
-                targets = [(number, self.label) for number in range(1, len(boxes) + 1)]
+                targets = list(enumerate(names, 1))
                 results = track_all(frames, boxes, tracker=together[0])
             else:
                 if not boxes:
                     from fartrack.video.select import select_box
 
                     boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
-                targets = [(1, self.label)]
+                targets = [(1, names[0])]
                 results = ((result,) for result in track(frames, boxes[0], tracker=alone[0]))
             begun, before = time.perf_counter(), sum(t.network_seconds for t in trackers)
             labels = Labels(folder, formats, targets, frames)
@@ -159,6 +161,16 @@ def parse_box(text: str) -> Box:
     except ValueError:
         raise InputError(f"box {text!r} is not four numbers: give X,Y,W,H in pixels, such as 310,120,80,140") from None
     return x, y, w, h
+
+
+def parse_labels(texts: Sequence[str], count: int) -> list[str]:
+    """A name for each of so many objects."""
+    for text in texts:
+        if not text.strip() or not text.isprintable():
+            raise InputError(f"--label {text!r} cannot be written into label files: give a name of one line")
+    if len(texts) not in (0, 1, count):
+        raise InputError(f"--label is given {len(texts)} times and --box {count} times: give one label, or one a box")
+    return list(texts) if len(texts) > 1 else list(texts or ("target",)) * max(1, count)
 
 
 def untouched(folder: Path) -> Path:
@@ -248,7 +260,8 @@ class _Outputs:
         self.strip = Filmstrip()
         self.explainer = Explainer(frames.width, frames.height) if explain else None
         self.written: list[Path] = []
-        self.count = self.found = 0
+        self.count = 0
+        self.found = [0] * len(labels.targets)  # frames in which each was found
 
     def __enter__(self) -> _Outputs:
         from rich.console import Console
@@ -317,12 +330,14 @@ class _Outputs:
             cells = boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found))
             self._row([*cells, str(id)] if len(results) > 1 else cells)
             if self._writer and not self.explainer:
-                canvas = draw_result(canvas, result.box, result.score, result.frame, result.found)
+                name = str(id) if len(results) > 1 else ""
+                canvas = draw_result(canvas, result.box, result.score, result.frame, result.found, name)
         if self.explainer:
             canvas = self.explainer.draw(first.image, first.box, first.score, first.frame, first.found, first.insight)
         self.count += 1
-        self.found += any(result.found for result in results)
-        self.strip.add(first.image, first.box, first.score, first.frame, first.found)
+        self.found = [seen + result.found for seen, result in zip(self.found, results, strict=True)]
+        others = [(result.box, result.found) for result in results[1:]]
+        self.strip.add(first.image, first.box, first.score, first.frame, first.found, others)
         self.labels.add(results)
         if self._writer:
             self._writer.write(canvas, first.time)
@@ -339,7 +354,11 @@ class _Outputs:
         if not self.count:
             return
         searched = max(0, self.count - 1)
-        print(f"{self.count} frames, the object found in {self.found}")
+        if len(self.found) == 1:
+            print(f"{self.count} frames, the object found in {self.found[0]}")
+        else:
+            each = ", ".join(f"{id} in {n}" for (id, _), n in zip(self.labels.targets, self.found, strict=True))
+            print(f"{self.count} frames, objects found: {each}")
         if searched and seconds > 0 and network > 0:
             fps, alone = searched / seconds, searched / network
             print(f"{fps:.1f} frames per second end to end, {alone:.1f} the network alone")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +97,17 @@ def _is_number(text: str) -> bool:
 def _read_zip(path: Path, video: Video) -> list[Track]:
     """What CVAT hands out: a zip with the annotation file in it, perhaps beside the images."""
     wanted = (".xml", ".json", ".txt", ".csv", ".yaml", ".ini")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.lower().endswith(wanted):
-                archive.extract(name, folder)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    *above, last = name.split("/")
+                    if last.lower().endswith(wanted) and not last.startswith("._") and "__MACOSX" not in above:
+                        archive.extract(name, folder)
+        except RuntimeError:  # what zipfile raises for a password and for an unknown method
+            raise InputError(f"{path}: encrypted or packed in an unusual way; unpack it and give the file") from None
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
+            raise InputError(f"{path}: a damaged zip; export or download it again") from None
         inside = Path(folder)
         files = sorted(p for p in inside.rglob("*") if p.suffix.lower() in (".xml", ".json", ".csv"))
         folders = sorted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fartrack.errors import InputError
 from fartrack.formats.tracks import (
@@ -16,6 +17,7 @@ from fartrack.formats.tracks import (
     make_tracks,
     number,
     read_text,
+    rounded_score,
     whole_file,
 )
 
@@ -26,7 +28,7 @@ FALSE = {"0", "false", "no"}
 
 def row(box: Box) -> list[str]:
     """One row of the table, without id."""
-    return [str(box.frame), *(number(v) for v in box.xywh), number(box.score, 4), str(int(box.found))]
+    return [str(box.frame), *(number(v) for v in box.xywh), number(rounded_score(box.score), 4), str(int(box.found))]
 
 
 def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
@@ -56,6 +58,12 @@ def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
         )
     for cells in reader:
         where = f"{path}: line {reader.line_num}"
+        extra: Any = cells.pop(None, [])  # type: ignore[call-overload]  # where DictReader puts them
+        if any(cell.strip() for cell in extra):
+            raise InputError(
+                f"{where}: {len(names) + len(extra)} cells for {len(names)} columns; write one number per column, "
+                "with a decimal point"
+            )
         try:
             x, y, w, h = (float(cells[name]) for name in ("x", "y", "w", "h"))
             score, found = float(cells.get("score") or 1.0), _flag(cells.get("found") or "1")

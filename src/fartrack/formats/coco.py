@@ -23,6 +23,7 @@ from fartrack.formats.tracks import (
     labels_of,
     make_tracks,
     read_text,
+    rounded_score,
     whole_file,
 )
 
@@ -47,7 +48,7 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
                     "bbox": [round(v, 3) for v in box.xywh],
                     "area": round(box.w * box.h, 3),
                     "iscrowd": int(not box.found),
-                    "score": round(box.score, 4),
+                    "score": rounded_score(box.score),
                     "attributes": {"occluded": not box.found, "outside": not box.found, "track_id": track.id},
                 }
             )
@@ -74,6 +75,8 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
         data = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}: broken JSON ({error.msg}); save it again") from None
+    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+        raise InputError(f"{path}: damaged JSON; export it again") from None
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):
         raise InputError(
             f"{path}: not a COCO file, it has no list 'images'; export it as COCO with videos or instances"
@@ -85,24 +88,28 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
 
 def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tuple[int, str, Box]]:
     frames: dict[Any, int] = {}
-    for image in data["images"]:
-        frames[image.get("id")] = _frame_of(path, image)
+    for image in _entries(path, data, "images", "id", "video_id"):
+        if "id" not in image:
+            raise InputError(f"{path}: an entry in 'images' has no 'id'; export the file again")
+        frames[image["id"]] = _frame_of(path, image)
         if video is not None and image.get("width") and image.get("height"):
             check_size(f"{path}: frame {frames[image['id']]}", image["width"], image["height"], video)
     if len({image.get("video_id") for image in data["images"]}) > 1:
         raise InputError(f"{path}: it holds several videos; export the one that is tracked alone")
-    names = {c.get("id"): str(c.get("name", "target")) for c in data.get("categories", [])}
-    for entry in data["annotations"]:
+    names = {c.get("id"): str(c.get("name", "target")) for c in _entries(path, data, "categories", "id")}
+    for entry in _entries(path, data, "annotations", "image_id", "category_id"):
         where = f"{path}: annotation {entry.get('id')}"
         if entry.get("image_id") not in frames:
             raise InputError(f"{where}: its image {entry.get('image_id')} is not among 'images'; export the file again")
         attributes = entry.get("attributes") or {}
+        if not isinstance(attributes, dict):
+            raise InputError(f"{where}: 'attributes' must be an object with names; export the file again")
         id = entry.get("track_id", attributes.get("track_id", entry.get("instance_id", 1)))
         try:
             x, y, w, h = (float(v) for v in entry["bbox"])
             score = float(entry.get("score", 1.0))
             id = int(id)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: 'bbox' must be [x, y, width, height] and ids whole numbers") from None
         box = Box(
             frames[entry["image_id"]],
@@ -112,6 +119,20 @@ def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tu
             keyframe=bool(attributes.get("keyframe", True)),
         )
         yield id, names.get(entry.get("category_id"), "target"), checked_box(box, f"{where} (frame {box.frame})")
+
+
+def _entries(path: Path, data: dict[str, Any], name: str, *ids: str) -> list[dict[str, Any]]:
+    """One of the lists, empty where there is none: objects whose `ids` are numbers or names."""
+    entries = data.get(name) or []
+    if not isinstance(entries, list):
+        raise InputError(f"{path}: {name!r} is not a list; export the file again")
+    for place, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise InputError(f"{path}: entry {place} of {name!r} is not an object with names; export the file again")
+        for id in ids:
+            if isinstance(entry.get(id), (list, dict)):
+                raise InputError(f"{path}: entry {place} of {name!r}: {id!r} is not a number; export the file again")
+    return entries
 
 
 def _frame_of(path: Path, image: dict[str, Any]) -> int:

@@ -1,8 +1,9 @@
-"""MOTChallenge text: `frame,id,left,top,width,height,confidence,class,visibility`, everything counted from 1.
+"""MOTChallenge text: `frame,id,left,top,width,height,flag,class,visibility,score`, everything counted from 1.
 
 Written either as one `.txt` file or as a sequence folder (`gt/gt.txt`, `gt/labels.txt`, `seqinfo.ini`), which is what
 CVAT ("MOT 1.1"), Datumaro and TrackEval read. The first pixel of a frame is (1, 1), as the benchmark defines it.
-A box that was not found has confidence 0 ("do not consider") and visibility 0 (fully occluded).
+A box that was not found has flag 0 ("do not consider") and visibility 0 (fully occluded). The flag is 0 or 1 because
+readers of ground truth make it a whole number; the tracker's score is a tenth column, which they leave unread.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from fartrack.formats.tracks import (
     make_tracks,
     number,
     read_text,
+    rounded_score,
     whole_file,
 )
-
-LEAST = 0.0001  # confidence of a box that was found is never written as 0, which means "ignore"
 
 
 def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
@@ -51,16 +51,18 @@ def _write_text(path: Path, tracks: Sequence[Track]) -> None:
     with whole_file(path) as file:
         for frame, boxes in boxes_by_frame(tracks).items():
             for track, box in boxes:
-                confidence = max(box.score, LEAST) if box.found else 0.0
                 corner = f"{number(box.x + 1)},{number(box.y + 1)},{number(box.w)},{number(box.h)}"
                 file.write(
-                    f"{frame + 1},{track.id + shift},{corner},{number(confidence, 4)},"
-                    f"{classes[track.label]},{int(box.found)}\n"
+                    f"{frame + 1},{track.id + shift},{corner},{int(box.found)},"
+                    f"{classes[track.label]},{int(box.found)},{number(rounded_score(box.score), 4)}\n"
                 )
 
 
 def read(path: Path, video: Video | None = None) -> list[Track]:
-    """Read a text file or a sequence folder; 6 to 10 columns, split by commas or blanks."""
+    """Read a text file or a sequence folder; 6 to 10 columns, split by commas or blanks.
+
+    The seventh may be a score too, as trackers write it into their results.
+    """
     if path.is_dir():
         path = next((p for p in (path / "gt" / "gt.txt", path / "gt.txt") if p.exists()), path / "gt" / "gt.txt")
     text = read_text(path)
@@ -90,9 +92,23 @@ def _boxes(path: Path, text: str, names: list[str]) -> Iterator[tuple[int, str, 
         if frame < 1:
             raise InputError(f"{where}: frame {frame:g}, but MOTChallenge counts frames from 1; renumber the file")
         label = names[int(kind) - 1] if 1 <= kind <= len(names) else "target"
-        score = min(max(confidence, 0.0), 1.0)  # detectors write other ranges
+        score = _score(cells)
+        if score is None:  # detectors write other ranges; of a box that is not considered there is no score
+            score = min(max(confidence, 0.0), 1.0) if confidence else 1.0
         box = Box(int(frame) - 1, x - 1, y - 1, w, h, score, found=confidence != 0)
         yield int(id), label or "target", checked_box(box, where)
+
+
+def _score(cells: list[str]) -> float | None:
+    """Our tenth column. In files of others it is -1 or a place in the world; then class and visibility are no such."""
+    if len(cells) != 10:
+        return None
+    try:
+        flag, kind, visibility, score = (float(cell) for cell in cells[6:])
+    except ValueError:
+        return None
+    ours = flag == visibility and flag in (0, 1) and kind >= 1 and kind == round(kind) and 0 <= score <= 1
+    return score if ours else None
 
 
 def _check_seqinfo(path: Path, video: Video) -> None:

@@ -155,6 +155,11 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
         raise
 
 
+def rounded_score(score: float) -> float:
+    """A score to four digits. Only a given box has exactly 1, only a frame said to be without the target exactly 0."""
+    return min(max(round(score, 4), 0.0001), 0.9999) if 0 < score < 1 else round(score, 4)
+
+
 def number(value: float, digits: int = 3) -> str:
     """A number as the text formats write it: fixed precision, no trailing zeros."""
     text = f"{value:.{digits}f}".rstrip("0").rstrip(".")

@@ -2,8 +2,8 @@
 
 A line is `class centre-x centre-y width height` in parts of the frame. YOLO knows no hidden boxes: where the target
 was not found the label file is empty, and the frame is left out of `train.txt`, because an unlabelled target would
-teach a detector the wrong thing. Two targets that share a label get their id as a sixth column (the layout of
-Ultralytics' and CVAT's tracks).
+teach a detector the wrong thing. Where two targets share a label, `tracks.txt` says which box is whose: the label
+files have no column for it (Ultralytics refuses a sixth; it is read nevertheless, other tools write tracks so).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from fartrack.formats.tracks import (
 )
 
 STEM = "frame_{:06d}"
+TRACKS = "tracks.txt"
+HOW_TO_NAME = "add the target's id as a sixth column"
 SIZE = re.compile(r"^# frames of (\d+) x (\d+)", re.MULTILINE)
 
 
@@ -41,20 +43,28 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     """Write the labels, the list of images and data.yaml; the images come from `write_image`."""
     names = labels_of(tracks)
     by_frame = boxes_by_frame(tracks)
-    with_id = max(Counter(track.label for track in tracks).values(), default=0) > 1
+    shared = max(Counter(track.label for track in tracks).values(), default=0) > 1
     labels = path / "labels" / "train"
     labels.mkdir(parents=True, exist_ok=True)
     listed: list[str] = []
+    owners: list[str] = []
     for frame, boxes in by_frame.items():
-        lines = [line for track, box in boxes if (line := _line(names.index(track.label), track, box, video, with_id))]
-        with whole_file(labels / f"{STEM.format(frame)}.txt") as file:
-            file.write("".join(line + "\n" for line in lines))
+        lines = [(line, t.id) for t, box in boxes if (line := _line(names.index(t.label), box, video))]
+        name = f"{STEM.format(frame)}.txt"
+        with whole_file(labels / name) as file:
+            file.write("".join(line + "\n" for line, _ in lines))
+        owners += [f"train/{name} {line} {id}\n" for line, id in lines]
         if len(lines) == len(boxes):
             listed.append(f"./images/train/{STEM.format(frame)}.jpg\n")
     expected = {f"{STEM.format(frame)}.txt" for frame in by_frame}
     for stale in labels.glob("frame_*.txt"):  # from an earlier, longer run
         if stale.name not in expected:
             stale.unlink()
+    if shared:
+        with whole_file(path / TRACKS) as file:
+            file.writelines(owners)
+    else:
+        (path / TRACKS).unlink(missing_ok=True)
     with whole_file(path / "train.txt") as file:
         file.writelines(listed)
     with whole_file(path / "data.yaml") as file:
@@ -73,7 +83,7 @@ def write_image(path: Path, frame: int, image: np.ndarray) -> Path:
     return target
 
 
-def _line(kind: int, track: Track, box: Box, video: Video, with_id: bool) -> str | None:
+def _line(kind: int, box: Box, video: Video) -> str | None:
     """The label line, the box cut to the frame; None when nothing of it can be labelled."""
     left, top = max(box.x, 0.0), max(box.y, 0.0)
     right, bottom = min(box.x + box.w, video.width), min(box.y + box.h, video.height)
@@ -85,7 +95,7 @@ def _line(kind: int, track: Track, box: Box, video: Video, with_id: bool) -> str
         (right - left) / video.width,
         (bottom - top) / video.height,
     )
-    return " ".join([str(kind), *(number(v, 6) for v in values), *([str(track.id)] if with_id else [])])
+    return " ".join([str(kind), *(number(v, 6) for v in values)])
 
 
 def read(path: Path, video: Video | None = None) -> list[Track]:
@@ -102,52 +112,134 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
     files = sorted((folder / "labels").rglob("*.txt"))
     if not files:
         raise InputError(f"{folder}: no label file in {folder / 'labels'}; give the folder that holds 'labels'")
-    return make_tracks(_boxes(files, _names(description, text), width, height), str(folder))
+    owners = _owners(folder / TRACKS)
+    return make_tracks(_boxes(folder, files, _names(description, text), owners, width, height), str(folder))
 
 
-def _boxes(files: list[Path], names: list[str], width: int, height: int) -> Iterator[tuple[int, str, Box]]:
+Owners = dict[str, list[tuple[list[str], int]]]
+
+
+def _owners(path: Path) -> Owners:
+    """What tracks.txt says, {label file: [(the five columns of a line, id)]}; nothing where there is none."""
+    owners: Owners = {}
+    for line, row in enumerate(read_text(path).splitlines() if path.exists() else (), 1):
+        if not row.strip():
+            continue
+        name, *cells = row.rsplit(maxsplit=6)
+        try:
+            if len(cells) != 6:
+                raise ValueError(f"{1 + len(cells)} columns")
+            owners.setdefault(name, []).append((cells[:5], int(cells[5])))
+        except ValueError as error:
+            raise InputError(
+                f"{path}: line {line}: {error}; a line is file class centre-x centre-y width height id"
+            ) from None
+    return owners
+
+
+def _boxes(
+    folder: Path, files: list[Path], names: dict[int, str], owners: Owners, width: int, height: int
+) -> Iterator[tuple[int, str, Box]]:
+    shared = {cells[0] for boxes in owners.values() for cells, _ in boxes}
     for path in files:
         match = re.search(r"(\d+)(?=\D*$)", path.stem)
         if match is None:
             raise InputError(f"{path}: its name holds no frame number; name it like {STEM.format(12)}.txt")
         kinds: set[int] = set()
-        for line, row in enumerate(read_text(path).splitlines(), 1):
-            cells = row.split()
-            if not cells:
-                continue
+        lines = [(line, row.split()) for line, row in enumerate(read_text(path).splitlines(), 1) if row.strip()]
+        known = owners.get(path.relative_to(folder / "labels").as_posix(), [])
+        ids = _ids([cells for _, cells in lines], known)
+        for (line, cells), owner in zip(lines, ids, strict=True):
             where = f"{path}: line {line}"
             try:
                 if len(cells) not in (5, 6):
                     raise ValueError(f"{len(cells)} columns")
                 kind = int(cells[0])
                 x, y, w, h = (float(cell) for cell in cells[1:5])
-                # Without an id column a class is one target; ids then count from 1.
-                id = int(cells[5]) if len(cells) == 6 else 1 + kind
+                # Without an id a class is one target; ids then count from 1.
+                id = int(cells[5]) if len(cells) == 6 else 1 + kind if owner is None else owner
             except ValueError as error:
                 raise InputError(f"{where}: {error}; a line is class centre-x centre-y width height [id]") from None
             if max(abs(v) for v in (x, y, w, h)) > 2:
                 raise InputError(f"{where}: YOLO boxes are parts of the frame, from 0 to 1; divide by its size")
-            if len(cells) == 5 and kind in kinds:
-                raise InputError(f"{where}: a second box of class {kind}; add the target's id as a sixth column")
+            if len(cells) == 5 and owner is None:
+                if cells[0] in shared:
+                    raise InputError(f"{where}: {TRACKS} does not say whose box it is; {HOW_TO_NAME}")
+                if kind in kinds:
+                    raise InputError(f"{where}: a second box of class {kind}; {HOW_TO_NAME}")
             kinds.add(kind)
             left, top = (x - w / 2) * width, (y - h / 2) * height
             box = checked_box(Box(int(match[1]), left, top, w * width, h * height), where)
-            yield id, names[kind] if 0 <= kind < len(names) else f"class {kind}", box
+            yield id, names.get(kind, f"class {kind}"), box
 
 
-def _names(path: Path, text: str) -> list[str]:
-    """The class names of data.yaml: `names: [a, b]`, or one per line as `- a` or `0: a`."""
-    start = re.search(r"^names:[ \t]*(.*)$", text, re.MULTILINE)
+def _ids(rows: list[list[str]], known: list[tuple[list[str], int]]) -> list[int | None]:
+    """Whose the rows of a label file are: by what did not change, else by order where no box of the class is new."""
+    left = list(known)
+    ids: list[int | None] = []
+    for cells in rows:
+        same = next((entry for entry in left if entry[0] == cells), None)
+        ids.append(same[1] if same else None)
+        if same:
+            left.remove(same)
+    for kind in {cells[0] for cells in rows}:
+        moved = [i for i, cells in enumerate(rows) if ids[i] is None and len(cells) == 5 and cells[0] == kind]
+        others = [id for cells, id in left if cells[0] == kind]
+        if len(moved) == len(others):
+            for i, id in zip(moved, others, strict=True):
+                ids[i] = id
+    return ids
+
+
+# The part of YAML that lists of names are written in.
+QUOTED = r'"(?:[^"\\]|\\.)*"|\'(?:[^\']|\'\')*\''
+COMMENT = re.compile(
+    rf"((?<![^\s\[{{,:-])(?:{QUOTED}))|(?:^|(?<=\s))#[^\n]*", re.MULTILINE
+)  # or a quoted text: no comment
+KEY = r"(?:[\"']?(\d+)[\"']?\s*:\s*)"
+FLOW = re.compile(rf"\s*{KEY}?({QUOTED}|[^\s,\[\]{{}}][^,\[\]{{}}\n]*)?\s*([,\]}}])")  # one item between brackets
+BLOCK = re.compile(rf"(?:[ \t]*-[ \t]+|[ \t]+{KEY})(\S.*)")  # one item on its line
+
+
+def _names(path: Path, text: str) -> dict[int, str]:
+    """The class names of data.yaml: `names: [a, b]` or `{0: a}`, or one per line as `- a` or `0: a`."""
+    text = COMMENT.sub(lambda match: match[1] or "", text)
+    start = re.search(r"^names[ \t]*:(?=\s|$)[ \t]*", text, re.MULTILINE)
     if start is None:
-        return []
-    inline = start[1].split(" #")[0].strip()
-    if inline:
-        items = [item for item in inline.strip("[]{}").split(",") if item.strip()]
+        return {}
+    rest = text[start.end() :]
+    items: list[tuple[str | None, str]] = []
+    if rest.lstrip()[:1] in ("[", "{"):
+        place, closed = rest.index(rest.lstrip()[0]) + 1, False
+        while not closed:
+            item = FLOW.match(rest, place)
+            if item is None:
+                raise InputError(f"{path}: the list of names is damaged; write one `0: name` per line below `names:`")
+            if item[2] is not None:
+                items.append((item[1], item[2]))
+            place, closed = item.end(), item[3] != ","
     else:
-        block = re.match(r"(?:[ \t]*\n|[ \t]*-.*\n?|[ \t]+.*\n?)*", text[start.end() + 1 :])
-        items = [item for item in (block[0] if block else "").splitlines() if item.strip()]
-    names: list[str] = []
-    for item in items:
-        value = re.sub(r"^\s*(-|\d+\s*:)\s*", "", item).strip()
-        names.append(value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value)
-    return names
+        inline, *below = rest.split("\n")
+        items += [(None, inline)] if inline.strip() else []
+        for line in below:
+            if not line.strip():
+                continue
+            if line[0] not in " \t-":
+                break
+            item = BLOCK.match(line)
+            if item is None:
+                raise InputError(f"{path}: {line.strip()!r} is no class name; write one `0: name` per line")
+            items.append((item[1], item[2]))
+    return {place if key is None else int(key): _scalar(value.strip()) for place, (key, value) in enumerate(items)}
+
+
+def _scalar(text: str) -> str:
+    """A YAML text without its quotes."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    if text[0] == "'":
+        return text[1:-1].replace("''", "'")
+    try:
+        return str(json.loads(text))  # how `write` makes it
+    except json.JSONDecodeError:
+        return text[1:-1]

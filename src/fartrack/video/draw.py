@@ -20,16 +20,17 @@ EDGE: Colour = (0, 0, 0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw_result(image: Image, box: Box, score: float, frame: int, found: bool = True) -> Image:
+def draw_result(image: Image, box: Box, score: float, frame: int, found: bool = True, name: str = "") -> Image:
     """A copy of the frame with its box, its score and its number; lost targets get a dashed box of another colour.
 
-    `image` is H x W x 3 uint8 BGR, the box in its pixels. Lines and letters grow with the frame.
+    `image` is H x W x 3 uint8 BGR, the box in its pixels. Lines and letters grow with the frame. A `name` stands
+    before the score, where there are several targets.
     """
     canvas = image.copy()
     _draw_box(canvas, box, found)
     rows, columns = canvas.shape[:2]
     height = max(9, round(min(rows, columns) / 26))
-    label = f"{score:.2f}" if found else f"lost {score:.2f}"
+    label = f"{name}: " * bool(name) + _state(score, found)
     plate = _Plate(canvas, label, height, (box[0], box[1]))
     if box[1] < plate.tall and box[1] + box[3] + plate.tall < rows:  # no room above the box
         plate = _Plate(canvas, label, height, (box[0], box[1] + box[3] + plate.tall))
@@ -52,6 +53,8 @@ class _Cell:
     score: float
     frame: int
     found: bool
+    others: tuple[tuple[Box, bool], ...] = ()
+    """Boxes of other targets, and whether they were found."""
 
     def shrunk(self, height: int, width: int) -> _Cell:
         """The same as large as it fits into height x width pixels."""
@@ -59,8 +62,13 @@ class _Cell:
         scale = min(height / rows, width / columns)
         size = (max(8, round(columns * scale)), max(8, round(rows * scale)))
         small: Image = cv2.resize(self.image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        x, y, w, h = self.box
-        return replace(self, image=small, box=(x * scale, y * scale, w * scale, h * scale))
+
+        def scaled(box: Box) -> Box:
+            x, y, w, h = (v * scale for v in box)
+            return x, y, w, h
+
+        others = tuple((scaled(box), found) for box, found in self.others)
+        return replace(self, image=small, box=scaled(self.box), others=others)
 
 
 class Filmstrip:
@@ -76,9 +84,20 @@ class Filmstrip:
         self._newest: _Cell | None = None
         self._step, self._seen = 1, 0
 
-    def add(self, image: Image, box: Box, score: float, frame: int, found: bool = True) -> None:
-        """Offer the next frame; the arguments are those of `draw_result`. The image is not to be changed later."""
-        self._newest = _Cell(image, box, score, frame, found)
+    def add(
+        self,
+        image: Image,
+        box: Box,
+        score: float,
+        frame: int,
+        found: bool = True,
+        others: Sequence[tuple[Box, bool]] = (),
+    ) -> None:
+        """Offer the next frame; the first arguments are those of `draw_result`. The image is not to be changed later.
+
+        `others` are the boxes of other targets, and whether they were found.
+        """
+        self._newest = _Cell(image, box, score, frame, found, tuple(others))
         if self._seen % self._step == 0:
             self._kept.append(self._newest.shrunk(self.cell_height, self.width))
             if len(self._kept) > 4 * self.count:
@@ -106,10 +125,14 @@ class Filmstrip:
     def _tile(self, cell: _Cell) -> Image:
         """The small picture with its box, and below it the frame number and the score."""
         picture = cell.image.copy()
-        _draw_box(picture, cell.box, cell.found)
+        targets = [(cell.box, cell.found), *cell.others]
+        for box, found in targets:
+            _draw_box(picture, box, found)
         height = max(8, self.cell_height // 18)
         caption = np.full((2 * height, picture.shape[1], 3), 24, np.uint8)
-        state = f"{cell.score:.2f}" if cell.found else f"lost {cell.score:.2f}"
+        state = _state(cell.score, cell.found)
+        if cell.others:
+            state = f"{sum(found for _, found in targets)} of {len(targets)}"
         draw_text(caption, f"frame {cell.frame}", (height // 2, height * 3 // 2), height, INK)
         wide = text_size(state, height)[0]
         colour = FOUND if cell.found else LOST
@@ -124,6 +147,10 @@ def filmstrip(results: Sequence[tuple[Image, Box, float, int, bool]], count: int
     for result in results:
         strip.add(*result)
     return strip.image()
+
+
+def _state(score: float, found: bool) -> str:
+    return f"{score:.2f}" if found else f"lost {score:.2f}"
 
 
 def _draw_box(canvas: Image, box: Box, found: bool) -> None:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 import cv2
 
@@ -74,18 +75,23 @@ def select_box(
             size = self.headers.get("Content-Length", "")
             body = self.rfile.read(int(size)) if size.isdecimal() and int(size) <= LARGEST_ANSWER else b""
             if self.path == f"/{token}/cancel":
-                self.reply(HTTPStatus.NO_CONTENT)
-                answers.put(None)
+                self.take(None)
             elif self.path == f"/{token}/box":
                 try:
                     box = geometry.check_given(json.loads(body), width, height)
-                except ValueError as error:  # an InputError, or not JSON
+                except (ValueError, RecursionError) as error:  # an InputError, or not JSON
                     self.reply(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", str(error).encode())
                 else:
-                    self.reply(HTTPStatus.NO_CONTENT)
-                    answers.put(box)
+                    self.take(box)
             else:
                 self.reply(HTTPStatus.NOT_FOUND, "text/plain", b"not here")
+
+        def take(self, answer: Box | None) -> None:
+            """Thanks first, since the answer ends the server; it counts even where the tab is gone by then."""
+            try:
+                self.reply(HTTPStatus.NO_CONTENT)
+            finally:
+                answers.put(answer)
 
         def reply(self, status: HTTPStatus, kind: str | None = None, body: bytes = b"") -> None:
             self.send_response(status)
@@ -129,6 +135,11 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Without HTTPServer's look-up of our own name, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A tab that is closed or reloaded before its answer came is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _wait(answers: SimpleQueue[Box | None]) -> Box | None:
