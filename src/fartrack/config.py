@@ -89,6 +89,7 @@ class ModelConfig:
             (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
             (not 0 <= self.lighten <= 255, "lighten must be in 0..255"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
+            (self.bins < 2, "bins must be at least 2"),
             (self.trajectory < 0, "trajectory must not be negative"),
             (self.patience < 1, "patience must be at least 1"),
             (not (0 <= self.doubt < self.trust or self.doubt == self.trust == 0), "doubt must be in 0..trust"),

@@ -76,6 +76,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
         from fartrack.export import weights_of
 
         return weights_of(path)
+    if path.suffix == ".xml":
+        raise InputError(f"{path} is in OpenVINO's format: give the .onnx or .safetensors file that it was made of")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}

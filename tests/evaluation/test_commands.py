@@ -1,6 +1,7 @@
 """`fartrack evaluate` and `fartrack report` from the command line."""
 
 import json
+import shutil
 import zipfile
 
 import pytest
@@ -87,6 +88,18 @@ def test_submission(tmp_path, capsys):
     path = tmp_path / "out" / "TemplateTracker_got10k-test.zip"
     assert str(path) in capsys.readouterr().out
     assert len(zipfile.ZipFile(path).namelist()) == 2
+
+
+def test_no_submission_of_a_part(tmp_path, capsys):
+    """The server would count what is not there as lost."""
+    names = ("GOT-10k_Test_000001", "GOT-10k_Test_000002")
+    got10k_set(tmp_path / "set", "test", names)
+    assert evaluate(tmp_path, "--model", TRACKER, "--only", names[0], dataset="got10k-test") == 0
+    assert "--only leaves sequences out" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "set" / "test" / names[1])
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 1
+    assert "1 sequences are not there, first GOT-10k_Test_000002" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.zip"))
 
 
 def test_no_submission_after_a_failure(tmp_path, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fartrack.errors import InputError
-from fartrack.evaluation.datasets import open_dataset
+from fartrack.evaluation.datasets import Dataset, open_dataset
 from fartrack.evaluation.results import (
     COLUMNS,
     Pass,
@@ -49,7 +49,8 @@ def test_files_of_others(tmp_path, place):
     path = tmp_path / place
     path.parent.mkdir(exist_ok=True)
     path.write_text("1,2,3,4\n")
-    assert find_result(tmp_path, name, "uav_") == path
+    dataset = Dataset("uav123", tmp_path, (name,), None, prefix="uav_")
+    assert find_result(tmp_path, name, dataset) == path
 
 
 def test_repetitions_and_commas_of_got10k(tmp_path):
@@ -137,6 +138,14 @@ def test_submission_to_trackingnet(tmp_path):
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == ["x_1.txt"]
         assert archive.read("x_1.txt").decode().splitlines()[0] == "10.00,40.00,20.00,20.00"
+
+
+def test_a_sequence_is_not_scored_with_another_ones_result(tmp_path):
+    """a-1 is how others call a_1, unless both are there."""
+    dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a_1", "a-1")))
+    write_pass(tmp_path, "a-1", a_pass(6))
+    assert find_result(tmp_path, "a_1", dataset) is None
+    assert find_result(tmp_path, "a_1", dataset.only(["a_1"])) == tmp_path / "a-1.txt"
 
 
 def test_no_submission_with_a_hole_in_it(tmp_path):

@@ -87,6 +87,28 @@ def test_results_of_something_else_are_not_continued(dataset, tmp_path):
         evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
 
 
+def test_results_of_another_version_of_the_data_are_not_continued(dataset, tmp_path):
+    """Sequences of the same names: scored against these boxes they would look like a tracker that fails."""
+    evaluate(dataset, TemplateTracker, tmp_path / "out")
+    truth = tmp_path / "set" / "b" / "groundtruth_rect.txt"
+    truth.write_text(truth.read_text().replace("10,40,20,20", "12,41,20,20", 1))
+    with pytest.raises(InputError, match=r"b\.txt: is of another version.*begins at 10,40,20,20.*12,41,20,20"):
+        evaluate(dataset, TemplateTracker, tmp_path / "out")
+
+
+def test_a_folder_in_which_everything_failed_belongs_to_nobody(dataset, tmp_path):
+    (tmp_path / "set" / "b" / "img" / "0003.jpg").write_bytes(b"broken")
+    one = dataset.only(["b"])
+    assert evaluate(one, TemplateTracker, tmp_path / "out", about={"threads": "1"}).failed
+    assert evaluate(one, TemplateTracker, tmp_path / "out", about={"threads": "2"}).failed
+
+
+def test_names_that_would_share_files_are_refused(tmp_path):
+    dataset = open_dataset("folder", folder_set(tmp_path / "set", ("car", "car_time")))
+    with pytest.raises(InputError, match="car_time and the times or scores of car"):
+        evaluate(dataset, TemplateTracker, tmp_path / "out")
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failing_sequence_does_not_stop_the_others(dataset, tmp_path, workers):
     (tmp_path / "set" / "b" / "img" / "0003.jpg").write_bytes(b"broken")

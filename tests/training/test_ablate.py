@@ -3,12 +3,16 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 from fartrack.cli.ablate import Ablate as Command
 from fartrack.config import PICO
 from fartrack.errors import InputError
+from fartrack.models import save_weights
+from fartrack.network import FARTrack
 from fartrack.training.ablate import ablate, evenly, frame_macs, markdown, rows
 from fartrack.training.options import TABLES, Ablate
+from small_sets import folder_set
 from tiny_pack import TINY, write_shard
 
 
@@ -73,6 +77,29 @@ def test_no_row_of_any_table_fails_after_hours(tmp_path, capsys):
     assert ablate(options) == 0
     said = capsys.readouterr().out
     assert all(f"| {row.name} |" in said for row in rows(options))
+
+
+def test_other_weights_or_sequences_under_the_same_name_count_anew(tmp_path, capsys, caplog):
+    """A run's last.safetensors changes as it goes on, and a folder of sequences may be another tomorrow."""
+    write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=60, stills=12, frames=4)
+    common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2)}
+    small = {"steps": 2, "clip_steps": 2, "batch": 4, "clips": 2, "frames": 4, "workers": 2, "precision": "float32"}
+    start = tmp_path / "start.safetensors"
+
+    def trained(**more):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            assert ablate(Ablate(tables=("trajectory",), **{**common, **small, **more})) == 0
+        return sum(record.getMessage().startswith("trajectory") for record in caplog.records)
+
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_weights(start, FARTrack(common["model"]).state_dict(), common["model"])
+        assert trained(init=start) == 6 and trained(init=start) == 0
+    folder_set(tmp_path / "dev")
+    capsys.readouterr()
+    assert trained(init=start, dev=tmp_path / "dev") == 0  # measured, not trained
+    assert "| AO dev |" in capsys.readouterr().out
 
 
 def test_a_page_of_tables():

@@ -47,3 +47,19 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, shard, monkeypatch):
     monkeypatch.undo()
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
     assert len(cache.read_cached([shard], 2, tmp_path / "cache").files)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "header", "gone", "tables"])
+def test_a_damaged_cache_is_made_anew(tmp_path, shard, spoil):
+    """Else every start fails until somebody finds the file."""
+    plain = cache.read_cached([shard], 2, tmp_path / "cache")
+    (pixels,), (tables,) = ((tmp_path / "cache").glob(f"*{end}") for end in (".npy", ".safetensors"))
+    whole = pixels.read_bytes()
+    if spoil == "tables":
+        tables.write_bytes(tables.read_bytes()[:-100])
+    elif spoil == "gone":
+        pixels.unlink()
+    else:
+        pixels.write_bytes(whole[: 10 if spoil == "header" else len(whole) // 2])
+    again = cache.read_cached([shard], 2, tmp_path / "cache")
+    assert pixels.read_bytes() == whole and again.files == plain.files

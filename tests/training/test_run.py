@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -102,7 +103,10 @@ def test_removal_leaves_a_shallower_network(shard, at):
     words = [*SMALL, *SHORT, "--data", shard, "--out", at / "wide"]
     go("frame", *words)
     init = ["--init", at / "wide/last.safetensors", "--method", "removal", "--remove", "0", "--fade", "2"]
-    go("distill", *words[:-1], at / "removal", *init)
+    with pytest.raises(InputError, match="twice"):
+        go("distill", *words[:-1], at / "twice", *init, "--remove", "1", "1")
+    go("distill", *words[:-1], at / "removal", *init, "--keep-every", "4")
+    assert load_weights(at / "removal/step-0000004.safetensors")[1].depth == 2  # as it is measured and exported
     (file,) = export_run(at / "removal/last.safetensors", at / "removed", (), None, 0, onnx=False)
     weights, config = load_weights(file)
     whole = checkpoint.part(checkpoint.load(at / "removal/last.safetensors")[0], "average.")
@@ -189,8 +193,31 @@ def test_a_bare_gpu_machine_can_train():
 
 
 @pytest.mark.parametrize(
+    ("stage", "words", "message"),
+    [
+        (Frame, ["--batch", "0"], "--batch is 0: give 1 or more"),
+        (Frame, ["--steps", "-5"], "--steps is -5: give 0 or more"),
+        (Frame, ["--templates", "-1"], "--templates is -1"),
+        (Frame, ["--save-every", "0"], "--save-every is 0"),
+        (Frame, ["--lr", "0"], "nothing is learned"),
+        (Frame, ["--ema", "1.5"], "--ema is 1.5: give a share"),
+        (Frame, ["--synth.track-share", "1.5"], "--synth.track-share is 1.5: give a share"),
+        (Frame, ["--synth.gap", "-3"], "--synth.gap is -3"),
+        (Frame, ["--threads", "0"], "--threads is 0"),
+        (Sparsify, ["--scenes", "-1"], "--scenes is -1"),
+        (Sparsify, ["--micro", "0"], "--micro is 0"),
+    ],
+)
+def test_numbers_that_no_stage_can_use(tmp_path, stage, words, message):
+    """Else they end in a traceback, some after hours, or in a run that learns nothing."""
+    with pytest.raises(InputError, match=message):
+        start(parse(stage, [*SMALL, "--out", str(tmp_path), "--data", "/nowhere", *words]))
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--freeze", "3"], "leaves none of the 3 layers"),
         (["--data", "/nowhere"], "does not exist"),
         (["--init", "/nowhere.pth"], "does not exist"),
         (["--above", "/nowhere.pth"], "give --init"),
@@ -223,7 +250,11 @@ class Colours(torch.nn.Module):
         return torch.cat([colours, colours**2, colours.roll(1, 2) * colours], -1)
 
 
-def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch, tmp_path_factory):
 
     monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
     words = ["--data", shard, "--teacher", "x", "--out", at / "features", "--channels", "8"]
@@ -244,6 +275,13 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch):
     for row, name in enumerate(json.loads((at / "part/files.json").read_text())[:4]):
         assert Path(name).name.startswith("track")
         np.testing.assert_allclose(np.load(at / "part/features.npy")[row], kept[names.index(name)], atol=0.05)
+    other = tmp_path_factory.mktemp("other")  # begun anew with other components, and killed before the first of them
+    shutil.copytree(at / "features", other, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("fartrack.training.features._read_basis", interrupted)
+        go("features", *words[:4], "--channels", "6", "--out", other)
+    go("features", *words[:4], "--channels", "6", "--out", other)
+    assert (np.abs(np.load(other / "features.npy")).max((1, 2)) > 0).all()
     for bad, said in ((["--first", "nobody"], "--first nobody"), (["--basis", at / "none.npz"], "--basis")):
         with pytest.raises((InputError, FileNotFoundError), match=said):
             go("features", *words, *bad)

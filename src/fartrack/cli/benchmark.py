@@ -69,6 +69,8 @@ class Benchmark:
         for name, number in (("--rounds", self.rounds), ("--targets", self.targets)):
             if number < 1:
                 raise InputError(f"{name} is {number}: give 1 or more")
+        if self.growth < 0:
+            raise InputError(f"--growth is {self.growth}: give a number of frames")
         threads = benchmark.cores() if self.threads is None else self.threads
         if threads < 1:
             raise InputError(f"--threads is {threads}: give 1 or more")

@@ -89,13 +89,16 @@ class Evaluate:
         failed = 0
         for model in models:
             failed += len(self._evaluate(dataset, model, out / model.label).failed)
+        if dataset.hidden and self.only:
+            print("fartrack: no submission: --only leaves sequences out, and the server wants all", file=sys.stderr)
+            return int(failed > 0)
         if dataset.hidden:
             return self._submit(dataset, models, out) or int(failed > 0)
         annotations = load_annotations(dataset)
         scored = [score_folder(model.label, out / model.label, annotations) for model in models]
         _write_summary(out / SUMMARY, annotations, scored)
         _print_table(annotations, scored)
-        return int(any(entry.problems for entry in scored))
+        return int(failed > 0 or any(entry.problems for entry in scored))
 
     def _evaluate(self, dataset: Dataset, model: Model, folder: Path) -> Outcome:
         """Run one tracker under a progress bar."""

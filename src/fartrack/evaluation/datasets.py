@@ -458,7 +458,8 @@ def open_trackingnet(root: Path) -> Dataset:
     names = tuple(path.stem for path in sorted((home / "anno").glob("*.txt")))
     if not names or not (home / "frames").is_dir():
         raise _not_one(root, "TrackingNet", "TEST/anno/*.txt and TEST/frames/NAME/*.jpg")
-    return Dataset("trackingnet", home, names, _read_trackingnet, hidden=True)
+    missing = tuple(folder.name for folder in _subfolders(home / "frames") if folder.name not in set(names))
+    return Dataset("trackingnet", home, names, _read_trackingnet, hidden=True, missing=missing)
 
 
 # First frames of the UAV123 sequences that are parts of one video: video: first frame of part 1, 2, ...

@@ -236,11 +236,11 @@ def draw_strip(
     annotations: Annotations, failure: Failure, subject: Scored, others: Items[Scored], colours: dict[str, str]
 ) -> bytes:
     """Frames of a failure with the true box and everyone's, over the overlap of the whole sequence."""
-    sequence, prefix = annotations.sequences[failure.name], annotations.dataset.prefix
+    sequence = annotations.sequences[failure.name]
     frames = _strip_frames(failure, len(sequence))
     passes = {}
     for entry in [subject, *(entry for entry in others if entry.label != subject.label)][:4]:
-        path = find_result(entry.folder, sequence.name, prefix)
+        path = find_result(entry.folder, sequence.name, annotations.dataset)
         if path is not None and sequence.name in entry.scores:
             passes[entry.label] = read_pass(path, len(sequence))
     overlaps = {entry.label: entry.scores[sequence.name].overlaps for entry in others if entry.label in passes}

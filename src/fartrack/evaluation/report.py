@@ -55,7 +55,7 @@ def find_trackers(results: Items[Path], dataset: Dataset) -> list[tuple[str, Pat
 
 
 def _holds_results(folder: Path, dataset: Dataset) -> bool:
-    return any(find_result(folder, name, dataset.prefix) for name in dataset.names)
+    return any(find_result(folder, name, dataset) for name in dataset.names)
 
 
 def write_report(
@@ -77,6 +77,8 @@ def write_report(
     for name, figure in figures.items():
         pictures[name] = plots.png(figure)
         write_whole(out / f"{name}.png", pictures[name])
+    for earlier in out.glob("failure_*_*.jpg"):
+        earlier.unlink()
     strips: list[tuple[str, bytes]] = []
     for failure in worst_failures(subject, failures):
         picture = plots.draw_strip(annotations, failure, subject, known, colours)

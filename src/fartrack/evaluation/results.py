@@ -51,13 +51,14 @@ def _lines(table: Array, form: str, separator: str = "\t") -> str:
     return "".join(separator.join(form % value for value in row) + "\n" for row in table)
 
 
-def find_result(folder: Path, name: str, prefix: str = "") -> Path | None:
+def find_result(folder: Path, name: str, dataset: Dataset) -> Path | None:
     """File of a sequence in a folder of results: ours, pytracking's (uav_bike1.txt), got10k's (SEQ/SEQ_001.txt).
 
-    The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it.
+    The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it, unless another sequence is called so.
     """
     part = re.fullmatch(r"(.+)_(\d+)", name)
-    names = [name, prefix + name, *(f"{part[1]}{mark}{part[2]}" for mark in "-." if part)]
+    others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part]
+    names = [name, dataset.prefix + name, *(other for other in others if other not in dataset.names)]
     places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
     return next((folder / place for place in places if (folder / place).is_file()), None)
 
@@ -127,7 +128,7 @@ def score_folder(label: str, folder: str | Path, annotations: Annotations) -> Sc
     scores: dict[str, SequenceScore] = {}
     problems = dict(annotations.unusable)
     for name, sequence in annotations.sequences.items():
-        path = find_result(folder, name, dataset.prefix)
+        path = find_result(folder, name, dataset)
         if path is None:
             problems[name] = f"no result in {folder}"
             continue
@@ -209,9 +210,14 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
 
     Every sequence has to be there, with a line for every frame.
     """
+    if dataset.missing:
+        raise InputError(
+            f"{dataset.root}: {len(dataset.missing)} sequences are not there, first {dataset.missing[0]}; "
+            "the server wants all of them"
+        )
     entries: list[tuple[str, str]] = []
     for name in dataset.names:
-        source = find_result(folder, name, dataset.prefix)
+        source = find_result(folder, name, dataset)
         if source is None:
             raise InputError(f"{folder}: no result for {name}; the server wants all {len(dataset)}, run it again first")
         result = read_pass(source, len(dataset.load(name)))

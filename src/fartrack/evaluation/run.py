@@ -14,7 +14,7 @@ import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from fartrack.errors import InputError
+from fartrack.evaluation.annotations import read_boxes
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
 from fartrack.evaluation.results import Pass, write_pass
@@ -85,11 +86,13 @@ def evaluate(
     Raises:
         InputError: the folder holds results of something else, or the tracker cannot be opened.
     """
+    _no_clash(dataset)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, about)
     clear_leftovers(folder)
     resumed = tuple(name for name in dataset.names if (folder / f"{dataset.prefix}{name}.txt").is_file())
+    _same_sequences(folder, dataset, resumed)
     pending = [name for name in dataset.names if name not in set(resumed)]
     (folder / FAILURES).unlink(missing_ok=True)
 
@@ -129,13 +132,40 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
         except ValueError:
             raise InputError(f"{path}: damaged; remove the folder or give another --out") from None
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
-        if differing and any(folder.glob("*.txt")):
+        if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
             key = differing[0]
             raise InputError(
                 f"{folder}: holds results of another run ({key}: {before.get(key)}, now {about.get(key)}); "
                 f"remove it or give another --out"
             )
     write_whole(path, json.dumps(dict(about), indent=1) + "\n")
+
+
+def _no_clash(dataset: Dataset) -> None:
+    """Times and scores of car lie in car_time.txt and car_score.txt: no sequence may be called so."""
+    names = set(dataset.names)
+    for name in dataset.names:
+        if clash := next((name + end for end in ("_time", "_score") if name + end in names), None):
+            raise InputError(
+                f"{dataset.name}: results of the sequence {clash} and the times or scores of {name} lie in one file; "
+                "rename one of them"
+            )
+
+
+def _same_sequences(folder: Path, dataset: Dataset, names: Iterable[str]) -> None:
+    """See that results begin with the box that the data set gives: the same names may be another version of it."""
+    for name in names:
+        path = folder / f"{dataset.prefix}{name}.txt"
+        try:
+            given, first = dataset.load(name).start, read_boxes(path)[0]
+        except InputError:  # what is damaged, here or there, is said when it is scored
+            continue
+        if np.abs(first - given).max() > 0.01:
+            then, now = (",".join(f"{v:g}" for v in box) for box in (first, given))
+            raise InputError(
+                f"{path}: is of another version of the data (it begins at {then}, the annotation at {now}); "
+                "remove the folder or give another --out"
+            )
 
 
 # --- one sequence -----------------------------------------------------------------------------------------------------

@@ -138,12 +138,16 @@ class Ablation:
         tracks = Tracks(supply.held_out)
         self.held_out = [tracks.clip(i) for i in range(len(tracks))]
         self.dev = list(sequences(options.dev, options.passes)) if options.dev else []
+        # Of what is measured on, and of the weights begun from: their paths may hold others the next time.
+        seen = [str(options.passes), *(f"{len(clip.boxes)} {clip.boxes[0].tolist()}" for clip in self.dev)]
+        self.dev_key = hashlib.sha256("\n".join(seen).encode()).hexdigest()[:8]
+        self.init_key = hashlib.sha256(options.init.read_bytes()).hexdigest() if options.init else "None"
 
     def run(self) -> Iterator[tuple[Row, dict[str, float]]]:
         """Train and measure row by row; a row that is done is read from its file."""
         for row in rows(self.options):
             folder = self._train(row)
-            path = folder / f"measured-{row.depth or 0}-{row.method}-{self.options.passes}.json"
+            path = folder / f"measured-{row.depth or 0}-{row.method}-{self.dev_key}.json"
             if not path.exists():
                 measured = self._measure(row, folder)
                 write_whole(path, json.dumps(measured))
@@ -154,7 +158,7 @@ class Ablation:
         model = o.model.replace(**row.model)
         parent: Path | None = o.init
         chain: list[Any] = [
-            str(o.init),
+            self.init_key,
             o.batch,
             o.lr,
             o.optimizer,
@@ -182,9 +186,8 @@ class Ablation:
                 log.info("%s, %s: %s", row.table, row.name, folder)
                 trainer = make_trainer(run, supply=Resident(self.pack))
                 for metrics in trainer.run():
-                    log.info(
-                        "  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics.get("loss", float("nan"))
-                    )
+                    if "loss" in metrics:  # a line may be of a check alone
+                        log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
                 (folder / "done").touch()
             parent = folder / LAST
         return folder

@@ -89,8 +89,9 @@ class BackboneTrainer(Trainer):
         truth, weight = self._truth(s, self.supply.at(step).pack)
         if step == 0:
             # Cosines of features with a large common part say little: take it off.
-            means = [(t * w.unsqueeze(1)).sum(0) / w.sum().clamp(min=1) for t, w in zip(truth, weight, strict=True)]
-            self.aux.mean.copy_(self.parallel.mean(torch.stack(means)))  # type: ignore[operator]
+            sums = torch.stack([(t * w.unsqueeze(1)).sum(0) for t, w in zip(truth, weight, strict=True)])
+            mass = torch.stack([w.sum() for w in weight]).unsqueeze(1)
+            self.aux.mean.copy_(self.parallel.mean(sums) / self.parallel.mean(mass).clamp(min=1))  # type: ignore[operator]
         with self.autocast():
             tokens = [
                 encode(self.net, s.search, c.search_grid, self.layers),

@@ -48,12 +48,26 @@ def read_cached(paths: Sequence[Path], workers: int, folder: Path | None) -> Pac
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(pixels.with_suffix(".lock")):
-            if not tables.exists():
-                _keep(read_pack(shards, workers), pixels, tables)
-                log.info("decoded pictures are kept in %s", pixels)
+            if kept := _whole(pixels, tables):
+                return kept
+            _keep(read_pack(shards, workers), pixels, tables)
+            log.info("decoded pictures are kept in %s", pixels)
     except OSError as error:
         raise InputError(f"--cache {folder} cannot be written ({error}): free some space or choose another") from None
     return _open(pixels, tables)
+
+
+def _whole(pixels: Path, tables: Path) -> Pack | None:
+    """What is kept; None when it is not there yet, or was damaged since: then it is made anew."""
+    if not tables.exists():
+        return None
+    try:
+        return _open(pixels, tables)
+    except (InputError, OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s is damaged (%s): the pictures are decoded again", pixels.with_suffix(""), error)
+        tables.unlink(missing_ok=True)
+        pixels.unlink(missing_ok=True)
+        return None
 
 
 def _keep(pack: Pack, pixels: Path, tables: Path) -> None:

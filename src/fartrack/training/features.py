@@ -129,6 +129,7 @@ def make_features(
                 return teacher(pictures.to(device).permute(0, 3, 1, 2).float(), GRID).float().cpu().numpy()
 
         if not done:
+            (folder / DONE).unlink(missing_ok=True)  # of other features: these are not done before they are
             mean, kept = wanted or _components(features, count, batch, channels)
             np.savez(folder / BASIS, mean=mean, basis=kept)
             np.lib.format.open_memmap(folder / TABLE, "w+", np.float16, (count, GRID * GRID, kept.shape[1])).flush()

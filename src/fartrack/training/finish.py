@@ -186,7 +186,7 @@ def export_run(
     weights, config, state = read_trained(path)
     weights = averaged(weights, config, also)
     exits = [depth for depth in state["train"].get("exits", []) if depth in NAMES]
-    chosen = sorted(depths or exits or [config.depth])
+    chosen = sorted(set(depths or exits or [config.depth]))
     if chosen[-1] > config.depth or chosen[0] < 1:
         raise InputError(f"--depths {tuple(chosen)}: {path} has {config.depth} layers")
     taught = set(state["train"].get("exits") or [config.depth])

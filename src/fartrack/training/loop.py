@@ -31,7 +31,7 @@ from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
 from fartrack.training import checkpoint, losses
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
-from fartrack.training.options import TrainConfig, easier
+from fartrack.training.options import TrainConfig, check_values, easier
 from fartrack.training.pack import Pack
 from fartrack.training.parallel import Parallel
 from fartrack.training.render import Samples, render, render_torch
@@ -115,6 +115,7 @@ class Trainer:
         self._provenance = provenance(self.supply.fingerprint, self.device)
 
     def _check_options(self, features: bool) -> None:
+        check_values(self.train)
         c, t = self.config, self.train
         pairs = 2 * self.parallel.world
         problems = [
@@ -123,6 +124,7 @@ class Trainer:
                 f"--batch {t.batch} is no multiple of {pairs} (2 x processes)",
             ),
             (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
+            (t.freeze >= c.depth, f"--freeze {t.freeze} leaves none of the {c.depth} layers to learn"),
             (t.decay > t.steps, f"--decay {t.decay} is longer than the run of {t.steps} steps"),
             (
                 features and not 1 <= t.feature_layer <= c.depth,
@@ -382,6 +384,10 @@ class Trainer:
         finally:
             self.net.load_state_dict(live)
 
+    def kept(self) -> tuple[dict[str, Tensor], ModelConfig]:
+        """What is worth keeping of the run so far: the averaged weights."""
+        return self.average, self.config
+
     # -- saving and going on -----------------------------------------------------------------------------------
 
     def save(self, name: str = "last.safetensors") -> Path:
@@ -498,6 +504,7 @@ class Trainer:
                 self._complain_unless_finite(rows[-1])
             if logs:
                 means = torch.stack([torch.stack([r[k].float() for r in rows]).mean() for k in rows[0]])
+                means = self.parallel.mean(means)
                 row = dict(zip(rows[0], means.tolist(), strict=True))
                 now = time.monotonic()
                 row["samples_per_second"] = (self.step - mark) * t.batch / (now - last)
@@ -511,7 +518,7 @@ class Trainer:
             if first and self.step % t.save_every == 0:
                 self.save()
             if first and t.keep_every and self.step % t.keep_every == 0:
-                save_weights(t.out / f"step-{self.step:07d}.safetensors", self.average, self.config)
+                save_weights(t.out / f"step-{self.step:07d}.safetensors", *self.kept())
             over = self.stop or (minutes is not None and time.monotonic() - begun > 60 * minutes)
             # Asking the others makes a GPU wait; where pictures are cut by the CPU it does in any case.
             asks = logs or self.parallel.world == 1 or self.pictures_on.type == "cpu"

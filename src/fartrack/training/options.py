@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from fartrack.config import PICO, TINY, ModelConfig
+from fartrack.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,36 @@ class TrainConfig:
     keep_every: int = 0
     """Also keep the averaged weights every so many steps, as model files: a curve of what more steps bring."""
     synth: SynthConfig = field(default_factory=SynthConfig)
+
+
+LEAST = {
+    "batch": 1, "templates": 1, "save_every": 1, "log_every": 1, "check_every": 1, "micro": 1, "workers": 1,
+    "chunk_steps": 1, "steps": 0, "keep_every": 0, "seed": 0, "warmup": 0, "decay": 0, "freeze": 0, "curriculum": 0,
+    "learn": 0, "lost_frames": 0, "fade": 0, "weight_decay": 0, "word_sigma": 0, "siou_weight": 0, "ce_weight": 0,
+    "kl_weight": 0, "dense_weight": 0, "look_weight": 0, "feature_weight": 0, "encoder_lr": 0,
+}  # fmt: skip
+SHARES = ("ema", "shake", "moved", "scenes")
+
+
+def check_values(train: TrainConfig) -> None:
+    """Refuse numbers that no stage can use, before any work is done.
+
+    Raises:
+        InputError: naming the option.
+    """
+    given = vars(train) | {f"synth.{name}": value for name, value in vars(train.synth).items()}
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')} is {value}"
+        if name in LEAST and value < LEAST[name]:
+            raise InputError(f"{option}: give {LEAST[name]} or more")
+        if name in ("lr", "clip") and value <= 0:
+            raise InputError(f"{option}: give more than 0, or nothing is learned")
+        if (name in SHARES or name.endswith("_share")) and not 0 <= value <= 1:
+            raise InputError(f"{option}: give a share, 0 to 1")
+        if name.startswith("synth.") and value < 0:
+            raise InputError(f"{option}: give 0 or more")
+        if name in ("threads", "minutes", "memory") and value is not None and value < 0:
+            raise InputError(f"{option}: it cannot be negative")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class RemovalTrainer(Trainer):
         """As `Trainer`; `teach` must be called before the first step."""
         if not train.remove or any(not 0 <= layer < model.depth - 1 for layer in train.remove):
             raise InputError(f"--remove {train.remove} must name layers of 0..{model.depth - 2}: the last one stays")
+        if len(set(train.remove)) < len(train.remove):
+            raise InputError(f"--remove {train.remove} names a layer twice: give each once")
         super().__init__(model, train, *more, **named)
         self.strength = torch.ones((), device=self.device)
         for layer in train.remove:
@@ -76,6 +78,10 @@ class RemovalTrainer(Trainer):
             return super().check(batches, batch)
         finally:
             self.strength.copy_(before)
+
+    def kept(self) -> tuple[dict[str, Tensor], ModelConfig]:
+        """As `shallow`."""
+        return self.shallow()
 
     def shallow(self) -> tuple[dict[str, Tensor], ModelConfig]:
         """The averaged weights without the layers that went."""

@@ -31,7 +31,7 @@ from fartrack.training.data import Resident, Supply, describe_pack, find_data, o
 from fartrack.training.features import TeacherFeatures, make_features
 from fartrack.training.finish import export_run
 from fartrack.training.loop import Trainer
-from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify
+from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
 from fartrack.training.progress import Progress
@@ -53,6 +53,10 @@ def start(options: Features | Run | Export) -> int:
         FileNotFoundError: something given is not there.
     """
     speak()
+    if isinstance(options, Run):
+        check_values(options)
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads is {options.threads}: give 1 or more")
     if options.threads:
         torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
