@@ -17,7 +17,7 @@ import pytest
 
 import fartrack.tracker
 from fartrack.cli.main import main
-from fartrack.cli.track import parse_box
+from fartrack.cli.track import parse_box, untouched
 from fartrack.errors import InputError
 from fartrack.multitracker import MultiTracker
 from fartrack.video.reader import frames_from_source
@@ -139,6 +139,7 @@ def test_results_of_another_run_stay(folder, capfd):
     assert str(Path("out/a-2/boxes.csv")) in capfd.readouterr().out
     assert {p.name: p.read_bytes() for p in Path("out/a").iterdir()} == first
     assert sorted(p.name for p in Path("out/a-2").iterdir()) == ["boxes.csv", "strip.png"]
+    assert untouched(Path("out/c")) == Path("out/c") and untouched(Path("out/c")) == Path("out/c-2")  # two at once
     for name in ("Girl", "Biker"):  # as data sets have them
         write_images(folder / name / "img", map(picture, range(3)))
         assert main(["track", f"{name}/img", "--box", BOX, "--no-video"]) == 0

@@ -333,6 +333,7 @@ def test_yolo_names_come_back_as_they_were(label, tmp_path):
         ("names:\n  1: dog\n  7: cat", ("class 0", "dog")),  # gaps
         ("names:\n# ours\n  0: car # red\n\n  # 0: no\n  1: dog#1\nnc: 2", ("car", "dog#1")),
         ("names: # two\n- car\n- dog", ("car", "dog")),
+        ("names:\n- car\n- dog\n---\n", ("car", "dog")),
         ("names: ['a, b', \"c, d\"]", ("a, b", "c, d")),
         ("names: ['it''s', dog's]", ("it's", "dog's")),
         ("names: [\n  car,  # red\n  dog,\n]\nnc: 2", ("car", "dog")),

@@ -200,6 +200,7 @@ def test_a_bare_gpu_machine_can_train():
         (Frame, ["--templates", "-1"], "--templates is -1"),
         (Frame, ["--save-every", "0"], "--save-every is 0"),
         (Frame, ["--lr", "0"], "nothing is learned"),
+        (Frame, ["--lr", "nan"], "nothing is learned"),
         (Frame, ["--ema", "1.5"], "--ema is 1.5: give a share"),
         (Frame, ["--synth.track-share", "1.5"], "--synth.track-share is 1.5: give a share"),
         (Frame, ["--synth.gap", "-3"], "--synth.gap is -3"),

@@ -121,6 +121,10 @@ class Track:
             together = [MultiTracker(*how)] if len(boxes) > 1 else []
             alone = [Tracker(*how, self.explain) for _ in (given.tracks if given else [] if together else [0])]
             trackers: list[Tracker | MultiTracker] = [*together, *alone]
+            if self.select:
+                from fartrack.video.select import select_box
+
+                boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
             default = Path("out", _name(self.source) + ("-corrected" if given else ""))
             folder = make_folder(self.out or untouched(default), self.source, self.boxes, self.before)
             results: Iterable[tuple[Result, ...]]
@@ -132,10 +136,6 @@ class Track:
                 targets = list(enumerate(names, 1))
                 results = track_all(frames, boxes, tracker=together[0])
             else:
-                if not boxes:
-                    from fartrack.video.select import select_box
-
-                    boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
                 targets = [(1, names[0])]
                 results = ((result,) for result in track(frames, boxes[0], tracker=alone[0]))
             begun, before = time.perf_counter(), sum(t.network_seconds for t in trackers)
@@ -176,18 +176,19 @@ def parse_labels(texts: Sequence[str], count: int) -> list[str]:
 def untouched(folder: Path) -> Path:
     """The folder, or the first of NAME-2, NAME-3, ... in which nothing is: results of another run are finished work.
 
-    It is made here, so that two runs that start together do not share one.
+    It is made here and holds an empty table, so that two runs at once do not share one.
     """
     for number in itertools.count(1):
         candidate = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            candidate.mkdir(parents=True)
+            candidate.mkdir(parents=True, exist_ok=True)
+            if not any(candidate.iterdir()):
+                (candidate / TABLE).touch(exist_ok=False)
+                return candidate
         except FileExistsError:
-            if candidate.is_file() or any(candidate.iterdir()):
-                continue
+            continue  # a file of that name, or another run was faster
         except OSError:
-            pass  # `make_folder` says what is wrong
-        return candidate
+            return candidate  # `make_folder` says what is wrong
     raise AssertionError("unreachable")
 
 

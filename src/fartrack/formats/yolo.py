@@ -224,7 +224,7 @@ def _names(path: Path, text: str) -> dict[int, str]:
         for line in below:
             if not line.strip():
                 continue
-            if line[0] not in " \t-":
+            if line[0] not in " \t-" or line.startswith("---"):
                 break
             item = BLOCK.match(line)
             if item is None:

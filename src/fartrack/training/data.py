@@ -35,8 +35,8 @@ MAX_SIDE, LARGEST, TARGET = 640, 1280, 64
 it at about that size, and one enlarged again would be blurred as no video is. The second is the limit for both."""
 REACH = 10.0
 """Side of that cut around a target, in multiples of its size; drawn search crops rarely need more."""
-BYTES = 2e6
-"""What a picture takes in memory, in all its sizes, about."""
+BYTES, BYTES_OF_TRACKS = 2e6, 4e6
+"""What a picture takes in memory, in all its sizes, about: cut around its target, or around all of its track."""
 HELD_OUT = 20
 """Clips of a thousand that are never trained on."""
 
@@ -102,7 +102,7 @@ class Streamed:
             rank: of this process; each draws its own shares.
         """
         self.steps, self.workers, self.seed, self.gap, self.tracks, self.rank = steps, workers, seed, gap, tracks, rank
-        self.pictures = max(64, int(memory * 1e9 / BYTES / 2))
+        self.pictures = max(64, int(memory * 1e9 / (BYTES_OF_TRACKS if tracks else BYTES) / 2))
         self.fingerprint = fingerprint(listings)
         parts = [
             [clip for clip in one.clips if is_held_out(clip) is held] for held in (False, True) for one in listings
@@ -254,7 +254,7 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
         return [({"file": f"{clip.source}/{clip.name}"}, str(error))]
     of_target = clip.boxes[list(job.frames)]
     window = _around(of_target) if tracks and not clip.still else None
-    target = np.inf if clip.still else max(1.0, float(np.nanmin(of_target[:, 2:].prod(1)) ** 0.5))
+    target = np.inf if clip.still else max(8.0, float(np.nanmedian(of_target[:, 2:].prod(1)) ** 0.5))
     for index in job.frames:
         row: Row = {"file": f"{clip.source}/{clip.name}/{index}", "source": clip.source}
         try:
@@ -380,7 +380,8 @@ def open_data(
         Tally().add(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
     if listings:
         jobs = all_jobs(listings)
-        if sum(len(job.frames) for job in jobs) * BYTES < memory * 1e9:
+        each = BYTES_OF_TRACKS if tracks else BYTES
+        if sum(len(job.frames) for job in jobs) * each < memory * 1e9:
             train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
             tally = Tally()  # two in a hundred clips are too few to judge by
             kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None

@@ -494,7 +494,8 @@ class Trainer:
             try:
                 rows.append(self.train_step())
             except (InputError, OSError):  # the next share of the data is broken, say: what was learned is not
-                if first and self.step:
+                if first and rows:
+                    self._complain_unless_finite(rows[-1])
                     self.save()
                 raise
             logs = self.step % t.log_every == 0

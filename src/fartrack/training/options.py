@@ -158,13 +158,13 @@ def check_values(train: TrainConfig) -> None:
     given = vars(train) | {f"synth.{name}": value for name, value in vars(train.synth).items()}
     for name, value in given.items():
         option = f"--{name.replace('_', '-')} is {value}"
-        if name in LEAST and value < LEAST[name]:
+        if name in LEAST and not value >= LEAST[name]:  # so that NaN is refused too
             raise InputError(f"{option}: give {LEAST[name]} or more")
-        if name in ("lr", "clip") and value <= 0:
+        if name in ("lr", "clip") and not value > 0:
             raise InputError(f"{option}: give more than 0, or nothing is learned")
         if (name in SHARES or name.endswith("_share")) and not 0 <= value <= 1:
             raise InputError(f"{option}: give a share, 0 to 1")
-        if name.startswith("synth.") and value < 0:
+        if name.startswith("synth.") and not value >= 0:
             raise InputError(f"{option}: give 0 or more")
         if name in ("threads", "minutes", "memory") and value is not None and value < 0:
             raise InputError(f"{option}: it cannot be negative")
