@@ -29,8 +29,8 @@ def packaged() -> list[Path]:
 def find(model: str | os.PathLike[str]) -> Path:
     """The file of a packaged model's name, or the path itself.
 
-    A packaged name means that model, whatever the working directory holds: a file that is called so is `./pico`, as text
-    (a `Path` leaves the dot out), or its absolute path.
+    A packaged name means that model, whatever the working directory holds: a file that is called so is `./pico`, as
+    text (a `Path` leaves the dot out), or its absolute path.
 
     Raises:
         FileNotFoundError: neither.
