@@ -89,7 +89,8 @@ class Alone(Parallel):
         return flag
 
 
-def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_path):
+@pytest.mark.parametrize("log_every", [1, 2])
+def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_path, log_every):
     """A share of a large data set may turn out to be unreadable after hours."""
 
     class Broken(Resident):
@@ -98,7 +99,7 @@ def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_
                 raise InputError("9 of 99 pictures are broken")
             return super().at(step)
 
-    trainer = Trainer(config, options(tmp_path, steps=1000), Broken(pack))
+    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=log_every), Broken(pack))
     with pytest.raises(InputError, match="9 of 99"):
         list(trainer.run())
     assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 3

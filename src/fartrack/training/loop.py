@@ -423,10 +423,8 @@ class Trainer:
         if stage != self.stage:
             raise InputError(f"{path} is of stage {stage}, not {self.stage}: give another --out, or start with --init")
         mine, theirs = json.loads(self.config.to_json()), json.loads(ModelConfig().to_json()) | state["model"]
-        mine["optimizer"], theirs["optimizer"] = (
-            self.train.optimizer,
-            state["train"]["optimizer"],
-        )
+        mine |= {"optimizer": self.train.optimizer}
+        theirs |= {"optimizer": state["train"]["optimizer"]}
         differs = [
             f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
         ]
@@ -456,7 +454,7 @@ class Trainer:
             numbers = {name: j for j, name in enumerate(names)} | {str(j): j for j in range(len(names))}
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in checkpoint.part(tensors, f"optim.{i}.").items():
-                name, part = key.rsplit(".", 1)  # checkpoints before 0.2 had the number
+                name, part = key.rsplit(".", 1)  # older checkpoints have the number
                 if name in numbers:  # else it does not learn any more
                     slots.setdefault(numbers[name], {})[part] = value
             params = [p for group in optimizer.param_groups for p in group["params"]]
@@ -494,8 +492,9 @@ class Trainer:
             try:
                 rows.append(self.train_step())
             except (InputError, OSError):  # the next share of the data is broken, say: what was learned is not
-                if first and rows:
+                if rows:  # those before have been looked at
                     self._complain_unless_finite(rows[-1])
+                if first and self.step:
                     self.save()
                 raise
             logs = self.step % t.log_every == 0
