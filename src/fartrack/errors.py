@@ -1,6 +1,9 @@
-"""The one error that people see."""
+"""The one error that people see, and what several of them advise."""
 
 from __future__ import annotations
+
+INSTALL_TRAIN = 'pip install ".[train]" in a checkout of fartrack'
+"""What to do where PyTorch and what goes with it are missing."""
 
 
 class InputError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -86,17 +87,13 @@ def track(
         InputError: the source, the box, the start, the model or the runtime is wrong; before the first result.
             When the video breaks off or changes size later, the results before it have been delivered.
     """
-    frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
-    try:
+    with _opened(source, start) as frames:
         first_box = geometry.check_box(box, frames.width, frames.height)
         if tracker is None:
             from fartrack.tracker import Tracker
 
             tracker = Tracker(model, runtime, threads, explain)
         tracker.init(frames.first.image, first_box)
-    except BaseException:
-        frames.close()
-        raise
     return _follow(frames, tracker, first_box)
 
 
@@ -115,8 +112,7 @@ def track_all(
     They share the decoded frames and run as one batch. Arguments and errors are those of `track`, with several boxes
     in frame `start`, and a `MultiTracker` without targets as the tracker.
     """
-    frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
-    try:
+    with _opened(source, start) as frames:
         first = [geometry.check_box(box, frames.width, frames.height) for box in boxes]
         if not first:
             raise InputError("there is no box to track: give one or more")
@@ -125,10 +121,18 @@ def track_all(
 
             tracker = MultiTracker(model, runtime, threads)
         numbers = [tracker.add(frames.first.image, box) for box in first]
+    return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
+
+
+@contextmanager
+def _opened(source: str | int | Path | VideoSource, start: int) -> Iterator[VideoSource]:
+    """The frames of a source; they are closed only where what is done first fails, for they are read afterwards."""
+    frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
+    try:
+        yield frames
     except BaseException:
         frames.close()
         raise
-    return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
 
 
 def _follow_all(frames: VideoSource, tracker: MultiTracker, boxes: dict[int, Box]) -> Generator[tuple[Result, ...]]:

@@ -89,9 +89,6 @@ class Evaluate:
         failed = 0
         for model in models:
             failed += len(self._evaluate(dataset, model, out / model.label).failed)
-        if dataset.hidden and self.only:
-            print("fartrack: no submission: --only leaves sequences out, and the server wants all", file=sys.stderr)
-            return int(failed > 0)
         if dataset.hidden:
             return self._submit(dataset, models, out) or int(failed > 0)
         annotations = load_annotations(dataset)
@@ -142,6 +139,9 @@ class Evaluate:
         """Pack results for the server of a benchmark whose annotation is not public."""
         from fartrack.evaluation.results import pack_submission
 
+        if self.only:
+            print("fartrack: no submission: --only leaves sequences out, and the server wants all", file=sys.stderr)
+            return 0
         code = 0
         for model in models:
             path = out / f"{model.label}_{dataset.name}.zip"

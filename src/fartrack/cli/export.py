@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Export:
             if self.format == "openvino":
                 import openvino  # noqa: F401 - said before the work, not after
         except ModuleNotFoundError as error:
-            missing = "openvino" if error.name == "openvino" else '".[train]" in a checkout of fartrack'
-            raise InputError(f"export needs {error.name}: pip install {missing}") from None
+            install = "pip install openvino" if error.name == "openvino" else INSTALL_TRAIN
+            raise InputError(f"export needs {error.name}: {install}") from None
         net = models.load_network(path)
         if self.keep is not None:
             net.config = net.config.replace(keep=self.keep)

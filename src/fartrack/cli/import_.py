@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Import:
         try:
             from fartrack import network, release
         except ModuleNotFoundError as error:
-            raise InputError(f'import needs {error.name}: pip install ".[train]" in a checkout of fartrack') from None
+            raise InputError(f"import needs {error.name}: {INSTALL_TRAIN}") from None
         name = self.checkpoint.name.split(".")[0]
         out = self.out or Path(f"{name}-{self.model}.safetensors")
         opened = release.import_release(self.checkpoint, self.model, out, self.keep)

@@ -119,7 +119,8 @@ class Track:
                 given = Corrections(self.boxes, self.before, self.source, frames, names[0])
             how = (self.model, self.runtime, self.threads)
             together = [MultiTracker(*how)] if len(boxes) > 1 else []
-            alone = [Tracker(*how, self.explain) for _ in (given.tracks if given else [] if together else [0])]
+            count = len(given.tracks) if given else 1 - len(together)
+            alone = [Tracker(*how, self.explain) for _ in range(count)]
             trackers: list[Tracker | MultiTracker] = [*together, *alone]
             if self.select:
                 from fartrack.video.select import select_box

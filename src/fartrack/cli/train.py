@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg, subcommand
 
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.training.options import Backbone, Distill, Export, Features, Frame, Sparsify
 
 
@@ -47,6 +47,4 @@ def need_torch() -> None:
     """
     for package in ("torch", "safetensors"):
         if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f'training needs {package}, which is not installed: pip install ".[train]" in a checkout of fartrack'
-            )
+            raise InputError(f"training needs {package}, which is not installed: {INSTALL_TRAIN}")

@@ -48,6 +48,12 @@ def has_box(boxes: Boxes) -> NDArray[np.bool_]:
     return np.asarray(~np.isnan(boxes).any(1))
 
 
+def has_area(boxes: Boxes) -> NDArray[np.bool_]:
+    """Rows that are finite and have an area: boxes that a tracker can begin with or be measured on."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.isfinite(boxes).all(1) & (boxes[:, 2:] > 0).all(1))
+
+
 def read_text(path: Path) -> str:
     """Read a text file."""
     try:

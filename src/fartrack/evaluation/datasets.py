@@ -22,6 +22,7 @@ from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.evaluation.annotations import (
     Boxes,
+    has_area,
     has_box,
     image_names,
     read_boxes,
@@ -143,9 +144,10 @@ class Sequence:
                 f"{self.name}: {len(self.frames)} frames but {len(self.boxes)} boxes; "
                 f"the data set is not complete or the annotation belongs to another version"
             )
-        start = self.boxes[0]
-        if not (np.isfinite(start).all() and (start[2:] > 0).all()):
-            raise InputError(f"{self.name}: the first frame has no box to start from (it says {start.tolist()})")
+        if not has_area(self.boxes[:1]).all():
+            raise InputError(
+                f"{self.name}: the first frame has no box to start from (it says {self.boxes[0].tolist()})"
+            )
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fartrack.evaluation.annotations import has_area
 from fartrack.geometry import iou
 
 Array = NDArray[np.float64]
@@ -193,8 +194,7 @@ def score_sequence(
     if predicted.shape != true.shape:
         raise ValueError(f"{name}: {len(predicted)} boxes for {len(true)} frames")
     predicted[0] = true[0]  # the first box was given
-    with np.errstate(invalid="ignore"):
-        usable = np.isfinite(true).all(1) & (true[:, 2:] > 0).all(1) & seen & covered
+    usable = has_area(true) & seen & covered
     overlap = np.where(usable, iou(predicted, true), np.nan)
 
     distance = np.where(usable, centre_distances(predicted, true), -1.0 if rules.blank_distance else np.inf)

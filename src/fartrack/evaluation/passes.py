@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fartrack.errors import InputError
+from fartrack.evaluation.annotations import has_area
 from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence
 
 Mask = NDArray[np.bool_]
@@ -85,8 +86,7 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
 
 def _shown(s: Sequence) -> Mask:
     """(N,) in which frames a tracker can be given the target: a box with an area, and not annotated as hidden."""
-    with np.errstate(invalid="ignore"):
-        shown = s.visible & np.isfinite(s.boxes).all(1) & (s.boxes[:, 2:] > 0).all(1)
+    shown = s.visible & has_area(s.boxes)
     return shown if s.cover is None else shown & (s.cover > 0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.config import ModelConfig
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -53,13 +53,12 @@ class Runtime(Protocol):
         ...
 
 
-_TRAIN = 'pip install ".[train]" in a checkout of fartrack'
 _ENGINES = {
     "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
     "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", "pip install openvino"),
     "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", "pip install openvino"),
-    "torch": ("fartrack.runtime.torch_", "Torch", "torch", _TRAIN),
-    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", _TRAIN),
+    "torch": ("fartrack.runtime.torch_", "Torch", "torch", INSTALL_TRAIN),
+    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", INSTALL_TRAIN),
 }
 
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import write_whole
 
@@ -47,12 +46,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {k: file.get_tensor(k) for k in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a whole fartrack checkpoint ({error}): copy it again") from None
-
-
-def load_average(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
-    """Averaged weights, config and state of a checkpoint; errors as of `load`."""
-    tensors, state = load(path)
-    return part(tensors, "average."), ModelConfig(**state["model"]), state
 
 
 def compact(path: Path, out: Path) -> None:

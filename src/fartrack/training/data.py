@@ -102,7 +102,7 @@ class Streamed:
             rank: of this process; each draws its own shares.
         """
         self.steps, self.workers, self.seed, self.gap, self.tracks, self.rank = steps, workers, seed, gap, tracks, rank
-        self.pictures = max(64, int(memory * 1e9 / (BYTES_OF_TRACKS if tracks else BYTES) / 2))
+        self.pictures = max(64, int(memory * 1e9 / picture_bytes(tracks) / 2))
         self.fingerprint = fingerprint(listings)
         parts = [
             [clip for clip in one.clips if is_held_out(clip) is held] for held in (False, True) for one in listings
@@ -169,6 +169,11 @@ class Job:
 
     clip: Clip
     frames: tuple[int, ...]
+
+
+def picture_bytes(tracks: bool) -> float:
+    """What a picture takes in memory, about."""
+    return BYTES_OF_TRACKS if tracks else BYTES
 
 
 def is_held_out(clip: Clip) -> bool:
@@ -380,8 +385,7 @@ def open_data(
         Tally().add(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
     if listings:
         jobs = all_jobs(listings)
-        each = BYTES_OF_TRACKS if tracks else BYTES
-        if sum(len(job.frames) for job in jobs) * each < memory * 1e9:
+        if sum(len(job.frames) for job in jobs) * picture_bytes(tracks) < memory * 1e9:
             train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
             tally = Tally()  # two in a hundred clips are too few to judge by
             kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None

@@ -18,7 +18,7 @@ from fartrack.training.start import without
 
 
 class RemovalTrainer(Trainer):
-    """Trains the whole network while some layers lose their say; `shallow` is what is left in the end."""
+    """Trains the whole network while some layers lose their say; `kept` is what is left in the end."""
 
     stage = "removal"
     train: Distill
@@ -80,10 +80,6 @@ class RemovalTrainer(Trainer):
             self.strength.copy_(before)
 
     def kept(self) -> tuple[dict[str, Tensor], ModelConfig]:
-        """As `shallow`."""
-        return self.shallow()
-
-    def shallow(self) -> tuple[dict[str, Tensor], ModelConfig]:
         """The averaged weights without the layers that went."""
         depth = self.config.depth - len(self.train.remove)
         return without(self.average, self.train.remove), self.config.replace(depth=depth, name=f"removal{depth}")

@@ -77,7 +77,8 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
 
 def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
     """Averaged weights, config and state of a checkpoint; layers that `removal` fades out are left out."""
-    weights, config, state = checkpoint.load_average(path)
+    tensors, state = checkpoint.load(path)
+    weights, config = checkpoint.part(tensors, "average."), ModelConfig(**state["model"])
     if state.get("stage") == "removal":
         gone = tuple(state["train"]["remove"])
         weights, config = without(weights, gone), config.replace(depth=config.depth - len(gone))
