@@ -274,3 +274,12 @@ def test_one_process_of_two_makes_half_of_the_batch(pack, config, tmp_path):
             ours, theirs = getattr(half, field.name), getattr(whole, field.name)
             if ours is not None:
                 torch.testing.assert_close(ours, theirs[which], msg=field.name)
+
+
+def test_templates_in_one_call_say_the_same(pack, config, tmp_path):
+    """Without auxiliary losses one-way templates take a shorter way: the weights must not know."""
+    trainer = Trainer(config.replace(attention="oneway"), options(tmp_path, templates=3, exits=(1, 3)), pack)
+    samples, slots = trainer.samples(trainer.sampler, 0, 4), [0, 1, 2]
+    short = trainer.forward(samples, slots, (1, 3)).logits
+    whole = trainer.forward(samples, slots, (1, 3), hidden=(1,)).logits
+    torch.testing.assert_close(short, whole)
