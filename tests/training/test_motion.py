@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fartrack.training.motion import draw_light, draw_motion, relit
+from fartrack.training.motion import Motion, affine_about, draw_light, draw_motion, relit
 
 
 def ellipses(count=16, width=160, height=120):
@@ -37,6 +37,21 @@ def test_boxes_go_with_what_is_shown(seed):
         np.testing.assert_allclose([left, top, right, bottom], [x, y, x + w, y + h], atol=2.5)
         seen += 1
     assert seen > 2
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.0, 2.0, 3.1])
+def test_boxes_are_true_to_a_part_of_a_pixel_however_far_a_clip_has_rolled(angle):
+    frame = np.full((200, 200, 3), 20, np.uint8)
+    frame[84:116, 80:120] = 220
+    box = np.array([[80.0, 84.0, 40.0, 32.0]])
+    centre = box[:, :2] + box[:, 2:] / 2
+    affine = affine_about(centre, centre + 3.0, np.ones(1), np.ones(1), np.array([angle]))
+    motion = Motion(affine, np.array([[1.0, 1.0, 1.0, 0.0]]))
+    shown = motion.show(frame, 0)[..., 0].astype(float) - 20
+    y, x = np.indices(shown.shape) + 0.5
+    middle = [(x * shown).sum() / shown.sum(), (y * shown).sum() / shown.sum()]
+    (left, top, width, height) = motion.boxes(box)[0]
+    np.testing.assert_allclose(middle, [left + width / 2, top + height / 2], atol=0.05)
 
 
 def test_target_stays_in_view():

@@ -1,5 +1,6 @@
 """Readers of training data on tiny generated folders laid out as the real sets are."""
 
+import dataclasses
 import json
 import logging
 
@@ -356,3 +357,5 @@ def test_what_is_held_out_does_not_depend_on_what_else_is_there():
     clips = [Clip("got10k", f"n{i}", np.zeros((1, 4), np.float32), list) for i in range(3000)]
     held = [is_held_out(clip) for clip in clips]
     assert 0.01 < np.mean(held) < 0.03 and held == [is_held_out(clip) for clip in clips]
+    two = [dataclasses.replace(clip, video=f"v{i // 2}") for i, clip in enumerate(clips)]  # objects of one video
+    assert all(is_held_out(a) == is_held_out(b) for a, b in zip(two[::2], two[1::2], strict=True))

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -8,6 +9,7 @@ from fartrack import crops
 from fartrack.geometry import Window
 from fartrack.training import render
 from fartrack.training.options import PAPER, SynthConfig, easier
+from fartrack.training.pack import pyramid
 from fartrack.training.synth import Sampler, plan
 
 
@@ -49,6 +51,47 @@ def test_the_box_lies_on_the_object(pack, config, poses):
             continue
         seen = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / config.search_grid
         assert (seen - box).abs().max() < 1.5 / config.search_grid
+
+
+def test_what_stands_beside_a_target_is_not_the_target(pack, config):
+    """Nobody could tell which is meant; a small held-out part has sources of one object."""
+    o, sampler = pack.objects, Sampler(pack, held_out=0)
+    rows = torch.arange(len(o.box)).repeat(20)
+    beside = sampler.beside(rows, torch.Generator().manual_seed(0))
+    assert o.same(rows, beside).float().mean() < 0.02 < o.same(rows, rows.roll(1)).float().mean()
+    lonely = copy.copy(sampler)
+    lonely.by_source = torch.tensor([0])
+    lonely.source_start = (torch.arange(len(pack.sources) + 1) > o.source[0]).long()
+    lonely.stills, lonely.still_reach = torch.tensor([0]), torch.tensor([1.0], dtype=torch.float64)
+    synth = dataclasses.replace(PAPER, track_share=0, distractor_share=1, light=0)
+    drawn = plan(lonely, config, synth, 4, 2, torch.Generator().manual_seed(0))
+    alone = dataclasses.replace(drawn, rival=drawn.rival[:0])
+    own = o.picture[drawn.objects]
+    for way in (render.render_opencv, render.render_torch):
+        for a, b in zip(way(pack.pictures, own, drawn, config), way(pack.pictures, own, alone, config), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_pictures_held_out_are_no_background_either(pack):
+    o, whole = pack.objects, Sampler(pack, held_out=0)
+    train, held = Sampler(pack, held_out=0.4), Sampler(pack, held_out=0.4, train=False)
+    out = set(o.picture[torch.cat([held.stills, held.track_rows])].tolist())
+    assert out & set(whole.backdrops.tolist()) and not out & set(train.backdrops.tolist())
+
+
+def test_masks_lie_on_their_pictures_in_all_sizes():
+    """A mask that lies aside makes the boxes of what is cut out by it lie aside."""
+    rng, off = np.random.default_rng(0), []
+    for _ in range(200):
+        x, y, w, h = rng.integers([5, 5, 20, 20], [30, 30, 60, 60])
+        owner = np.zeros((100, 100), np.uint8)
+        owner[y : y + h, x : x + w] = 1
+        for level, picture in enumerate(pyramid(np.zeros((100, 100, 3), np.uint8), owner)):
+            rows, columns = np.nonzero(picture[..., 3])
+            middle = np.array([columns.min() + columns.max() + 1, rows.min() + rows.max() + 1]) / 2 * 2**level
+            off.append((level, *(middle - [x + w / 2, y + h / 2])))
+    for level in range(3):
+        assert np.abs(np.mean([o[1:] for o in off if o[0] == level], 0)).max() < 0.6, level
 
 
 def test_a_plan_is_a_function_of_its_seed(pack, config):

@@ -177,8 +177,8 @@ def picture_bytes(tracks: bool) -> float:
 
 
 def is_held_out(clip: Clip) -> bool:
-    """Whether a clip is for measuring only: a matter of its name, not of what else is there."""
-    name = f"{clip.source}/{clip.name}".encode()
+    """Whether a clip is for measuring only: a matter of its video's name, not of what else is there."""
+    name = f"{clip.source}/{clip.video or clip.name}".encode()
     return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % 1000 < HELD_OUT
 
 

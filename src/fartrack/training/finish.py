@@ -99,7 +99,7 @@ def calibrate(
 ) -> dict[int, Calibration]:
     """Fit the score of each depth on held-out samples: half with the target, a quarter without, a quarter with another.
 
-    The first half of the samples fits, the second one measures.
+    Every other sample fits, the others measure.
     """
     config, o = net.config, sampler.pack.objects
     templates = list(range(config.templates))
@@ -128,13 +128,12 @@ def calibrate(
         overlaps.append(overlap.cpu().numpy())
         if number % 2:
             s.search = s.search.roll(1, 0)  # somebody else's surroundings: the target is absent
-            differs = s.pictures[:, -1] != s.pictures[:, -1].roll(1, 0)
+            shown = drawn.objects[:, -1].roll(1, 0)
         else:
             drawn = plan(Mistaken(sampler), config, AS_TRACKED, batch, config.templates, rng)
             s = render(sampler.pack.pictures, o, drawn, config)
-            first, last = drawn.objects[:, 0], drawn.objects[:, -1]
-            differs = (o.picture[first] != o.picture[last]) & ((o.track[first] != o.track[last]) | (o.track[first] < 0))
-        keep = differs.cpu().numpy()
+            shown = drawn.objects[:, -1]
+        keep = (~o.same(drawn.objects[:, 0], shown)).cpu().numpy()
         unsure, _ = look(s)
         entropy.append(unsure[:, keep])
         hits.append(np.zeros((len(depths), int(keep.sum())), bool))

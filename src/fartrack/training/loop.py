@@ -58,6 +58,8 @@ class Trainer:
     """State of one run: network, its moving average, auxiliary heads, optimisers and the step."""
 
     stage = "frame"
+    whole_layers = False
+    """Call layers as wholes: somebody listens to them."""
 
     def __init__(
         self,
@@ -125,7 +127,6 @@ class Trainer:
             ),
             (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
             (t.freeze >= c.depth, f"--freeze {t.freeze} leaves none of the {c.depth} layers to learn"),
-            (t.decay > t.steps, f"--decay {t.decay} is longer than the run of {t.steps} steps"),
             (
                 features and not 1 <= t.feature_layer <= c.depth,
                 f"--feature-layer {t.feature_layer} is not in 1..{c.depth}",
@@ -210,13 +211,17 @@ class Trainer:
         return ready
 
     def slots(self, rng: np.random.Generator) -> list[int]:
-        """Which of the network's slots this step's templates stand in: the first always, the newest mostly."""
+        """Which of the network's slots templates stand in: the first always, the newest mostly."""
         n, t = self.config.templates, self.templates
         if t >= n:
             return list(range(n))
         if t == 1:
             return [int(rng.integers(n))]
         return [0, *sorted(rng.choice(np.arange(1, n), t - 1, replace=False).tolist())]
+
+    def slots_of(self, step: int) -> list[int]:
+        """The slots of a step."""
+        return self.slots(np.random.default_rng([self.train.seed, step]))
 
     # -- forward -----------------------------------------------------------------------------------------------
 
@@ -239,7 +244,8 @@ class Trainer:
         seen = net.embed_search(net.normalise(search))
         if self.train.residual == "bfloat16":
             past, seen = past.bfloat16(), seen.bfloat16()
-        if self.config.attention == "oneway" and not hidden and not looks:  # all templates in one call a layer
+        if self.config.attention == "oneway" and not (hidden or looks or self.whole_layers):
+            # All templates in one call a layer.
             remembered = net.remember(past.flatten(0, 1), max(exits))
             older = [layer.unflatten(0, (b, t)).flatten(1, 2) for layer in remembered]
             return Output(net.look(older, seen, words, exits), None, [], [])
@@ -288,7 +294,7 @@ class Trainer:
     def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
         """The whole loss of one batch and its parts."""
         t, config = self.train, self.config
-        slots = self.slots(np.random.default_rng([t.seed, step]))
+        slots = self.slots_of(step)
         hidden = (self.dense_layers if t.dense_weight else ()) + (
             (t.feature_layer,) if self.features and t.feature_weight else ()
         )

@@ -38,14 +38,15 @@ class Motion:
     """What happens to each of L frames."""
 
     affine: Floats
-    """(L, 2, 3) from pixels of the clip to pixels of what is shown; both of the same size."""
+    """(L, 2, 3) from pixels of the clip to pixels of what is shown; corners of pixels are at whole numbers."""
     light: Floats
     """(L, 4) factors of B, G, R and level added."""
 
     def show(self, frame: Image, number: int) -> Image:
         """Frame `number`, (H, W, 3) uint8, moved and lit; what lies outside is the frame mirrored."""
         height, width = frame.shape[:2]
-        moved = cv2.warpAffine(frame, self.affine[number], (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        matrix = between_centres(self.affine[number])
+        moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
         return relit(moved, self.light[number])  # type: ignore[arg-type]
 
     def boxes(self, boxes: Floats) -> Floats:
@@ -132,6 +133,13 @@ def affine_about(
     )
     middle = np.broadcast_to(middle, at.shape)
     return np.concatenate([turned, (at - np.einsum("nij,nj->ni", turned, middle))[..., None]], -1)
+
+
+def between_centres(affine: Floats) -> Floats:
+    """(2, 3) for OpenCV, which has the middle of a pixel at whole numbers."""
+    matrix = affine.copy()
+    matrix[:, 2] += affine[:, :2].sum(1) / 2 - 0.5
+    return matrix
 
 
 def _swing(way: Floats, rng: np.random.Generator) -> Floats:

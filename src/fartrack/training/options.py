@@ -168,6 +168,8 @@ def check_values(train: TrainConfig) -> None:
             raise InputError(f"{option}: give 0 or more")
         if name in ("threads", "minutes", "memory") and value is not None and value < 0:
             raise InputError(f"{option}: it cannot be negative")
+    if train.decay > train.steps:
+        raise InputError(f"--decay {train.decay} is longer than the run of {train.steps} steps: choose another")
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,10 @@ class Objects:
     alone: Tensor | None = None
     """(M,) bool: a cut-out without surroundings of its own."""
 
+    def same(self, a: Tensor, b: Tensor) -> Tensor:
+        """Whether rows show one picture, or frames of one track."""
+        return (self.picture[a] == self.picture[b]) | ((self.track[a] == self.track[b]) & (self.track[a] >= 0))
+
     def to(self, device: torch.device) -> Objects:
         """The same on another device."""
         columns = [getattr(self, f.name) for f in fields(self)]
@@ -273,12 +277,16 @@ def _decode(entry: tuple[Row, bytes, bytes | None]) -> Levels | str:
 def pyramid(bgr: np.ndarray, owner: np.ndarray) -> Levels:
     """All sizes of a picture as RGBA, A being the number of the object that a pixel belongs to."""
     levels = [np.ascontiguousarray(np.dstack([bgr[..., ::-1], owner]))]
-    for _ in range(LEVELS - 1):
+    for level in range(1, LEVELS):
         h, w = levels[-1].shape[:2]
         half = (max(1, (w + 1) // 2), max(1, (h + 1) // 2))
         colour = cv2.resize(levels[-1][..., :3], half, interpolation=cv2.INTER_AREA)
-        label = cv2.resize(levels[-1][..., 3], half, interpolation=cv2.INTER_NEAREST)
-        levels.append(np.dstack([colour, label]))
+        # Next to the cell's middle. Its first pixel would be off by half a cell, which a mask's box would show.
+        rows, columns = (
+            np.minimum((np.arange(new) << level) + (1 << level - 1), old - 1)
+            for new, old in zip(half[::-1], owner.shape, strict=True)
+        )
+        levels.append(np.dstack([colour, owner[np.ix_(rows, columns)]]))
     return levels
 
 

@@ -60,6 +60,8 @@ class Clip:
     still: bool = False
     mask: Callable[[int, tuple[int, int]], npt.NDArray[np.uint8]] | None = None
     """(frame, (height, width)) -> number of the object that each pixel belongs to, 1 or the still picture's row + 1."""
+    video: str | None = None
+    """Name that clips of other targets in the same frames share; None: there are none."""
 
 
 @dataclass
@@ -282,7 +284,7 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
         if "" in names:
             raise InputError(f"{paths[names.index('')]}: no picture belongs to this mask")
         frames = Files(pictures / paths[0].parent.name, len(paths), names)
-        return Clip(source, name, boxes.astype(np.float32), lambda: frames, mask=mask)
+        return Clip(source, name, boxes.astype(np.float32), lambda: frames, mask=mask, video=paths[0].parent.name)
 
     listing = _gather(source, found, read, workers)
     listing.broken = broken + listing.broken

@@ -21,6 +21,7 @@ class RemovalTrainer(Trainer):
     """Trains the whole network while some layers lose their say; `kept` is what is left in the end."""
 
     stage = "removal"
+    whole_layers = True
     train: Distill
 
     def __init__(self, model: ModelConfig, train: Distill, *more: Any, **named: Any) -> None:
@@ -54,7 +55,7 @@ class RemovalTrainer(Trainer):
         own, self.net = self.net, self.teacher
         try:
             with torch.no_grad(), self.autocast():
-                taught = self.forward(s, list(range(self.templates)), self.exits).logits[-1]
+                taught = self.forward(s, self.slots_of(step), self.exits).logits[-1]
         finally:
             self.net = own
         ours = self._last[-1][..., :c].float().log_softmax(-1)

@@ -17,7 +17,7 @@ import torch
 from fartrack.crops import Image
 from fartrack.training.clips import Clip
 from fartrack.training.cutouts import Bytes, CutOut, bent, outline, turned
-from fartrack.training.motion import Floats, affine_about, draw_light, relit
+from fartrack.training.motion import Floats, affine_about, between_centres, draw_light, relit
 from fartrack.training.synth import ASIDE, LOOSE, PART, Sampler, hierarchical
 
 Size = tuple[int, int]
@@ -73,17 +73,21 @@ class Actor:
         low, high = corners.min(0), corners.max(0)
         return np.concatenate([low, high - low])
 
+    def middle(self, number: int) -> Floats:
+        """(2,) where its middle is in a frame."""
+        affine = self.affine[number]
+        return affine[:, :2] @ self.poses[self.pose[number]].middle + affine[:, 2]
+
     def show(self, frame: Image, number: int, shutter: float) -> None:
         """Paint it over (H, W, 3), blurred along its way while the shutter is open."""
         x, y, w, h = self.box(number).tolist()
-        way = self.affine[number, :, 2] - self.affine[max(0, number - 1), :, 2]
-        line = _line(shutter * way)
+        line = _line(shutter * (self.middle(number) - self.middle(max(0, number - 1))))
         room = 2 + max(line.shape)
         x0, y0 = max(0, int(x) - room), max(0, int(y) - room)
         x1, y1 = min(frame.shape[1], int(x + w) + room), min(frame.shape[0], int(y + h) + room)
         if x0 >= x1 or y0 >= y1:
             return
-        matrix = _between_centres(self.affine[number])
+        matrix = between_centres(self.affine[number])
         matrix[:, 2] -= x0, y0
         shown = cv2.warpAffine(self.poses[self.pose[number]].pixels, matrix, (x1 - x0, y1 - y0))
         if line.size > 1:
@@ -117,7 +121,7 @@ class Scene:
         return len(self.camera)
 
     def __getitem__(self, index: int, /) -> Image:
-        matrix = _between_centres(self.camera[index])
+        matrix = between_centres(self.camera[index])
         frame = cv2.warpAffine(self.backdrop, matrix, self.size, borderMode=cv2.BORDER_REFLECT_101)
         for actor in self.actors:
             actor.show(frame, index, self.shutter)  # type: ignore[arg-type]
@@ -223,7 +227,8 @@ class Cast:
         room = 0.3 * goal
         start = rng.uniform(room, np.array(size) - room)
         speed = goal * np.exp(rng.uniform(*np.log(SPEED)))
-        carried = camera[:, :, 2] - camera[0, :, 2]  # the camera's way moves all that is seen
+        under = np.linalg.solve(camera[0, :, :2], start - camera[0, :, 2])  # the camera's way moves all that is seen
+        carried = camera[:, :, :2] @ under + camera[:, :, 2] - start
         way = _within(start + carried + _walk(length, speed, rng), room, np.array(size) - room)
         return self._moved(number, goal, way, rng)
 
@@ -345,13 +350,6 @@ def _as_meant(actor: Actor, rng: np.random.Generator) -> Actor:
 
 
 # -- ways ------------------------------------------------------------------------------------------------------
-
-
-def _between_centres(affine: Floats) -> Floats:
-    """(2, 3) for OpenCV, which has the middle of a pixel at whole numbers."""
-    matrix = affine.copy()
-    matrix[:, 2] += affine[:, :2].sum(1) / 2 - 0.5
-    return matrix
 
 
 def _walk(length: int, speed: float, rng: np.random.Generator) -> Floats:

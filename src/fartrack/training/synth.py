@@ -123,6 +123,8 @@ class Sampler:
         self.by_source = torch.cat(per_source)
         names = torch.tensor([n in ("sprite", "eth80", "tiny-imagenet", "sky") for n in pack.sources])
         backdrop = ~names[pack.picture_source] & (pack.pictures.size[:, 0].min(1).values >= 120)
+        if train:
+            backdrop[o.picture[held]] = False
         self.backdrops = (backdrop if backdrop.any() else backdrop | True).nonzero().flatten()
 
     def _tracks(self, pack: Pack, usable: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -174,6 +176,13 @@ class Sampler:
         chosen = copy.copy(self)
         chosen.track_reach = which.double().cumsum(0)
         return chosen
+
+    def beside(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """For each object another one to stand beside it: of its source, else any; not of its own picture or track."""
+        o = self.pack.objects
+        kin = self.same_source(o.source[rows], rng)
+        anyone = (torch.rand(len(rows), device=rows.device, generator=rng) * len(self.by_source)).long()
+        return torch.where(o.same(rows, kin), self.by_source[anyone], kin)
 
     def same_source(self, source: Tensor, rng: torch.Generator) -> Tensor:
         """For each source one random object of it."""
@@ -268,8 +277,10 @@ def plan(
     black = (uniform(batch, lo=0) < 0.2) & ~paste.any(1)
     # Distractors of the same source, in the last part of the batch (a fixed number, so that shapes stay the same).
     n = round(batch * synth.distractor_share)
-    rival = sampler.same_source(o.source[objects[batch - n :, -1]], rng)
+    rival = sampler.beside(objects[batch - n :, -1], rng)
     rival_affine, rival_oval = _beside(o.box[rival], target[batch - n :], flip[batch - n :, -1], uniform)
+    itself = o.same(rival, objects[batch - n :, -1])  # by chance after all: two of it, and nobody could tell which
+    rival_oval[:, :2] += 10.0 * itself.unsqueeze(1)
     size = target[:, 2:] - target[:, :2]
     middle = target[:, :2] + size * uniform(batch, 2, lo=0)
     soft = uniform(batch, crops, lo=0)
@@ -288,7 +299,7 @@ def plan(
         black=black,
         blur=(soft < synth.blur_share).long() + (soft < 0.3 * synth.blur_share).long(),
         rival=o.picture[rival],
-        rival_label=o.mask[rival],
+        rival_label=o.mask[rival] * ~itself,
         rival_affine=rival_affine,
         rival_oval=rival_oval,
         cover=torch.cat([middle, half], 1),
