@@ -118,6 +118,30 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_export_left_is_not_taken_for_this_ones(tmp_path):
+    """Its unchecked files lay where this one worked and were moved over the user's own."""
+    (tmp_path / ".m.part").mkdir()
+    (tmp_path / ".m.part/m.json").write_text("unchecked")
+    (tmp_path / "m.json").write_text("mine")
+    export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert (tmp_path / "m.json").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".m.part", "m.json", "m.onnx"]
+
+
+def test_two_exports_at_once_leave_each_other_alone(tmp_path, monkeypatch):
+    """m.onnx in half and m.xml, say: the one that ended first took the other's files away or moved them unchecked."""
+    compare = fartrack.export.compare
+
+    def meanwhile(*call):
+        monkeypatch.setattr(fartrack.export, "compare", compare)
+        export(network(), tmp_path / "m.onnx", "fp16", inputs=CALLS[:1])
+        return compare(*call)
+
+    monkeypatch.setattr(fartrack.export, "compare", meanwhile)
+    export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [

@@ -5,6 +5,8 @@ Needs the `train` extra (OpenVINO files also the `openvino` one).
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +82,13 @@ def export(
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     weights = state_of(net)
-    folder = path.parent / f".{path.stem}.part"  # same folder, so that renaming is one step
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that renaming is one step; of this call alone, for another may write beside it.
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
         plain = graph.build(weights, net.config)
         if inputs is None:
             inputs = _record(plain, folder / "plain.onnx", crops)
@@ -96,16 +102,18 @@ def export(
             raise InputError(
                 f"{path} is not written: {parity}; {precision} may differ by {worst_logits:g} and {worst_box:g}"
             )
-        for part in sorted(folder.iterdir()):
+        made = [temporary.with_suffix(".bin"), temporary] if form == "openvino" else [temporary]
+        for part in made:
             part.replace(path.parent / part.name)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+        raise _unwritable(path, error) from None
     finally:
-        if folder.is_dir():
-            for part in folder.iterdir():
-                part.unlink()
-            folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return parity
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written ({error.strerror}): choose another --out")
 
 
 def _record(model: onnx.ModelProto, path: Path, crops: Path | None) -> list[Inputs]:
