@@ -102,6 +102,13 @@ def test_weights_come_back(tiny_model, tmp_path):
         torch.testing.assert_close(weights[name], value, atol=0, rtol=0)
 
 
+def test_rounded_weights_are_not_exported_again(tmp_path):
+    """Who gives the int8 file is told to give the float one, which is what an export is made of."""
+    export(network(), tmp_path / "m.onnx", "int8", inputs=CALLS[:1])
+    with pytest.raises(InputError, match=r"m\.onnx is int8, .*: give the float model that it was made of"):
+        models.load_network(tmp_path / "m.onnx")
+
+
 def test_half_precision_files_are_smaller_and_near(tiny_model, tmp_path):
     net = models.load_network(tiny_model.weights)
     export(net, tmp_path / "half.onnx", "fp16", inputs=CALLS[:2])

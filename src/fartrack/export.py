@@ -173,8 +173,11 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     if "fartrack" not in about:
         raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
     if about.get("precision") == "int8":
-        raise InputError(f"{path} is int8, which PyTorch cannot run: choose onnxruntime, openvino or a float model")
-    config = ModelConfig.from_json(about["fartrack"])
+        raise InputError(
+            f"{path} is int8, which PyTorch cannot read: give the float model that it was made of, "
+            "or run it with onnxruntime or openvino"
+        )
+    config = ModelConfig.from_json(about["fartrack"], path)
     have = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in model.graph.initializer}
     weights = {}
     for name, like in FARTrack(config).state_dict().items():

@@ -69,10 +69,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     """Weights and config of a safetensors file, in float32 (needs torch).
 
     Raises:
-        InputError: not safetensors, cut short, or not ours.
+        FileNotFoundError: no such file.
+        InputError: not safetensors, cut short, not ours, or a checkpoint, of which a model file is still to be made.
     """
     from safetensors import SafetensorError, safe_open
 
+    check_model_file(path)
     if path.suffix == ".onnx":
         from fartrack.export import weights_of
 
@@ -80,13 +82,33 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     if path.suffix == ".xml":
         raise InputError(f"{path} is in OpenVINO's format: give the .onnx or .safetensors file that it was made of")
     try:
+        path.open("rb").close()  # safe_open says of a file that may not be read that there is none
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
+            if "state" in about:
+                raise InputError(
+                    f"{path} is a training checkpoint: make model files of it with `fartrack train export "
+                    f"--checkpoint {path}`"
+                )
             if "fartrack" not in about:
                 raise InputError(f"{path} holds no fartrack config: make it with `fartrack import` or `fartrack train`")
-            return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"])  # noqa: SIM118
+            return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"], path)  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again") from None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+
+
+def check_model_file(path: Path) -> None:
+    """Refuse what cannot be a model file, by its kind and name.
+
+    Raises:
+        InputError: a folder, or a checkpoint of the paper's authors, of which a model file is still to be made.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
+    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+        raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
 
 
 def load_network(path: Path) -> FARTrack:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.models import check_model_file
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -88,10 +89,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         raise InputError(f"runtime {runtime} is not installed: {install}")
     if not path.exists():
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
-    if not path.is_file():
-        raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
-    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
-        raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
+    check_model_file(path)
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
