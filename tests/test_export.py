@@ -150,6 +150,21 @@ def test_two_exports_at_once_leave_each_other_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("value", "precision", "says"),
+    [(torch.nan, "fp32", "logits differ by up to nan"), (1e5, "fp16", "words has values above 65504.* take fp32")],
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_a_file_cannot_hold(tmp_path, value, precision, says):
+    """The report said that NaN logits differ by 0, and half precision made large weights infinite with a warning."""
+    net = network()
+    with torch.no_grad():
+        net.words[0, 0] = value
+    with pytest.raises(InputError, match=says):
+        export(net, tmp_path / "m.onnx", precision, inputs=CALLS[:1])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("name", "options", "says"),
     [
         ("m.onnx", {"precision": "fp8"}, "fp8"),

@@ -57,6 +57,15 @@ def test_what_is_no_model_file_is_told_what_to_do(tmp_path, monkeypatch):
             models.load_network(Path(name))
 
 
+def test_weights_that_are_not_finite(tiny_model, tmp_path):
+    """A training that went astray tracked with NaN for a score and exit code 0."""
+    weights, config = models.load_weights(tiny_model.weights)
+    weights["norm.bias"][3] = float("nan")
+    models.save_weights(tmp_path / "a.safetensors", weights, config)
+    with pytest.raises(InputError, match=r"a\.safetensors: norm\.bias has values that are not finite"):
+        models.load_network(tmp_path / "a.safetensors")
+
+
 def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):
     """safetensors says "No such file" of it, and who sees it there looks for the mistake in the path."""
     pytest.importorskip("torch")

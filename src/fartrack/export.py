@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,8 @@ def export(
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     weights = state_of(net)
+    if precision == "fp16":
+        _check_half(path, weights)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, so that renaming is one step; of this call alone, for another may write beside it.
@@ -110,6 +112,14 @@ def export(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return parity
+
+
+def _check_half(path: Path, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Refuse weights that half precision makes infinite."""
+    most = float(np.finfo(np.float16).max)
+    for name, array in weights.items():
+        if array.size >= graph.SMALL and np.abs(array).max() > most:
+            raise InputError(f"{path} is not written: {name} has values above {most:g}, too large for fp16; take fp32")
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
@@ -153,7 +163,7 @@ def compare(reference: Torch, path: Path, inputs: Sequence[Inputs]) -> Parity:
     inputs = inputs[:: -(-len(inputs) // MOST)]
     for call in inputs:
         ours, theirs = reference(*call.values()), engine(*call.values())  # type: ignore[arg-type]
-        logits = max(logits, float(np.abs(ours.logits - theirs.logits).max()))
+        logits = float(np.maximum(logits, np.abs(ours.logits - theirs.logits).max()))  # unlike `max` it keeps NaN
         boxes.append(np.abs(ours.box - theirs.box).ravel())
     off = np.concatenate(boxes)
     return Parity(logits, float(np.quantile(off, 0.95)), float(off.max()), len(inputs))

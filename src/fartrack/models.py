@@ -115,7 +115,7 @@ def load_network(path: Path) -> FARTrack:
     """The network of a model file, ready to run (needs torch).
 
     Raises:
-        InputError: not a model file, or its weights are not those that its config asks for.
+        InputError: not a model file, or its weights are not finite or not those that its config asks for.
     """
     from fartrack.network import FARTrack
 
@@ -127,5 +127,7 @@ def load_network(path: Path) -> FARTrack:
         if weights[name].shape != like.shape:
             there, here = tuple(weights[name].shape), tuple(like.shape)
             raise InputError(f"{path}: {name} has shape {there}, its config asks for {here}; make it again")
+        if not weights[name].isfinite().all():
+            raise InputError(f"{path}: {name} has values that are not finite: it tracks nothing; make it again")
     net.load_state_dict({k: weights[k] for k in net.state_dict()})
     return net.eval()
