@@ -153,7 +153,7 @@ def test_wrong_start_leaves_the_old_state(tracker, frame, box, says):
     [
         (None, "NoneType"),
         (np.zeros((120, 160, 3), np.int32), "int32"),
-        (np.zeros((120, 150, 3), np.uint8), "150 x 120 but the video began with 160 x 120"),
+        (np.zeros((120, 150, 3), np.uint8), "150 x 120 but the video began with 160 x 120: begin again"),
         (np.zeros((0, 0, 3), np.uint8), "empty"),
     ],
 )

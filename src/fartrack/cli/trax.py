@@ -25,7 +25,8 @@ class Trax:
     def run(self) -> int:
         """Answer one client."""
         from fartrack import Tracker
+        from fartrack.toolkits import name_of
         from fartrack.toolkits.trax import serve
 
-        serve(lambda: Tracker(self.model, runtime=self.runtime, threads=self.threads), name=f"fartrack-{self.model}")
+        serve(lambda: Tracker(self.model, runtime=self.runtime, threads=self.threads), name=name_of(self.model))
         return 0
