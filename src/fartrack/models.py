@@ -34,8 +34,11 @@ def find(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: neither.
+        InputError: it is no text and no path.
     """
     named = {p.stem: p for p in packaged()}
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(f"model {model!r} is no name: choose {', '.join(named)} or give the path of a model file")
     name = os.fspath(model)
     if name in named:
         return named[name]

@@ -80,10 +80,10 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         runtime = {".safetensors": "torch", ".xml": "openvino"}.get(path.suffix, "onnxruntime")
     if runtime not in _ENGINES:
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}: give 1 or more")
+    if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        raise InputError(f"threads is {threads!r}: give a whole number, 1 or more")
     if threads is not None:  # more would only wait for each other, and hundreds bring a machine to a halt
-        threads = min(threads, os.cpu_count() or threads)
+        threads = min(int(threads), os.cpu_count() or int(threads))
     module, name, package, install = _ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
