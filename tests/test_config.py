@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,24 @@ def test_salient_rows():
         ({"keep": 1.1}, "keep"),
         ({"keep": math.nan}, "keep"),
         ({"trajectory": -1}, "trajectory"),
+        ({"heads": 0}, "heads must be at least 1"),
+        ({"patch": 0}, "patch must be at least 1"),
+        ({"width": -48}, "width must be at least 1"),
+        ({"search_size": 32}, "at least 3 patches"),
+        ({"depth": 6.0}, "depth is 6.0: it must be a whole number"),
+        ({"depth": True}, "depth is True: it must be a whole number"),
+        ({"low": None}, "low is None: it must be a finite number"),
+        ({"low": 2.0}, r"bins \* \(high - low\)"),
+        ({"low": -1e308, "high": 1e308}, r"bins \* \(high - low\)"),
+        ({"score_bias": math.inf}, "score_bias is inf: it must be a finite number"),
+        ({"withhold": "no"}, "withhold is 'no': it must be true or false"),
+        ({"name": 3}, "name is 3: it must be text"),
+        ({"search_factor": 0}, "search_factor"),
+        ({"final_eps": 0}, "final_eps must be above 0"),
+        ({"attention": "both"}, "attention is 'both': it must be joint or oneway"),
+        ({"saliency": "centre"}, "it must be centre-and-commands or centre-token"),
+        ({"memory": ["linear"]}, "it must be linear or exponential"),
+        ({"decoding": "Paper"}, "decoding is 'Paper': it must be paper or release"),
     ],
 )
 def test_wrong_configs_are_refused(changes, says):
@@ -70,6 +89,13 @@ def test_json_round_trip():
 def test_other_json_is_refused(text):
     with pytest.raises(InputError, match="config cannot be read"):
         ModelConfig.from_json(text)
+
+
+def test_the_file_is_named():
+    """Who opens ten models has to know which one is broken."""
+    for text in ("{", '{"depth": 6.0}'):
+        with pytest.raises(InputError, match=r"^a/m\.onnx: model config"):
+            ModelConfig.from_json(text, Path("a/m.onnx"))
 
 
 def test_fields_that_a_file_lacks_get_their_default():

@@ -102,6 +102,13 @@ def test_weights_come_back(tiny_model, tmp_path):
         torch.testing.assert_close(weights[name], value, atol=0, rtol=0)
 
 
+def test_rounded_weights_are_not_exported_again(tmp_path):
+    """Who gives the int8 file is told to give the float one, which is what an export is made of."""
+    export(network(), tmp_path / "m.onnx", "int8", inputs=CALLS[:1])
+    with pytest.raises(InputError, match=r"m\.onnx is int8, .*: give the float model that it was made of"):
+        models.load_network(tmp_path / "m.onnx")
+
+
 def test_half_precision_files_are_smaller_and_near(tiny_model, tmp_path):
     net = models.load_network(tiny_model.weights)
     export(net, tmp_path / "half.onnx", "fp16", inputs=CALLS[:2])
@@ -115,6 +122,45 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setitem(fartrack.export.BOUND, "fp32", (0.0, 0.0))
     with pytest.raises(InputError, match="not written"):
         export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_not_taken_for_this_ones(tmp_path):
+    """Its unchecked files lay where this one worked and were moved over the user's own."""
+    (tmp_path / ".m.part").mkdir()
+    (tmp_path / ".m.part/m.json").write_text("unchecked")
+    (tmp_path / "m.json").write_text("mine")
+    export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert (tmp_path / "m.json").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".m.part", "m.json", "m.onnx"]
+
+
+def test_two_exports_at_once_leave_each_other_alone(tmp_path, monkeypatch):
+    """m.onnx in half and m.xml, say: the one that ended first took the other's files away or moved them unchecked."""
+    compare = fartrack.export.compare
+
+    def meanwhile(*call):
+        monkeypatch.setattr(fartrack.export, "compare", compare)
+        export(network(), tmp_path / "m.onnx", "fp16", inputs=CALLS[:1])
+        return compare(*call)
+
+    monkeypatch.setattr(fartrack.export, "compare", meanwhile)
+    export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("value", "precision", "says"),
+    [(torch.nan, "fp32", "logits differ by up to nan"), (1e5, "fp16", "words has values above 65504.* take fp32")],
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_a_file_cannot_hold(tmp_path, value, precision, says):
+    """The report said that NaN logits differ by 0, and half precision made large weights infinite with a warning."""
+    net = network()
+    with torch.no_grad():
+        net.words[0, 0] = value
+    with pytest.raises(InputError, match=says):
+        export(net, tmp_path / "m.onnx", precision, inputs=CALLS[:1])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fartrack.files import write_whole
+from fartrack.files import clear_leftovers, write_whole
 
 
 def test_text_and_bytes(tmp_path):
@@ -40,3 +40,11 @@ def test_the_file_that_was_wanted_is_named_not_the_temporary_one(tmp_path):
         with pytest.raises(kind) as caught:
             write_whole(path, "x")
         assert caught.value.filename == str(path)
+
+
+def test_a_folder_among_the_leftovers_stays(tmp_path):
+    """`.x.part` may be somebody's folder: every run in that place ended with "Is a directory"."""
+    (tmp_path / ".x.part").mkdir()
+    (tmp_path / ".a.txt.1.part").touch()
+    clear_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".x.part"]

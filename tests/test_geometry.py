@@ -92,6 +92,7 @@ def test_iou(a, b, value):
         (-2, -2, 3, 3),
         (-50, -50, 200, 200),  # larger than the frame, as of a target right before the camera
         (-500, 50, 1200, 8),
+        (50, 40, 0.5, 0.5),  # tiny, but not in parts of the frame
     ],
 )
 def test_boxes_that_pass(box):
@@ -113,6 +114,13 @@ def test_boxes_that_pass(box):
         ((100, 2, 3, 4), "outside the 100 x 80 frame"),
         ((1, -4, 3, 4), "outside the 100 x 80 frame"),
         ((1, 2, 3, 10**400), "not four numbers"),
+        ({10, 20, 30, 40}, "not four numbers"),  # its order is lost
+        (dict.fromkeys((10, 20, 30, 40)), "not four numbers"),
+        (dict.fromkeys((10, 20, 30, 40)).keys(), "not four numbers"),
+        (b"1234", "not four numbers"),
+        (np.zeros((4, 2)), "not four numbers"),
+        ((0.1, 0.2, 0.5, 0.5), "in pixels, not in parts of the frame"),
+        ((0, 0, 1, 1), "in pixels, not in parts of the frame"),
     ],
 )
 def test_boxes_that_are_refused(box, says):

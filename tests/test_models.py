@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from fartrack import models
+from fartrack.errors import InputError
 
 
 @pytest.fixture
@@ -36,3 +37,43 @@ def test_other_names_are_files(weights):
     for unknown in ("big", "runs/pico"):
         with pytest.raises(FileNotFoundError, match=f"model '{unknown}' is unknown: choose pico or give a model file"):
             models.find(unknown)
+
+
+def test_what_is_no_model_file_is_told_what_to_do(tmp_path, monkeypatch):
+    """`fartrack export` of a folder said "No such device", and of checkpoints that they were cut short or not ours."""
+    torch = pytest.importorskip("torch")
+    from fartrack.training import checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("theirs.pth.tar").touch()
+    checkpoint.save(Path("last.safetensors"), {"average.x": torch.zeros(1)}, {"step": 3})
+    for name, says in (
+        ("folder", "model folder is not a file"),
+        ("theirs.pth.tar", "make a model file of it with `fartrack import theirs.pth.tar`"),
+        ("last.safetensors", "a training checkpoint: .* `fartrack train export --checkpoint last.safetensors`"),
+    ):
+        with pytest.raises(InputError, match=says):
+            models.load_network(Path(name))
+
+
+def test_weights_that_are_not_finite(tiny_model, tmp_path):
+    """A training that went astray tracked with NaN for a score and exit code 0."""
+    weights, config = models.load_weights(tiny_model.weights)
+    weights["norm.bias"][3] = float("nan")
+    models.save_weights(tmp_path / "a.safetensors", weights, config)
+    with pytest.raises(InputError, match=r"a\.safetensors: norm\.bias has values that are not finite"):
+        models.load_network(tmp_path / "a.safetensors")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch):
+    """safetensors says "No such file" of it, and who sees it there looks for the mistake in the path."""
+    pytest.importorskip("torch")
+
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.safetensors").touch()
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(InputError, match=r"a\.safetensors cannot be read \(Permission denied\): check its permissions"):
+        models.load_weights(tmp_path / "a.safetensors")

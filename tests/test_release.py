@@ -300,6 +300,7 @@ def wrong_files(folder):
         "object": {"net": {**sparse, "identity": "here"}},
         "whole-numbers": {"net": {**sparse, "identity": torch.zeros(1, 6, 192, dtype=torch.long)}},
         "nan": {"net": {**sparse, "identity": torch.full((1, 6, 192), torch.nan)}},
+        "meta": {"net": {**sparse, "identity": torch.zeros(1, 6, 192, device="meta")}},
     }
     for name, content in contents.items():
         torch.save(content, folder / f"{name}.pth.tar")
@@ -320,6 +321,7 @@ def wrong_files(folder):
         "object": "identity is str",
         "whole-numbers": "identity is torch.int64",
         "nan": "identity has values that are not finite",
+        "meta": "identity has a shape and no values",
     }
 
 
@@ -359,13 +361,23 @@ def test_command(checkpoint, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "FARTrackSparse_ep0000-nano.safetensors").exists()
 
 
+def test_checkpoints_of_one_run_make_files_of_their_own(checkpoint, tmp_path, monkeypatch):
+    """Who imports two epochs to compare them compared the second one with itself."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("run.ep0400.pth.tar", "run.ep0500.pth"):
+        (tmp_path / name).write_bytes(checkpoint(0).read_bytes())
+        assert main(["import", name, "--model", "pico"]) == 0
+    made = sorted(p.name for p in tmp_path.glob("*.safetensors"))
+    assert made == ["run.ep0400-pico.safetensors", "run.ep0500-pico.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
         (["--out", "m.onnx"], "must end in .safetensors"),
         (["--out", "file/m.safetensors"], "cannot be written"),
         (["--keep", "0"], "keep must be above 0"),
-        (["--keep", "nan"], "keep must be above 0"),
+        (["--keep", "nan"], "keep is nan: it must be a finite number"),
         (["--model", "huge"], "huge"),
     ],
 )
@@ -474,6 +486,10 @@ def test_trained_from_a_backbone_the_network_runs(tmp_path):
         (lambda: {"net": tensors(reference.state_dict(0))}, "fartrack import"),
         (lambda: {"layer1.0.conv1.weight": torch.zeros(64, 64, 3, 3)}, "no ViT checkpoint"),
         (lambda: {**vit(), "pos_embed": torch.zeros(1, 197)}, "pos_embed has shape"),
+        (lambda: {**vit(), "pos_embed": torch.zeros(1, 0, 192)}, "pos_embed has 0 positions, no grid"),
+        (lambda: {**vit(), "pos_embed": torch.zeros(1, 2, 192)}, "pos_embed has 2 positions, no grid"),
+        (lambda: {**vit(), "blocks.0.ls1.gamma": torch.ones(192)}, "has blocks.0.ls1.gamma: it is no plain ViT"),
+        (lambda: {**vit(), "blocks.3.attn.q_norm.weight": torch.ones(64)}, "has blocks.3.attn.q_norm.weight"),
         (lambda: 3, "no ViT checkpoint"),
     ],
 )

@@ -1,7 +1,10 @@
 """The tracker as one writes it in a loop of one's own."""
 
 import os
+import pickle
 from collections import deque
+from copy import copy as shallow
+from copy import deepcopy
 
 import cv2
 import numpy as np
@@ -153,7 +156,7 @@ def test_wrong_start_leaves_the_old_state(tracker, frame, box, says):
     [
         (None, "NoneType"),
         (np.zeros((120, 160, 3), np.int32), "int32"),
-        (np.zeros((120, 150, 3), np.uint8), "150 x 120 but the video began with 160 x 120"),
+        (np.zeros((120, 150, 3), np.uint8), "150 x 120 but the video began with 160 x 120: begin again"),
         (np.zeros((0, 0, 3), np.uint8), "empty"),
     ],
 )
@@ -267,6 +270,9 @@ def test_no_more_threads_than_the_machine_has(tiny_model):
         ("folder.onnx", {}, fartrack.InputError, "not a file"),
         ("good.onnx", {"runtime": "tensorrt"}, fartrack.InputError, "choose one of onnxruntime"),
         ("good.onnx", {"threads": 0}, fartrack.InputError, "threads is 0"),
+        ("good.onnx", {"threads": "2"}, fartrack.InputError, "threads is '2': give a whole number"),
+        ("good.onnx", {"threads": 1.5}, fartrack.InputError, "threads is 1.5: give a whole number"),
+        (None, {}, fartrack.InputError, "model None is no name: choose pico"),
     ],
 )
 def test_wrong_models(tiny_model, tmp_path, monkeypatch, model, options, error, says):
@@ -280,6 +286,14 @@ def test_wrong_models(tiny_model, tmp_path, monkeypatch, model, options, error, 
     with pytest.raises(error, match=says) as caught:
         fartrack.Tracker(model, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [fartrack.Tracker, fartrack.MultiTracker])
+@pytest.mark.parametrize("way", [shallow, deepcopy, pickle.dumps])
+def test_trackers_are_not_copied(tiny_model, kind, way):
+    """A copy shared its target with the first one, and each gave the other's boxes."""
+    with pytest.raises(TypeError, match="is not copied or pickled: make another one"):
+        way(kind(tiny_model.onnx, threads=1))
 
 
 def test_other_peoples_onnx(tmp_path):

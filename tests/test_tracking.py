@@ -43,6 +43,22 @@ def test_several_targets_at_once(tmp_path, tiny_model):
         track_all(path, [], model=tiny_model.onnx)
 
 
+def test_a_tracker_with_targets_is_refused(tmp_path, tiny_model):
+    """Those of another video would be tracked on in this one, unseen."""
+    tracker = fartrack.MultiTracker(tiny_model.onnx, threads=1)
+    tracker.add(picture(0), BOX)
+    with pytest.raises(InputError, match="follows 1 targets already: give a new MultiTracker"):
+        track_all(clip(tmp_path / "a.mp4", 2), [BOX], tracker=tracker)
+    assert list(tracker) == [1]
+
+
+@pytest.mark.parametrize("start", [1.5, "1", None])
+def test_a_start_that_is_no_frame(tmp_path, start):
+    """1.5 was rounded without a word, and the box belonged to another frame."""
+    with pytest.raises(InputError, match=r"start is .*: give the number of a frame"):
+        track(clip(tmp_path / "a.mp4", 4), BOX, start=start, tracker=TemplateTracker())
+
+
 def test_start(tmp_path):
     path = clip(tmp_path / "a.mp4", 20)
     results = list(track(str(path), (18, 20, 24, 24), start=10, tracker=TemplateTracker()))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
 
 from fartrack.errors import InputError
 
@@ -80,20 +82,31 @@ class ModelConfig:
     """`update` says "not found" under this score."""
 
     def __post_init__(self) -> None:
+        kinds = ((name, _other_than(kind, getattr(self, name))) for name, kind in _kinds().items())
+        self._refuse([(says is not None, f"{name} {says}") for name, says in kinds])
+        at_least_1 = ("depth", "width", "heads", "mlp_ratio", "patch", "template_size", "search_size")
+        self._refuse([(getattr(self, name) < 1, f"{name} must be at least 1") for name in at_least_1])
+        self._refuse([(getattr(self, n) <= 0, f"{n} must be above 0") for n in ("block_eps", "final_eps")])
         problems = [
-            (self.depth < 1, "depth must be at least 1"),
             (self.width % self.heads != 0, "width must be a multiple of heads"),
             (self.templates < 1, "templates must be at least 1"),
             (self.template_size % self.patch != 0, "template_size must be a multiple of patch"),
             (self.search_size % self.patch != 0, "search_size must be a multiple of patch"),
+            (self.search_grid < 3, "search_size must be at least 3 patches"),
+            (min(self.template_factor, self.search_factor) <= 0, "template_factor and search_factor must be above 0"),
             (not 0 <= self.template_tint <= 1, "template_tint must be in 0..1"),
             (not 0 <= self.lighten <= 255, "lighten must be in 0..255"),
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.bins < 2, "bins must be at least 2"),
+            (not 2 <= self.bins * (self.high - self.low) <= 1e5, "bins * (high - low) must be in 2..100000"),
+            (self.margin < 0, "margin must not be negative"),
             (self.trajectory < 0, "trajectory must not be negative"),
             (self.patience < 1, "patience must be at least 1"),
             (not (0 <= self.doubt < self.trust or self.doubt == self.trust == 0), "doubt must be in 0..trust"),
         ]
+        self._refuse(problems)
+
+    def _refuse(self, problems: list[tuple[bool, str]]) -> None:
         for wrong, message in problems:
             if wrong:
                 raise InputError(f"model config {self.name!r}: {message}")
@@ -171,17 +184,45 @@ class ModelConfig:
         return json.dumps(dataclasses.asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> ModelConfig:
+    def from_json(text: str, path: Path | None = None) -> ModelConfig:
         """Read what `to_json` wrote.
 
+        Args:
+            text: of the config.
+            path: the file that carries it, for messages.
+
         Raises:
-            InputError: not JSON, or fields that this version does not know.
+            InputError: not JSON, fields that this version does not know, or values that no network has.
         """
+        where = "" if path is None else f"{path}: "
         try:
-            fields = json.loads(text)
-            return ModelConfig(**fields)
+            return ModelConfig(**json.loads(text))
+        except InputError as error:
+            raise InputError(f"{where}{error}; make the file again") from None
         except (TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"model config cannot be read ({error}): was it written by a newer fartrack?") from None
+            raise InputError(
+                f"{where}model config cannot be read ({error}): was it written by a newer fartrack?"
+            ) from None
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    """The fields of a config and their types."""
+    return get_type_hints(ModelConfig)
+
+
+def _other_than(kind: Any, value: object) -> str | None:
+    """What a value must be, where it is not of a field's type; None where it is."""
+    if choices := get_args(kind):
+        return None if value in choices else f"is {value!r}: it must be {' or '.join(choices)}"
+    if kind is float:  # whole numbers count, infinite ones do not
+        good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    else:
+        good = type(value) is kind
+    return None if good else f"is {value!r}: it must be {NAMED[kind]}"
+
+
+NAMED = {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}
 
 
 OURS: dict[str, Any] = {

@@ -5,7 +5,9 @@ Needs the `train` extra (OpenVINO files also the `openvino` one).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +82,15 @@ def export(
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     weights = state_of(net)
-    folder = path.parent / f".{path.stem}.part"  # same folder, so that renaming is one step
+    if precision == "fp16":
+        _check_half(path, weights)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that renaming is one step; of this call alone, for another may write beside it.
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}.", suffix=".part", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
         plain = graph.build(weights, net.config)
         if inputs is None:
             inputs = _record(plain, folder / "plain.onnx", crops)
@@ -96,16 +104,26 @@ def export(
             raise InputError(
                 f"{path} is not written: {parity}; {precision} may differ by {worst_logits:g} and {worst_box:g}"
             )
-        for part in sorted(folder.iterdir()):
+        made = [temporary.with_suffix(".bin"), temporary] if form == "openvino" else [temporary]
+        for part in made:
             part.replace(path.parent / part.name)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another --out") from None
+        raise _unwritable(path, error) from None
     finally:
-        if folder.is_dir():
-            for part in folder.iterdir():
-                part.unlink()
-            folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return parity
+
+
+def _check_half(path: Path, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """Refuse weights that half precision makes infinite."""
+    most = float(np.finfo(np.float16).max)
+    for name, array in weights.items():
+        if array.size >= graph.SMALL and np.abs(array).max() > most:
+            raise InputError(f"{path} is not written: {name} has values above {most:g}, too large for fp16; take fp32")
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written ({error.strerror}): choose another --out")
 
 
 def _record(model: onnx.ModelProto, path: Path, crops: Path | None) -> list[Inputs]:
@@ -145,7 +163,7 @@ def compare(reference: Torch, path: Path, inputs: Sequence[Inputs]) -> Parity:
     inputs = inputs[:: -(-len(inputs) // MOST)]
     for call in inputs:
         ours, theirs = reference(*call.values()), engine(*call.values())  # type: ignore[arg-type]
-        logits = max(logits, float(np.abs(ours.logits - theirs.logits).max()))
+        logits = float(np.maximum(logits, np.abs(ours.logits - theirs.logits).max()))  # unlike `max` it keeps NaN
         boxes.append(np.abs(ours.box - theirs.box).ravel())
     off = np.concatenate(boxes)
     return Parity(logits, float(np.quantile(off, 0.95)), float(off.max()), len(inputs))
@@ -165,8 +183,11 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     if "fartrack" not in about:
         raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
     if about.get("precision") == "int8":
-        raise InputError(f"{path} is int8, which PyTorch cannot run: choose onnxruntime, openvino or a float model")
-    config = ModelConfig.from_json(about["fartrack"])
+        raise InputError(
+            f"{path} is int8, which PyTorch cannot read: give the float model that it was made of, "
+            "or run it with onnxruntime or openvino"
+        )
+    config = ModelConfig.from_json(about["fartrack"], path)
     have = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in model.graph.initializer}
     weights = {}
     for name, like in FARTrack(config).state_dict().items():

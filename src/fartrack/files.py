@@ -27,9 +27,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left behind; nobody may be writing there."""
+    """Remove the files that writers that were killed left behind; nobody may be writing there."""
     for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_symlink() or not leftover.is_dir():  # folders are not of `write_whole`
+            leftover.unlink(missing_ok=True)
 
 
 def readable(name: str) -> str:

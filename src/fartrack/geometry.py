@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -84,19 +84,23 @@ def check_box(box: object, width: int, height: int) -> Box:
     """A box as four floats, or a clear complaint.
 
     Raises:
-        InputError: not four finite numbers, no area, or outside a frame of width x height pixels or far larger.
+        InputError: not four finite numbers in an order, no area, in parts of the frame, or outside a frame of
+            width x height pixels or far larger.
     """
     try:
-        if isinstance(box, str):
+        if isinstance(box, str | bytes | bytearray | Set | Mapping):
             raise TypeError
         x, y, w, h = (float(v) for v in box)  # type: ignore[attr-defined]
     except (TypeError, ValueError, OverflowError):
-        raise InputError(f"box {box!r} is not four numbers: give x, y, w, h in pixels") from None
+        told = " ".join(repr(box).split())[:100]  # an array's takes several lines
+        raise InputError(f"box {told} is not four numbers: give x, y, w, h in pixels") from None
     shown = f"box {x:g},{y:g},{w:g},{h:g}"
     if not all(math.isfinite(v) for v in (x, y, w, h)):
         raise InputError(f"{shown} has a value that is not a finite number: give x, y, w, h in pixels")
     if w <= 0 or h <= 0:
         raise InputError(f"{shown} has no area: width and height must be positive")
+    if min(x, y) >= 0 and max(x, y, w, h) <= 1:
+        raise InputError(f"{shown} lies within one pixel: give x, y, w, h in pixels, not in parts of the frame")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise InputError(f"{shown} lies outside the {width} x {height} frame: give a box that overlaps it")
     if w * h > LARGEST_AREA * width * height or max(w, h) > LONGEST_SIDE * max(width, height):

@@ -34,8 +34,11 @@ def find(model: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: neither.
+        InputError: it is no text and no path.
     """
     named = {p.stem: p for p in packaged()}
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(f"model {model!r} is no name: choose {', '.join(named)} or give the path of a model file")
     name = os.fspath(model)
     if name in named:
         return named[name]
@@ -69,10 +72,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     """Weights and config of a safetensors file, in float32 (needs torch).
 
     Raises:
-        InputError: not safetensors, cut short, or not ours.
+        FileNotFoundError: no such file.
+        InputError: not safetensors, cut short, not ours, or a checkpoint, of which a model file is still to be made.
     """
     from safetensors import SafetensorError, safe_open
 
+    check_model_file(path)
     if path.suffix == ".onnx":
         from fartrack.export import weights_of
 
@@ -80,20 +85,40 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
     if path.suffix == ".xml":
         raise InputError(f"{path} is in OpenVINO's format: give the .onnx or .safetensors file that it was made of")
     try:
+        path.open("rb").close()  # safe_open says of a file that may not be read that there is none
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
+            if "state" in about:
+                raise InputError(
+                    f"{path} is a training checkpoint: make model files of it with `fartrack train export "
+                    f"--checkpoint {path}`"
+                )
             if "fartrack" not in about:
                 raise InputError(f"{path} holds no fartrack config: make it with `fartrack import` or `fartrack train`")
-            return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"])  # noqa: SIM118
+            return {k: file.get_tensor(k).float() for k in file.keys()}, ModelConfig.from_json(about["fartrack"], path)  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}): copy it again") from None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+
+
+def check_model_file(path: Path) -> None:
+    """Refuse what cannot be a model file, by its kind and name.
+
+    Raises:
+        InputError: a folder, or a checkpoint of the paper's authors, of which a model file is still to be made.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
+    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+        raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
 
 
 def load_network(path: Path) -> FARTrack:
     """The network of a model file, ready to run (needs torch).
 
     Raises:
-        InputError: not a model file, or its weights are not those that its config asks for.
+        InputError: not a model file, or its weights are not finite or not those that its config asks for.
     """
     from fartrack.network import FARTrack
 
@@ -105,5 +130,7 @@ def load_network(path: Path) -> FARTrack:
         if weights[name].shape != like.shape:
             there, here = tuple(weights[name].shape), tuple(like.shape)
             raise InputError(f"{path}: {name} has shape {there}, its config asks for {here}; make it again")
+        if not weights[name].isfinite().all():
+            raise InputError(f"{path}: {name} has values that are not finite: it tracks nothing; make it again")
     net.load_state_dict({k: weights[k] for k in net.state_dict()})
     return net.eval()

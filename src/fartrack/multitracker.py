@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class MultiTracker:
     Each target is tracked as `fartrack.Tracker` would track it alone; targets may come and go at any frame. The boxes
     are the same in float32. int8 and OpenVINO in bfloat16, which a packaged name may run in, round otherwise in another
     batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither better nor worse on the whole.
+
+    As with `fartrack.Tracker`, one is for one thread, and it is not copied or pickled.
     """
 
     def __init__(
@@ -111,6 +114,9 @@ class MultiTracker:
             there = ", ".join(map(str, self._targets)) or "none"
             raise InputError(f"target {number} is not tracked: there are {there}")
         del self._targets[number]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a MultiTracker is not copied or pickled: make another one of the same model")
 
     def __len__(self) -> int:
         return len(self._targets)

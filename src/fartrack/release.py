@@ -155,13 +155,17 @@ def open_backbone(path: Path, config: ModelConfig) -> Opened:
         raise InputError(f"{path} has {count} layers, too few to start a network of {config.depth} from")
     net = FARTrack(config)
     names = {"patch_embed.weight": "patch_embed.proj.weight", "patch_embed.bias": "patch_embed.proj.bias"}
+    kinds = [*BLOCK, *(f"norm{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias"))]
     for i in range(config.depth):
         source = i if i < count else i - (config.depth - count)
-        kinds = [*BLOCK, *(f"norm{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias"))]
         names |= {f"blocks.{i}.{k}": f"blocks.{source}.{k}" for k in kinds}
     lacking = [v for v in names.values() if v not in state]
     if lacking:
         raise InputError(f"{path} lacks {_several(lacking)}: it is no plain ViT")
+    # LayerScale (ls1.gamma), norms of queries and keys: left out, the layers would not do what they learnt.
+    more = [k for k in state if (m := re.match(r"blocks\.\d+\.(.+)", k)) and m[1] not in kinds]
+    if more:
+        raise InputError(f"{path} has {_several(more)}: it is no plain ViT")
     names |= {k: k for k in ("norm.weight", "norm.bias") if k in state}  # absent where a ViT pools before its norm
     like = {k: tuple(v.shape) for k, v in net.state_dict().items()}
     weights = {ours: _tensor(path, theirs, state[theirs], like[ours]) for ours, theirs in names.items()}
@@ -270,6 +274,8 @@ def _tensor(path: Path, name: str, value: object, shape: tuple[int, ...]) -> Ten
     if not isinstance(value, Tensor) or not value.dtype.is_floating_point or value.layout != torch.strided:
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise InputError(f"{path}: {name} is {kind}, not weights in floating point")
+    if value.is_meta:
+        raise InputError(f"{path}: {name} has a shape and no values (device meta): save the weights themselves")
     if tuple(value.shape) != shape:
         raise InputError(f"{path}: {name} has shape {tuple(value.shape)}, this model's is {shape}")
     value = value.detach().float().clone()
@@ -290,6 +296,8 @@ def _grid(path: Path, value: object, width: int) -> Tensor:
     count = value.shape[1] if isinstance(value, Tensor) and value.ndim == 3 else 0
     side = math.isqrt(count)
     positions = _tensor(path, "pos_embed", value, (1, count, width))
+    if side < 2:
+        raise InputError(f"{path}: pos_embed has {count} positions, no grid of a picture's patches")
     return positions[0, count - side * side :]
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fartrack import crops, geometry, vocabulary
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
+from fartrack.errors import InputError
 from fartrack.geometry import Box, Window
 from fartrack.insight import Insight, TemplateView
 from fartrack.memory import TemplateMemory, most_salient
@@ -69,12 +70,15 @@ class Target:
         """Refuse a frame of another size than the first.
 
         Raises:
-            ValueError: with both sizes.
+            InputError: with both sizes.
         """
         height, width = image.shape[:2]
         if (width, height) != self.size:
             was = f"{self.size[0]} x {self.size[1]}"
-            raise ValueError(f"frame is {width} x {height} but the video began with {was}: call init again")
+            raise InputError(
+                f"frame is {width} x {height} but the video began with {was}: begin again on it, with `init` or, for "
+                "several targets, a new MultiTracker"
+            )
 
     def look(self, image: Image) -> tuple[Image, Image, npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
         """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from fartrack import crops
 from fartrack.crops import Image
@@ -26,6 +27,9 @@ class Tracker:
         x, y, w, h = map(round, box)  # for cv2.rectangle, which wants integers
 
     Frames are H x W x 3 uint8 BGR (gray and BGRA work too) and are never modified; boxes are in pixels.
+
+    One tracker is for one thread at a time, from `init` to the last `update`: threads and processes make trackers of
+    their own. Trackers are not copied or pickled.
     """
 
     def __init__(
@@ -100,6 +104,9 @@ class Tracker:
         self.network_seconds += time.perf_counter() - begun
         self.target.absorb(image, Output(*(x[0] for x in output)))
         return self.target.found, self.target.box
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tracker is not copied or pickled: make another one of the same model")
 
     def getTrackingScore(self) -> float:
         """The score of the last update, under OpenCV's name."""

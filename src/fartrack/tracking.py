@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +121,8 @@ def track_all(
             from fartrack.multitracker import MultiTracker
 
             tracker = MultiTracker(model, runtime, threads)
+        elif len(tracker):
+            raise InputError(f"the tracker follows {len(tracker)} targets already: give a new MultiTracker")
         numbers = [tracker.add(frames.first.image, box) for box in first]
     return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
 
@@ -127,6 +130,10 @@ def track_all(
 @contextmanager
 def _opened(source: str | int | Path | VideoSource, start: int) -> Iterator[VideoSource]:
     """The frames of a source; they are closed only where what is done first fails, for they are read afterwards."""
+    try:
+        start = operator.index(start)
+    except TypeError:
+        raise InputError(f"start is {start!r}: give the number of a frame, from 0") from None
     frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
     try:
         yield frames

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,22 @@ def test_manual(capsys, arguments):
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fartrack {fartrack.__version__}\n"
+
+
+def test_home_in_options(monkeypatch):
+    """`--out=~/x` made a folder called ~ in the working directory: a shell expands it only where a word begins."""
+    from fartrack.cli.track import Track
+    from fartrack.cli.train import Train
+    from fartrack.training.options import Frame
+
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    track = Track("~/a.mp4", ("1,2,3,4",), label=("a~/b", "~"), model="~/m.onnx", out=Path("~/x"), boxes=Path("~"))
+    there = module.at_home(track)
+    assert (there.source, there.model, there.out) == ("/home/me/a.mp4", "/home/me/m.onnx", Path("/home/me/x"))
+    assert (there.boxes, there.label, there.box) == (Path("/home/me"), track.label, track.box)
+    nested = Train(Frame(data=Path("~/pack")))
+    assert module.at_home(nested).stage.data == Path("/home/me/pack")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -40,6 +40,17 @@ def test_folder_with_frames_without_a_box(tmp_path):
     assert open_dataset("folder", tmp_path).load("a").visible.tolist() == [True, False, True]
 
 
+def test_annotations_with_odd_bytes(tmp_path):
+    """One byte that is no UTF-8 in a folder of two targets ended the whole run in a traceback."""
+    write_frames(tmp_path / "a" / "img", 1)
+    (tmp_path / "a" / "groundtruth_rect.1.txt").write_bytes(b"10\xa040\xa020\xa020\n")
+    (tmp_path / "a" / "groundtruth_rect.2.txt").write_text("10 40 20 20\n")
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.names == ("a_1", "a_2") and len(dataset.load("a_2")) == 1
+    with pytest.raises(InputError, match=r"groundtruth_rect\.1\.txt"):
+        dataset.load("a_1")
+
+
 def test_folder_of_a_video(tmp_path):
     import av
 

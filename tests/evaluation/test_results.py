@@ -140,6 +140,15 @@ def test_submission_to_trackingnet(tmp_path):
         assert archive.read("x_1.txt").decode().splitlines()[0] == "10.00,40.00,20.00,20.00"
 
 
+def test_a_submission_that_cannot_be_written_is_named(tmp_path):
+    """The message named a hidden temporary file, which nobody knows."""
+    dataset = open_dataset("trackingnet", trackingnet_set(tmp_path / "set", ("x_1",), 3))
+    write_pass(tmp_path, "x_1", a_pass(3))
+    with pytest.raises(OSError) as caught:
+        pack_submission(dataset, tmp_path, tmp_path / "nowhere/s.zip")
+    assert caught.value.filename == str(tmp_path / "nowhere/s.zip")
+
+
 def test_a_sequence_is_not_scored_with_another_ones_result(tmp_path):
     """a-1 is how others call a_1, unless both are there."""
     dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a_1", "a-1")))

@@ -3,6 +3,7 @@
 import importlib.util
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -135,3 +136,16 @@ def test_what_to_install_for_an_engine(monkeypatch, tmp_path, engine, says):
     with pytest.raises(InputError) as caught:
         open_runtime(tmp_path / "any.onnx", engine)
     assert str(caught.value) == f"runtime {engine} is not installed: {says}"
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "torch"])
+def test_a_broken_config_is_said_of_its_file(files, tmp_path, engine):
+    """`heads: 0` in a file's metadata ended in a traceback, and `attention: both` tracked as something else."""
+    model = onnx.load(files / "fp16.onnx")
+    (about,) = (p for p in model.metadata_props if p.key == "fartrack")
+    about.value = about.value.replace('"heads": 3', '"heads": 0')
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(InputError) as caught:
+        open_runtime(tmp_path / "broken.onnx", engine)
+    says = f"{tmp_path / 'broken.onnx'}: model config 'small': heads must be at least 1; make the file again"
+    assert str(caught.value) == says

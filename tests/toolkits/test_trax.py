@@ -70,6 +70,38 @@ def test_an_unreadable_image_is_named(client, tmp_path):
         )
 
 
+def test_a_region_without_bounds_is_one_line():
+    """A toolkit that has lost the target sends a rectangle of NaN, which arrives as a code and not as a rectangle."""
+    from fartrack.toolkits import trax as module
+
+    with pytest.raises(InputError, match=r"^trax: the client's region \(1\) has no bounds"):
+        module._bounds(1)
+
+
+def test_a_missing_picture_is_named_and_any_name_is_read(tmp_path):
+    """cv2.imread cannot open every name on Windows."""
+    from types import SimpleNamespace
+
+    from fartrack.toolkits.trax import decode
+
+    path = tmp_path / "bücher.png"
+    path.write_bytes(cv2.imencode(".png", np.full((4, 6, 3), 7, np.uint8))[1].tobytes())
+    assert decode(SimpleNamespace(type=lambda: "path", path=lambda: str(path))).shape == (4, 6, 3)
+    with pytest.raises(InputError, match=r"gone\.png: cannot be read as an image"):
+        decode(SimpleNamespace(type=lambda: "path", path=lambda: str(tmp_path / "gone.png")))
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [("pico", "fartrack-pico"), ("a/b/mine.v2.onnx", "fartrack-mine.v2"), (Path("a/größe 1.onnx"), "fartrack-gr__e_1")],
+)
+def test_names_that_every_toolkit_takes(model, name):
+    """A path made folders in folders of got10k's results, and letters beyond ASCII ended libtrax."""
+    from fartrack.toolkits import name_of
+
+    assert name_of(model) == name
+
+
 def test_without_trax_it_says_what_to_install(monkeypatch):
     """What is named can be installed: fartrack and its extras are not on PyPI."""
     from fartrack.toolkits.trax import serve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,7 +36,7 @@ class Import:
             from fartrack import network, release
         except ModuleNotFoundError as error:
             raise InputError(f"import needs {error.name}: {INSTALL_TRAIN}") from None
-        name = self.checkpoint.name.split(".")[0]
+        name = re.sub(r"(\.pth\.tar|\.pth|\.pt)$", "", self.checkpoint.name)  # run.ep0400 is not run.ep0500
         out = self.out or Path(f"{name}-{self.model}.safetensors")
         opened = release.import_release(self.checkpoint, self.model, out, self.keep)
         config = opened.config

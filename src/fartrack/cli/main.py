@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import importlib
@@ -11,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fartrack import __version__
@@ -104,7 +106,20 @@ def _run(args: list[str]) -> int:
         raise InputError(f"there is no command {name!r}: {hint} (see fartrack --help)")
     module, _, kind = COMMANDS[name][0].partition(":")
     command = _parse(getattr(importlib.import_module(module), kind), name, args[1:])
-    return 0 if command is None else int(command.run())
+    return 0 if command is None else int(at_home(command).run())
+
+
+def at_home(value: Any) -> Any:
+    """A command with `~/` in its paths made the home folder: the shell leaves it as it is in `--out=~/x`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        was = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        now = {name: at_home(one) for name, one in was.items()}
+        return dataclasses.replace(value, **now) if now != was else value
+    if type(value) is tuple:
+        return tuple(at_home(one) for one in value)
+    if value == Path("~") or (isinstance(value, str | Path) and re.match(r"~[/\\]", os.fspath(value))):
+        return type(value)(Path(value).expanduser())
+    return value
 
 
 def _parse(kind: type, name: str, args: list[str]) -> Any:

@@ -18,14 +18,16 @@ class Trax:
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (pico, nano, tiny) or a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine: onnxruntime, openvino, torch or cuda; by default the fastest without loss, for a file what reads it."""
+    """Engine: onnxruntime, openvino, openvino-bf16, torch or cuda; by default the fastest without loss, for a file what
+    reads it."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads; all cores when not given."""
 
     def run(self) -> int:
         """Answer one client."""
         from fartrack import Tracker
+        from fartrack.toolkits import name_of
         from fartrack.toolkits.trax import serve
 
-        serve(lambda: Tracker(self.model, runtime=self.runtime, threads=self.threads), name=f"fartrack-{self.model}")
+        serve(lambda: Tracker(self.model, runtime=self.runtime, threads=self.threads), name=name_of(self.model))
         return 0

@@ -264,7 +264,7 @@ def _truth_files(folder: Path) -> dict[str, Path]:
         if (folder / name).is_file():
             return {"": folder / name}
     several = sorted(folder.glob("groundtruth_rect.*.txt"))
-    return {f"_{path.name.split('.')[1]}": path for path in several if path.read_text().strip()}
+    return {f"_{path.name.split('.')[1]}": path for path in several if read_text(path).strip()}
 
 
 def _pictures(folder: Path) -> ImageFrames | VideoFrames:

@@ -7,7 +7,7 @@ SEQ_score.txt  the tracker's own score of every box, where it has one
 
 from __future__ import annotations
 
-import os
+import io
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -231,11 +231,8 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
 
 
 def _write_zip(path: Path, entries: Iterable[tuple[str, str]]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, text in entries:
-                archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)  # no clock in it: same bytes again
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in entries:
+            archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)  # no clock in it: same bytes again
+    write_whole(path, packed.getvalue())

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.models import check_model_file
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -79,19 +80,16 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         runtime = {".safetensors": "torch", ".xml": "openvino"}.get(path.suffix, "onnxruntime")
     if runtime not in _ENGINES:
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}: give 1 or more")
+    if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        raise InputError(f"threads is {threads!r}: give a whole number, 1 or more")
     if threads is not None:  # more would only wait for each other, and hundreds bring a machine to a halt
-        threads = min(threads, os.cpu_count() or threads)
+        threads = min(int(threads), os.cpu_count() or int(threads))
     module, name, package, install = _ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
     if not path.exists():
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
-    if not path.is_file():
-        raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
-    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
-        raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
+    check_model_file(path)
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ class OnnxRuntime:
         about = self.session.get_modelmeta().custom_metadata_map
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
-        self.config = ModelConfig.from_json(about["fartrack"])
+        self.config = ModelConfig.from_json(about["fartrack"], path)
         self.precision = about.get("precision", "fp32")
 
     def __call__(

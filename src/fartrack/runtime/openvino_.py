@@ -41,7 +41,7 @@ class OpenVino:
             raise InputError(f"{path} is not a whole model ({reason}): export or copy it again") from None
         if not self.model.has_rt_info(["framework", "fartrack"]):
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
-        self.config = ModelConfig.from_json(self._about("fartrack"))
+        self.config = ModelConfig.from_json(self._about("fartrack"), path)
         self.precision = self._about("precision") if self.model.has_rt_info(["framework", "precision"]) else "fp32"
         self._compiled: dict[tuple[int, int], ov.InferRequest] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 
 from fartrack.errors import InputError
+from fartrack.toolkits import name_of
 
 try:
     from got10k.trackers import Tracker as ToolkitTracker
@@ -24,13 +26,13 @@ class GOT10kTracker(ToolkitTracker):  # type: ignore[misc]  # the toolkit has no
 
     def __init__(
         self,
-        model: str = "pico",
+        model: str | os.PathLike[str] = "pico",
         *,
         name: str | None = None,
         tracker_factory: Callable[[], SingleTracker] | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(name=name or f"fartrack-{model}", is_deterministic=True)
+        super().__init__(name=name or name_of(model), is_deterministic=True)
         if tracker_factory is None:
             from fartrack import Tracker
 

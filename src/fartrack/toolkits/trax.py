@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from fartrack.errors import InputError
+from fartrack.video.pictures import read_image
 
 if TYPE_CHECKING:
+    from fartrack.geometry import Box
     from fartrack.tracking import SingleTracker
 
 
@@ -55,7 +58,7 @@ def _converse(server: Any, tracker: SingleTracker) -> int:
         if request.type == trax.TraxStatus.INITIALIZE:
             if len(request.objects) != 1:
                 raise InputError(f"trax: {len(request.objects)} targets to start on; one at a time is supported")
-            box = request.objects[0][0].bounds()
+            box = _bounds(request.objects[0][0])
             tracker.init(image, box)
             score = 1.0
         elif answered:
@@ -68,14 +71,26 @@ def _converse(server: Any, tracker: SingleTracker) -> int:
     return answered
 
 
+def _bounds(region: Any) -> Box:
+    """The rectangle to start on."""
+    try:
+        x, y, w, h = region.bounds()
+    except (AttributeError, TypeError, ValueError):  # one of NaN comes as a code without bounds
+        raise InputError(f"trax: the client's region ({region}) has no bounds; it must be a rectangle") from None
+    return x, y, w, h
+
+
 def decode(image: Any) -> np.ndarray:
     """A TraX image (a path, pixels or an encoded file) as an H x W x 3 BGR array."""
     kind = image.type()
     if kind == "path":
-        frame = cv2.imread(image.path(), cv2.IMREAD_COLOR)
-        if frame is None:
+        try:
+            read = read_image(Path(image.path()))
+        except OSError:
+            read = None
+        if read is None:
             raise InputError(f"{image.path()}: cannot be read as an image; check the sequence")
-        return frame
+        return read
     if kind == "buffer":
         frame = cv2.imdecode(np.frombuffer(image.buffer(), np.uint8), cv2.IMREAD_COLOR)
         if frame is None:
