@@ -8,32 +8,32 @@ import numpy as np
 import onnxruntime
 
 
-def crop(frame, box, factor: float, size: int, tint: float = 0, colour: tuple = (255, 0, 255)) -> tuple:
-    side = int(np.ceil(np.sqrt(box[2] * box[3]) * factor))
+def crop(frame, box, kind: str, colour: tuple = (255, 0, 255)) -> tuple:
+    size, side = c[f"{kind}_size"], int(np.ceil(np.sqrt(box[2] * box[3]) * c[f"{kind}_factor"]))
     corner = np.rint(box[:2] + box[2:] / 2 - side / 2).astype(int)
-    padded = cv2.copyMakeBorder(frame[:-1, :-1], side, side, side, side, cv2.BORDER_CONSTANT)
+    padded = cv2.copyMakeBorder(frame[:-1, :-1], *[side] * 4, cv2.BORDER_CONSTANT)
     cut = cv2.resize(padded[corner[1] + side :, corner[0] + side :][:side, :side], (size, size))[..., ::-1]  # RGB
-    cut = np.rint(np.minimum(255, cut * np.clip((c["lighten"] / max(1, cut[cut > 0].mean())) ** 1.6, 1, 6)))
-    at, edge = np.arange(size)[:, None], (box[:2] - corner) * size / side
+    cut = np.rint(np.minimum(255, cut * np.clip((c["lighten"] * (cut > 0).sum() / max(1, cut.sum())) ** 1.6, 1, 6)))
+    at, edge, tint = np.arange(size)[:, None], (box[:2] - corner) * size / side, c.get(f"{kind}_tint", 0)
     inner = np.clip(np.minimum(at + 1, edge + box[2:] * size / side) - np.maximum(at, edge), 0, 1).T[::-1]
     return np.rint(cut + tint * (1 - np.outer(*inner)[..., None]) * (colour - cut)).astype(np.uint8)[None], corner, side
 
 
-session, capture = onnxruntime.InferenceSession(sys.argv[1]), cv2.VideoCapture(sys.argv[2])
-c, width = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), session.get_inputs()[2].shape[3]
-box, frame, view = np.array([float(v) for v in sys.argv[3].split(",")]), capture.read()[1], c["search_size"]
-template, size = crop(frame, box, 2, 112, c["template_tint"], (0, 255, 0))[0], np.array(frame.shape[1::-1])
-nothing = {"search": np.zeros((1, view, view, 3), np.uint8), "memory": np.zeros((1, 4, 37, width), np.float32)}
-past = [session.run(["tokens"], nothing | {"template": template})[0][0]]  # older templates as tokens
+_, k, _, width = (session := onnxruntime.InferenceSession(sys.argv[1])).get_inputs()[2].shape  # k older ones
+c, capture = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), cv2.VideoCapture(sys.argv[2])
+if not (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0}).items() <= c.items():
+    sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
+box, size = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1])
+call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
+past = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]]
 while (answer := capture.read())[0]:
-    (search, corner, side), n = crop(answer[1], box, c["search_factor"], view), len(past) - 1
-    slots = [round(n * i / 4) for i in range(4)] if n > 3 else [0] * (4 - n) + [*range(n)]
-    call = {"search": search, "template": template, "memory": np.stack([past[i] for i in slots])[None]}
-    corners, logits, saliency, tokens = session.run(["box", "logits", "saliency", "tokens"], call)
-    low, high = corners[0].astype(float).reshape(2, 2) * side + corner
-    box = np.concatenate([low := np.clip(low, 0, size - 10), np.maximum(np.clip(high, 10, size) - low, 10)])
-    entropy = np.mean(np.log(np.exp(z := logits[0, :, :600]).sum(1)) - np.average(z, 1, np.exp(z)))
+    (call["search"], corner, side), n, m = crop(answer[1], box, "search"), len(past) - 1, min(c["margin"], *size)
+    call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k)]])
+    corners, logits, saliency, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
+    low, high = corners.astype(float).reshape(2, 2) * side + corner
+    box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
+    entropy = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))
     if 1 / (1 + np.exp(-c["score_bias"] - c["score_slope"] * entropy)) >= c["lost_below"] or not c["withhold"]:
-        past[n:] = [tokens[0][np.sort(np.argsort(saliency[0], kind="stable")[-37:])], None]  # 37 of 49 tokens stay
-        template = crop(answer[1], box, 2, 112, c["template_tint"])[0]
+        past[n:] = [tokens[np.sort(np.argsort(saliency, kind="stable")[int(len(saliency) * (1 - c["keep"])) :])], None]
+        call["template"] = crop(answer[1], box, "template")[0]
     print(*box.round(2), sep=",", flush=True)

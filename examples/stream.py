@@ -8,7 +8,7 @@ from fartrack import InputError, Tracker
 from fartrack.video.reader import frames_from_source
 
 
-def main(address: str, box: str, attempts: int | None = None, wait: float = 2.0) -> None:
+def main(address: str, box: str, attempts: int | str | None = None, wait: float | str = 2.0) -> None:
     tracker = Tracker("pico")
     size = None  # of the frames the tracker was started on
     for attempt in itertools.count(1):
@@ -24,9 +24,9 @@ def main(address: str, box: str, attempts: int | None = None, wait: float = 2.0)
             print("the stream ended", file=sys.stderr)
         except InputError as error:  # cannot be opened, or breaks off
             print(error, file=sys.stderr)
-        if attempt == attempts:
+        if attempts is not None and attempt >= int(attempts):  # they are text when they come from the shell
             return
-        time.sleep(wait)
+        time.sleep(float(wait))
 
 
 if __name__ == "__main__":

@@ -26,24 +26,65 @@ def test_is_thirty_lines():
     assert max(map(len, lines)) <= 120
 
 
-def test_gives_the_boxes_of_the_tracker(tmp_path):
-    pytest.importorskip("torch")
-    from fartrack.config import PICO
+def run(folder, net, images, **changes):
+    """The program and `fartrack.Tracker` with a file of other rules: what it prints, and the boxes expected."""
     from fartrack.export import state_of
     from fartrack.graph import build
 
-    config = PICO.replace(depth=1)  # its width is written in the program
-    model, script = tmp_path / "model.onnx", tmp_path / "alone.py"
-    model.write_bytes(build(state_of(network(config)), config).SerializeToString())
+    model, script = folder / "model.onnx", folder / "alone.py"
+    model.write_bytes(build(state_of(net), net.config.replace(**changes)).SerializeToString())
     script.write_text(program(), encoding="utf-8")
-    images = frames(12)
     for i, image in enumerate(images):
-        cv2.imwrite(str(tmp_path / f"{i:03d}.png"), image)
+        cv2.imwrite(str(folder / f"{i:03d}.png"), image)
     tracker = fartrack.Tracker(model, threads=1)
     tracker.init(images[0], BOX)
     expected = [tracker.update(image)[1] for image in images[1:]]
-    run = [sys.executable, script, model, tmp_path / "%03d.png", ",".join(map(str, BOX))]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    command = [sys.executable, script, model, folder / "%03d.png", ",".join(map(str, BOX))]
+    return subprocess.run(command, capture_output=True, text=True, check=False), expected
+
+
+def check(done, expected):
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     given = [[float(v) for v in line.split(",")] for line in done.stdout.splitlines()]
     np.testing.assert_allclose(given, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("changes", [{}, {"keep": 0.5}, {"template_factor": 1.5, "margin": 30.0}], ids=str)
+def test_gives_the_boxes_of_the_tracker(changes, tmp_path):
+    """With pico's own weights, whose boxes depend on every one of these."""
+    pytest.importorskip("torch")
+    from fartrack.models import find, load_network
+
+    check(*run(tmp_path, load_network(find("pico")), frames(12), **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attention": "joint", "search_size": 224, "search_factor": 4.0, "bins": 200},
+        {"templates": 3, "template_size": 96, "keep": 1.0},
+    ],
+    ids=str,
+)
+def test_takes_every_size_from_the_file(changes, tmp_path):
+    """And nothing is said of frames that are all black."""
+    pytest.importorskip("torch")
+    from fartrack.config import PICO
+
+    images = frames(7)
+    images[3:5] = [np.zeros_like(images[0])] * 2
+    check(*run(tmp_path, network(PICO.replace(depth=1, **changes)), images))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"memory": "exponential"}, {"decoding": "release"}, {"trajectory": 2}, {"trust": 0.5}], ids=str
+)
+def test_refuses_other_rules_in_one_line(changes, tmp_path):
+    pytest.importorskip("torch")
+    from fartrack.config import PICO
+
+    done, _ = run(tmp_path, network(PICO.replace(depth=1, **changes)), frames(2))
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if "onnxruntime" not in line)
+    assert line.startswith(f"{tmp_path / 'model.onnx'} asks for other rules")

@@ -1,10 +1,12 @@
 """Every example runs, and is short."""
 
+import contextlib
 import importlib.util
 import itertools
 import re
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,6 +127,39 @@ def test_stream(tmp_path, capsys):
     stream.main("rtsp://127.0.0.1:9/none", "10,40,20,20", attempts=2, wait=0)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and all(line.startswith("rtsp://127.0.0.1:9/none: the stream") for line in said)
+
+
+def test_stream_from_the_shell(tmp_path, capsys):
+    """There everything is text."""
+    stream = load("stream")
+    stream.main("rtsp://127.0.0.1:9/none", "10,40,20,20", "2", "0")
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_newest(monkeypatch):
+    """Frames that nobody took are dropped, the last one comes, and what ended the camera is said."""
+    newest = load("newest")
+    taken, ended = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def camera(address):
+        def frames():
+            yield reader.Frame(0, 0.0, None)
+            assert taken.wait(10)
+            yield from (reader.Frame(i, i / 25, None) for i in range(1, 6))
+            ended.set()
+            raise InputError(f"{address}: it breaks off")
+
+        yield frames()
+
+    monkeypatch.setattr(newest, "frames_from_source", camera)
+    frames = newest.newest("a camera")
+    assert next(frames).index == 0
+    taken.set()
+    assert ended.wait(10)
+    assert next(frames).index == 5
+    with pytest.raises(InputError, match="a camera: it breaks off"):
+        next(frames)
 
 
 def test_detector(tmp_path, capsys):

@@ -14,8 +14,8 @@ from fartrack.errors import InputError
 class SynthConfig:
     """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method.
 
-    The defaults are what the packaged weights learned from, for search regions of three times the target's size;
-    `PAPER` is the field's jitter for regions of four times.
+    The defaults are what the packaged weights learned from, for search regions of three times the target's size. Those
+    of `backbone` are others: nearly `PAPER`, the field's jitter for regions of four times.
     """
 
     track_share: float = 0.45
