@@ -15,17 +15,17 @@ from fartrack.config import ModelConfig
 from fartrack.training.loop import Trainer
 
 
-def macs(config: ModelConfig, templates: int | None = None, exits: int = 1, dense: bool = False) -> float:
-    """Multiply-accumulates of one forward pass with whole templates, attention's products included.
+def macs(config: ModelConfig, templates: int | None = None, exits: int = 1) -> float:
+    """Multiply-accumulates of one forward pass as training makes it.
 
-    Training computes the commands alone in the last layer; `dense` counts all of its tokens, as the paper does.
+    Templates are whole, attention's products included; in the last layer the commands alone are computed.
     """
     t, own = config.templates if templates is None else templates, config.template_tokens
     pictures, d = t * own + config.search_tokens, config.width
     n = pictures + config.trajectory_tokens + 4
     pairs = t * own**2 + (n - t * own) * n if config.attention == "oneway" else n**2
     layer = (4 + 2 * config.mlp_ratio) * n * d**2 + 2 * pairs * d
-    last = layer if dense else 2 * n * d**2 + 4 * (2 + 2 * config.mlp_ratio) * d**2 + 2 * 4 * n * d
+    last = 2 * n * d**2 + 4 * (2 + 2 * config.mlp_ratio) * d**2 + 2 * 4 * n * d
     ends = pictures * 3 * config.patch**2 * d + exits * 4 * config.words * d
     return (config.depth - 1) * layer + last + ends
 
