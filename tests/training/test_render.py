@@ -9,7 +9,7 @@ from fartrack import crops
 from fartrack.geometry import Window
 from fartrack.training import render
 from fartrack.training.options import PAPER, SynthConfig, easier
-from fartrack.training.pack import pyramid
+from fartrack.training.pack import assemble, pyramid
 from fartrack.training.synth import Sampler, plan
 
 
@@ -92,6 +92,26 @@ def test_masks_lie_on_their_pictures_in_all_sizes():
             off.append((level, *(middle - [x + w / 2, y + h / 2])))
     for level in range(3):
         assert np.abs(np.mean([o[1:] for o in off if o[0] == level], 0)).max() < 0.6, level
+
+
+@pytest.mark.parametrize("pasted", [0, 1])
+def test_what_is_cut_out_has_the_box_of_its_mask(pasted, config):
+    """A mask may lie aside of its box, and one without a pixel would be a target that nobody sees."""
+    owner = np.zeros((120, 160), np.uint8)
+    owner[43:83, 50:80] = 1
+    boxes = [50, 40, 30, 40], [100, 40, 30, 40]
+    objects = [{"box": box, "class": "thing", "mask": label} for label, box in enumerate(boxes, 1)]
+    row = {"file": "a.webp", "source": "here", "objects": objects}
+    pack = assemble([(row, pyramid(np.zeros((120, 160, 3), np.uint8), owner))])
+    assert pack.objects.mask.tolist() == [1, 0]
+    synth = dataclasses.replace(PAPER, track_share=0, paste_share=pasted, part_share=0, loose_share=0)
+    drawn = draw(pack, config, batch=40, synth=synth)
+    first = drawn.objects[:, -1] == 0
+    assert first.any() and (drawn.label[first] > 0).all() == pasted
+    corners = torch.cat([drawn.target[first].view(-1, 2, 2) - 0.5, torch.ones(int(first.sum()), 2, 1)], -1)
+    corners = corners @ drawn.affine[first, -1].transpose(1, 2)
+    assert torch.allclose(corners.amin(1)[:, 1], torch.tensor(43.0 if pasted else 40.0), atol=1e-3)
+    assert torch.allclose(corners.amax(1)[:, 1], torch.tensor(83.0 if pasted else 80.0), atol=1e-3)
 
 
 def test_a_plan_is_a_function_of_its_seed(pack, config):
@@ -187,7 +207,7 @@ def test_another_pose_in_every_crop(pack, config):
     mirrored = drawn.affine[..., :2].det() < 0
     assert (mirrored != mirrored[:, :1]).any(1).float().mean() > 0.5
     # A template's box has the shape of the upright box around the target as it stands there, taken for an ellipse.
-    box = pack.objects.box[drawn.objects[:, :-1]]
+    box = shown(pack, drawn)[:, :-1]
     turn = torch.linspace(0, 2 * np.pi, 721)
     round_it = torch.stack([turn.cos(), turn.sin()]) * box[..., 2:].unsqueeze(-1) / 2
     width, height = (drawn.affine[:, :-1, :, :2].inverse() @ round_it).amax(-1).unbind(-1)
@@ -199,6 +219,12 @@ def test_another_pose_in_every_crop(pack, config):
 def test_no_pose_but_the_old_one_without_a_share(pack, config):
     mirrored = draw(pack, config, batch=64).affine[..., :2].det() < 0
     assert (mirrored == mirrored[:, :1]).all()
+
+
+def shown(pack, drawn):
+    """(B, K, 4) boxes of what is in the crops: of what was cut out, its mask's."""
+    o, rows = pack.objects, drawn.objects
+    return torch.where((drawn.label > 0).unsqueeze(-1), o.outline[rows], o.box[rows])
 
 
 def back(drawn):
@@ -214,7 +240,7 @@ def test_a_part_is_the_same_part_in_every_crop(pack, config):
     """A head's box must not become a person's because people were boxed whole."""
     parts = dataclasses.replace(PAPER, track_share=0, part_share=1, template_rotation=0, wrong_template_share=0)
     drawn = draw(pack, config, 3, batch=64, synth=parts)
-    whole, part = pack.objects.box[drawn.objects[:, -1]], back(drawn)
+    whole, part = shown(pack, drawn)[:, -1], back(drawn)
     assert (part[:, :2] > whole[:, :2] - 1e-2).all()
     assert (part[:, :2] + part[:, 2:] < whole[:, :2] + whole[:, 2:] + 1e-2).all()
     smaller = part[:, 2:].prod(1) < 0.9 * whole[:, 2:].prod(1)

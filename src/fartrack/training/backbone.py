@@ -195,10 +195,12 @@ def with_backgrounds(pack: Pack) -> Pack:
     n = len(numbers)
     zero = torch.zeros(n, dtype=torch.int64)
     kind = int(o.kind.max()) + 1 if len(o.kind) else 0
+    box = torch.cat([corner, side, side], 1)
     more = Objects(
-        numbers, torch.cat([corner, side, side], 1), zero, zero + kind, pack.picture_source[numbers],
-        zero - 1, zero, zero.bool(),
+        numbers, box, zero, zero + kind, pack.picture_source[numbers], zero - 1, zero, zero.bool(), box,
     )  # fmt: skip
     alone = o.alone if o.alone is not None else torch.zeros(len(o.picture), dtype=torch.bool)
-    columns = [torch.cat([getattr(replace(o, alone=alone), f), getattr(more, f)]) for f in vars(more)]
+    outline = o.outline if o.outline is not None else o.box
+    own = replace(o, alone=alone, outline=outline)
+    columns = [torch.cat([getattr(own, f), getattr(more, f)]) for f in vars(more)]
     return replace(pack, objects=Objects(*columns))

@@ -18,7 +18,7 @@ from fartrack.training.pack import LEVELS, Objects, Pack, Pictures, find_shards,
 
 log = logging.getLogger(__name__)
 
-LAYOUT = 3
+LAYOUT = 4
 """Counted up whenever what is stored changes, so that older files are made again."""
 ABOUT = ("sources", "files", "fingerprint", "skipped")
 

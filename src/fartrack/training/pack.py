@@ -82,6 +82,9 @@ class Objects:
     """(M,) int64: place in time within its track."""
     alone: Tensor | None = None
     """(M,) bool: a cut-out without surroundings of its own."""
+    outline: Tensor | None = None
+    """(M, 4) float32 x, y, w, h around the object's mask, its box where it has none: what it fills once it is cut out.
+    Masks may lie half a pixel aside of their boxes, for many were scaled by their nearest pixels."""
 
     def same(self, a: Tensor, b: Tensor) -> Tensor:
         """Whether rows show one picture, or frames of one track."""
@@ -173,6 +176,9 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]], tally: Tally | None = 
                 flat.resize(max(filled + len(pixels), len(flat) * 6 // 5), refcheck=False)
             flat[filled : filled + len(pixels)] = pixels
             filled += len(pixels)
+        for item in row["objects"]:
+            if item.get("mask"):
+                item["outline"] = outline(levels[0][..., 3], item["mask"])
         sizes.append([(level.shape[1], level.shape[0]) for level in levels])
         rows.append(row)
     tally = tally or Tally()
@@ -290,9 +296,20 @@ def pyramid(bgr: np.ndarray, owner: np.ndarray) -> Levels:
     return levels
 
 
+def outline(owner: np.ndarray, label: int) -> list[float] | None:
+    """x, y, w, h around the pixels of a mask that have a label; None when there are none."""
+    inside = owner == label
+    columns, rows = inside.any(0).nonzero()[0], inside.any(1).nonzero()[0]
+    if not len(columns):
+        return None
+    x, y = columns[0], rows[0]
+    return [float(v) for v in (x, y, columns[-1] + 1 - x, rows[-1] + 1 - y)]
+
+
 def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
     table: list[tuple[int, ...]] = []
     boxes: list[list[float]] = []
+    outlines: list[list[float]] = []
     kinds: dict[tuple[str, str], int] = {}
     tracks: dict[str, int] = {}
     bad: list[str] = []
@@ -305,7 +322,8 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
             if not (np.isfinite([x, y, w, h]).all() and inside):
                 bad.append(f"{row['file']}: box {item['box']} is outside the picture or under 3 px")
                 continue
-            trusted = item.get("mask", 0) if row.get("mask_label") != "auto" else 0
+            around = item.get("outline") if row.get("mask_label") != "auto" else None
+            trusted = item["mask"] if around else 0  # a mask without a pixel would be a target that nobody sees
             table.append(
                 (
                     number,
@@ -318,7 +336,8 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
                 )
             )
             boxes.append([x, y, w, h])
+            outlines.append(around or [x, y, w, h])
     columns = torch.tensor(table, dtype=torch.int64).view(-1, 7).T.contiguous()
     picture, mask, kind, source, track_no, frame, alone = columns
-    box = torch.tensor(boxes).view(-1, 4)
-    return Objects(picture, box, mask, kind, source, track_no, frame, alone.bool()), bad
+    box, around_masks = (torch.tensor(b, dtype=torch.float32).view(-1, 4) for b in (boxes, outlines))
+    return Objects(picture, box, mask, kind, source, track_no, frame, alone.bool(), around_masks), bad

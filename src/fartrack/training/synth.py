@@ -207,7 +207,12 @@ def plan(
         return torch.randn(*shape, device=device, generator=rng)
 
     # Where each crop looks -------------------------------------------------------------------------------------
+    mask = o.mask[objects]
+    paste = (mask > 0) & (uniform(batch, 1, lo=0) < synth.paste_share)
+    paste |= (mask > 0) & (o.track[objects] >= 0 if o.alone is None else o.alone[objects])
     box = o.box[objects]  # (B, K, 4)
+    if o.outline is not None:  # what is cut out fills its mask
+        box = torch.where(paste.unsqueeze(-1), o.outline[objects], box)
     if synth.part_share or synth.loose_share:
         alike = (objects == objects[:, :1]).all(1)
         box = _as_meant(box, alike, synth, uniform)
@@ -261,9 +266,6 @@ def plan(
     template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
 
     # What lies behind and beside -------------------------------------------------------------------------------
-    mask = o.mask[objects]
-    paste = (mask > 0) & (uniform(batch, 1, lo=0) < synth.paste_share)
-    paste |= (mask > 0) & (o.track[objects] >= 0 if o.alone is None else o.alone[objects])
     backdrop = sampler.backdrops[(uniform(batch, lo=0) * len(sampler.backdrops)).long()]
     bsize = pictures.size[backdrop, 0].float()
     bside = bsize.amin(1) * uniform(batch, lo=0.4, hi=0.95)
