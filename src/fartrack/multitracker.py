@@ -36,7 +36,11 @@ class MultiTracker:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] = "pico", runtime: str | None = None, threads: int | None = None
+        self,
+        model: str | os.PathLike[str] = "pico",
+        runtime: str | None = None,
+        threads: int | None = None,
+        seek: bool = False,
     ) -> None:
         """Load a model; arguments as in `fartrack.Tracker`.
 
@@ -48,6 +52,7 @@ class MultiTracker:
         self.config = self.runtime.config
         self.network_seconds = 0.0
         """Time spent in the network so far."""
+        self.seek = seek
         self._targets: dict[int, Target] = {}
         self._next = 1
 
@@ -64,7 +69,7 @@ class MultiTracker:
         for other in self._targets.values():
             other.check(image)
             break
-        target = Target(self.config, image, box)
+        target = Target(self.config, image, box, seeks=self.seek)
         template = target.first_template(image)
         begun = time.perf_counter()
         tokens = embed(self.runtime, template[None])[0]
@@ -90,8 +95,11 @@ class MultiTracker:
         batches: dict[int, list[tuple[Target, tuple[np.ndarray | None, ...]]]] = {}
         for target in self._targets.values():
             looked = target.look(image)
-            batches.setdefault(looked[2].shape[1], []).append((target, looked))
-        answers = []
+            batch = batches.setdefault(looked[2].shape[1], [])
+            batch.append((target, looked))
+            if (elsewhere := target.elsewhere(image)) is not None:
+                batch.append((target, (elsewhere, *looked[1:])))
+        answers: dict[Target, list[Output]] = {}
         for batch in batches.values():
             search, template, memory, words = zip(*(looked for _, looked in batch), strict=True)
             given = [np.stack(part) for part in (search, template, memory)]
@@ -99,9 +107,10 @@ class MultiTracker:
             begun = time.perf_counter()
             output = self.runtime(given[0], given[1], given[2], trajectory)
             self.network_seconds += time.perf_counter() - begun
-            answers += [(target, Output(*(x[i] for x in output))) for i, (target, _) in enumerate(batch)]
-        for target, answer in answers:
-            target.absorb(image, answer)
+            for i, (target, _) in enumerate(batch):
+                answers.setdefault(target, []).append(Output(*(x[i] for x in output)))
+        for target, answer in answers.items():
+            target.absorb(image, *answer)
         return {number: (t.found, t.box, t.score) for number, t in self._targets.items()}
 
     def remove(self, number: int) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fartrack import crops, geometry, vocabulary
+from fartrack import crops, geometry, seek, vocabulary
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.errors import InputError
@@ -33,6 +36,7 @@ class Target:
         box: Sequence[float],
         explain: bool = False,
         memory: TemplateMemory | None = None,
+        seeks: bool = False,
     ) -> None:
         """Begin on a frame.
 
@@ -42,6 +46,7 @@ class Target:
             box: x, y, w, h in pixels.
             explain: keep what `insight` shows.
             memory: where templates are remembered; none makes one.
+            seeks: once it is lost, look for it elsewhere in the frame too (`fartrack.seek`).
 
         Raises:
             ValueError: the box is not a box in this frame.
@@ -57,6 +62,12 @@ class Target:
         self.explain = explain
         self.insight: Insight | None = None
         """What was seen in the last frame; None before the first search, or without `explain`."""
+        self.seeks = seeks
+        self.lost_for = 0
+        """Frames in a row in which it was not found."""
+        self._sizes = deque([math.sqrt(self.box[2] * self.box[3])], maxlen=seek.REMEMBERED)
+        self._places: Iterator[Window] | None = None
+        self._place = self.window
 
     def first_template(self, image: Image) -> Image:
         """(s, s, 3) uint8 RGB template around the starting box."""
@@ -88,16 +99,38 @@ class Target:
         assert self.memory.newest_crop is not None
         return search, self.memory.newest_crop, self.memory.older(), self._trajectory(self.window)
 
-    def absorb(self, image: Image, output: Output) -> None:
-        """Take in what the network said of the frame (without a batch axis): box, score, templates."""
+    def elsewhere(self, image: Image) -> Image | None:
+        """After `look`: another search crop for the same memory, where a target that is lost may be; mostly None."""
+        if not self.seeks or self.lost_for < seek.PATIENCE:
+            return None
+        c = self.config
+        if self._places is None:
+            side = c.search_factor * statistics.median(self._sizes)
+            self._places = itertools.cycle(seek.places(self.box, side, *self.size))
+        self._place = next(self._places)
+        return _rgb(self._cut(image, self._place, c.search_size))
+
+    def absorb(self, image: Image, output: Output, other: Output | None = None) -> None:
+        """Take in what the network said of the frame (without a batch axis): box, score, templates.
+
+        Args:
+            image: the frame.
+            output: of the crop that `look` made.
+            other: of the one that `elsewhere` made.
+        """
         c = self.config
         width, height = self.size
         centre_of = self.box if c.decoding == "release" else None
+        score = float(vocabulary.score(output.logits, c))
+        if other is not None and (there := float(vocabulary.score(other.logits, c))) > max(seek.TRUST, score):
+            output, score, self.window, centre_of = other, there, self._place, None
+            self.past.clear()
         box = geometry.from_window(output.box.tolist(), self.window, centre_of)
-        self.scores.append(float(vocabulary.score(output.logits, c)))
+        self.scores.append(score)
         box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.past.append(self.box)
+        self._remember()
         seen = self.memory.views() if self.explain else ()
         if seen:
             self.insight = self._insight(image, output, seen, most_salient(output.saliency, c.kept_tokens))
@@ -107,7 +140,7 @@ class Target:
 
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
-        self.box = box
+        self.box, self.lost_for, self._places = box, 0, None
         if anew:
             self.past.clear()
         else:
@@ -123,6 +156,13 @@ class Target:
     def found(self) -> bool:
         """Whether the score says that the target is in the box."""
         return self.score >= self.config.lost_below
+
+    def _remember(self) -> None:
+        if self.found:
+            self.lost_for, self._places = 0, None
+            self._sizes.append(math.sqrt(self.box[2] * self.box[3]))
+        else:
+            self.lost_for += 1
 
     def _template(self, image: Image, tint: Sequence[int]) -> Image:
         c = self.config

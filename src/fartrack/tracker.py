@@ -38,6 +38,7 @@ class Tracker:
         runtime: str | None = None,
         threads: int | None = None,
         explain: bool = False,
+        seek: bool = False,
     ) -> None:
         """Load a model.
 
@@ -47,6 +48,8 @@ class Tracker:
                 CPU without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
             threads: CPU threads of the network; None leaves the choice to the runtime.
             explain: keep what was seen in every frame, for `insight`.
+            seek: look for a target that has been lost for a while elsewhere in the frame as well (`fartrack.seek`);
+                such a frame takes twice as long.
 
         Raises:
             FileNotFoundError: no such model.
@@ -58,6 +61,7 @@ class Tracker:
         """Time spent in the network so far, over all videos."""
         self.target: Target | None = None
         self.explain = explain
+        self.seek = seek
 
     @property
     def score(self) -> float:
@@ -76,7 +80,7 @@ class Tracker:
             ValueError: the frame is no image, or the box is not a box in it; the old state stays.
         """
         image = crops.as_bgr(frame)
-        target = Target(self.config, image, box, self.explain)
+        target = Target(self.config, image, box, self.explain, seeks=self.seek)
         template = target.first_template(image)
         begun = time.perf_counter()
         tokens = embed(self.runtime, template[None])[0]
@@ -98,11 +102,15 @@ class Tracker:
         image = crops.as_bgr(frame)
         self.target.check(image)
         search, template, memory, trajectory = self.target.look(image)
-        begun = time.perf_counter()
         words = None if trajectory is None else trajectory[None]
-        output = self.runtime(search[None], template[None], memory[None], words)
-        self.network_seconds += time.perf_counter() - begun
-        self.target.absorb(image, Output(*(x[0] for x in output)))
+        elsewhere = self.target.elsewhere(image)
+        outputs = []
+        for crop in [search] if elsewhere is None else [search, elsewhere]:
+            begun = time.perf_counter()
+            output = self.runtime(crop[None], template[None], memory[None], words)
+            self.network_seconds += time.perf_counter() - begun
+            outputs.append(Output(*(x[0] for x in output)))
+        self.target.absorb(image, *outputs)
         return self.target.found, self.target.box
 
     def __reduce__(self) -> NoReturn:

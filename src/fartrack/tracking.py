@@ -65,6 +65,7 @@ def track(
     runtime: str | None = None,
     threads: int | None = None,
     explain: bool = False,
+    seek: bool = False,
     tracker: SingleTracker | None = None,
 ) -> Iterator[Result]:
     """Follow the target inside a box through a video: one result per frame, as soon as it is there.
@@ -81,7 +82,8 @@ def track(
             without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
         threads: CPU threads of the network; None leaves the choice to the runtime.
         explain: give the results an `insight`, which `fartrack.video.explain` draws.
-        tracker: used instead of a new one of the four options above.
+        seek: look for a target that has been lost for a while elsewhere in the frame as well (`fartrack.seek`).
+        tracker: used instead of a new one of the five options above.
 
     Raises:
         FileNotFoundError: there is no such video or model.
@@ -93,7 +95,7 @@ def track(
         if tracker is None:
             from fartrack.tracker import Tracker
 
-            tracker = Tracker(model, runtime, threads, explain)
+            tracker = Tracker(model, runtime, threads, explain, seek)
         tracker.init(frames.first.image, first_box)
     return _follow(frames, tracker, first_box)
 
@@ -106,6 +108,7 @@ def track_all(
     model: str | Path = "pico",
     runtime: str | None = None,
     threads: int | None = None,
+    seek: bool = False,
     tracker: MultiTracker | None = None,
 ) -> Iterator[tuple[Result, ...]]:
     """Follow several targets through a video: for each frame one result of each, in the order of their boxes.
@@ -120,7 +123,7 @@ def track_all(
         if tracker is None:
             from fartrack.multitracker import MultiTracker
 
-            tracker = MultiTracker(model, runtime, threads)
+            tracker = MultiTracker(model, runtime, threads, seek)
         elif len(tracker):
             raise InputError(f"the tracker follows {len(tracker)} targets already: give a new MultiTracker")
         numbers = [tracker.add(frames.first.image, box) for box in first]

@@ -85,6 +85,9 @@ class Track:
     number behind it where there are results already."""
     no_video: bool = False
     """Do not write tracked.mp4, which takes a good part of the time."""
+    seek: bool = False
+    """Look for an object that has been lost for a while elsewhere in the frame as well: after it has left the view, or
+    a cut. Frames without it take twice as long."""
     explain: bool = False
     """Show beside each frame of tracked.mp4 what the tracker saw: templates, search crop, distributions, score."""
 
@@ -118,9 +121,9 @@ class Track:
             if self.boxes is not None:
                 given = Corrections(self.boxes, self.before, self.source, frames, names[0])
             how = (self.model, self.runtime, self.threads)
-            together = [MultiTracker(*how)] if len(boxes) > 1 else []
+            together = [MultiTracker(*how, self.seek)] if len(boxes) > 1 else []
             count = len(given.tracks) if given else 1 - len(together)
-            alone = [Tracker(*how, self.explain) for _ in range(count)]
+            alone = [Tracker(*how, self.explain, self.seek) for _ in range(count)]
             trackers: list[Tracker | MultiTracker] = [*together, *alone]
             if self.select:
                 from fartrack.video.select import select_box
