@@ -87,6 +87,13 @@ def test_results_of_something_else_are_not_continued(dataset, tmp_path):
         evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
 
 
+@pytest.mark.parametrize("written", ["{", "[1]", "7"])
+def test_damaged_settings_are_one_line(dataset, tmp_path, written):
+    (tmp_path / "run.json").write_text(written)
+    with pytest.raises(InputError, match=r"run\.json: damaged"):
+        evaluate(dataset, TemplateTracker, tmp_path, about={"model": "one"})
+
+
 def test_results_of_another_version_of_the_data_are_not_continued(dataset, tmp_path):
     """Sequences of the same names: scored against these boxes they would look like a tracker that fails."""
     evaluate(dataset, TemplateTracker, tmp_path / "out")

@@ -128,8 +128,8 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
     path = folder / SETTINGS
     if path.is_file():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
             raise InputError(f"{path}: damaged; remove the folder or give another --out") from None
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
