@@ -184,6 +184,15 @@ def test_uav123_parts_of_one_video(tmp_path, monkeypatch):
     assert dataset.load("car1_s").visible.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("name", ["bird1_4", "bird1_0", "bird1_old"])
+def test_uav123_parts_that_are_none(tmp_path, name):
+    """One such file among the annotations ended the run in a traceback, or was taken for the last part."""
+    write_frames(tmp_path / "data_seq" / "UAV123" / "bird1", 3, digits=6)
+    write_boxes(tmp_path / "anno" / "UAV123" / f"{name}.txt", LINE[:3])
+    with pytest.raises(InputError, match=f"{name}: UAV123 has bird1_1 to bird1_3"):
+        open_dataset("uav123", tmp_path).load(name)
+
+
 def test_uav123_facts():
     assert sum(len(parts) for parts in datasets.UAV123_PARTS.values()) == 51  # and 72 whole videos: 123
 
@@ -249,6 +258,15 @@ def test_vot(tmp_path, pictures):
     assert sequence.start == (10, 20, 30, 40)
     assert sequence.visible.tolist() == [True, False, True]
     assert not dataset.rules.blank_counts
+
+
+@pytest.mark.parametrize("lines", ["0\n1\n", "0\n1\n0\n1\n"])
+def test_vot_labels_that_end_early_or_late(tmp_path, lines):
+    """VOT's own toolkit takes them."""
+    write_frames(tmp_path / "ant1", 3, digits=8)
+    write_boxes(tmp_path / "ant1" / "groundtruth.txt", LINE[:3])
+    (tmp_path / "ant1" / "full_occlusion.label").write_text(lines)
+    assert open_dataset("vot", tmp_path).load("ant1").visible.tolist() == [True, False, True]
 
 
 def test_vot_with_several_objects(tmp_path):

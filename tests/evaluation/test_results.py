@@ -53,6 +53,15 @@ def test_files_of_others(tmp_path, place):
     assert find_result(tmp_path, name, dataset) == path
 
 
+def test_the_one_that_others_call_human4(tmp_path):
+    """Its first annotation is empty in the benchmark itself, so that most toolkits know of no second."""
+    (tmp_path / "Human4.txt").write_text("1,2,3,4\n")
+    dataset = Dataset("otb", tmp_path, ("Human3", "Human4_2"), None)
+    assert find_result(tmp_path, "Human4_2", dataset) == tmp_path / "Human4.txt"
+    (tmp_path / "Human4_2.txt").write_text("1,2,3,4\n")
+    assert find_result(tmp_path, "Human4_2", dataset) == tmp_path / "Human4_2.txt"
+
+
 def test_repetitions_and_commas_of_got10k(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "s_001.txt").write_text("1,2,3,4\n5,6,7,8\n")

@@ -494,7 +494,9 @@ def _read_uav123(root: Path, name: str) -> Sequence:
     visible = has_box(boxes)
     if video not in UAV123_PARTS or part == "s":  # car1_s is a synthetic video of its own
         return _sequence(name, root / "data_seq" / "UAV123" / name, boxes, visible)
-    folder = root / "data_seq" / "UAV123" / video
+    folder, parts = root / "data_seq" / "UAV123" / video, len(UAV123_PARTS[video])
+    if part not in map(str, range(1, parts + 1)):
+        raise InputError(f"{name}: UAV123 has {video}_1 to {video}_{parts}; remove this annotation")
     first = UAV123_PARTS[video][int(part) - 1]
     inside = tuple(file for file in image_names(folder) if first <= _number(file) < first + len(boxes))
     return Sequence(name, ImageFrames(folder, inside), boxes, visible)
@@ -619,6 +621,12 @@ def _vot_truth(folder: Path) -> dict[str, Path]:
     return {f"_{path.stem.partition('_')[2]}": path for path in sorted(folder.glob("groundtruth_*.txt"))}
 
 
+def _vot_label(path: Path, count: int) -> NDArray[np.bool_]:
+    """Frames marked with a 1; the file may end early or late, as VOT's own toolkit takes it."""
+    marked = [line.strip() == "1" for line in read_text(path).splitlines()]
+    return np.array([*marked[:count], *[False] * (count - len(marked))])
+
+
 def _read_vot(root: Path, name: str) -> Sequence:
     for stem, suffix in ((name, ""), *((name[:at], name[at:]) for at, mark in enumerate(name) if mark == "_")):
         truth = _vot_truth(root / stem).get(suffix)
@@ -628,7 +636,7 @@ def _read_vot(root: Path, name: str) -> Sequence:
             visible = has_box(boxes)
             for label in ("full_occlusion.label", "full_occlusion.tag"):
                 if (root / stem / label).is_file():
-                    visible &= read_flags(root / stem / label, len(boxes)) == 0
+                    visible &= ~_vot_label(root / stem / label, len(boxes))
             return _sequence(name, folder, boxes, visible)
     raise InputError(f"{root / name}: no groundtruth.txt there; is the data set complete?")
 

@@ -55,9 +55,10 @@ def find_result(folder: Path, name: str, dataset: Dataset) -> Path | None:
     """File of a sequence in a folder of results: ours, pytracking's (uav_bike1.txt), got10k's (SEQ/SEQ_001.txt).
 
     The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it, unless another sequence is called so.
+    OTB's Human4_2 is Human4 for most: its first annotation is empty.
     """
     part = re.fullmatch(r"(.+)_(\d+)", name)
-    others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part]
+    others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part] + ["Human4"] * (name == "Human4_2")
     names = [name, dataset.prefix + name, *(other for other in others if other not in dataset.names)]
     places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
     return next((folder / place for place in places if (folder / place).is_file()), None)
