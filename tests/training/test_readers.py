@@ -204,6 +204,27 @@ def test_frames_become_pictures_with_boxes_in_place(name, tmp_path):
         assert not o.alone.any()
 
 
+def test_masks_of_davis_2016(tmp_path):
+    """Its only object is 255, which was taken for what belongs to none."""
+    for suffix in ("JPEGImages", "Annotations"):
+        (tmp_path / suffix / "480p" / "bear").mkdir(parents=True)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:30, 20:60] = 255
+    cv2.imwrite(str(tmp_path / "Annotations/480p/bear/00000.png"), mask)
+    cv2.imwrite(str(tmp_path / "JPEGImages/480p/bear/00000.jpg"), mask)
+    (clip,) = READERS["davis"](tmp_path, 1).clips
+    assert clip.boxes.tolist() == [[20, 10, 40, 20]] and clip.mask(0, (60, 80)).sum() == 800
+
+
+def test_hidden_frames_of_got10k_val_are_left_out(tmp_path):
+    (root := tmp_path / "val" / "GOT-10k_Val_000001").parent.mkdir()
+    lines(root / "groundtruth.txt", frames(root, 3))
+    (root / "absence.label").write_text("0\n0\n0\n")
+    (root / "cover.label").write_text("8\n0\n8\n")
+    (clip,) = READERS["got10k-val"](tmp_path, 1).clips
+    assert np.isfinite(clip.boxes).all(1).tolist() == [True, False, True]
+
+
 def test_the_official_exclusions():
     assert len(EXCLUDED) == 1000 and "GOT-10k_Train_000004" in EXCLUDED and "GOT-10k_Train_009334" in EXCLUDED
     assert len(lasot_test_names()) == 280

@@ -266,7 +266,9 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
                 broken.append(objects)
                 continue
             paths = [masks / video / name for name in image_names(masks / video)]
-            found |= {f"{video}_{number}": (paths, boxes, number) for number, boxes in objects.items() if number < 255}
+            if len(objects) > 1:  # beside others 255 is what belongs to none; alone it is the object (DAVIS 2016)
+                objects.pop(255, None)
+            found |= {f"{video}_{number}": (paths, boxes, number) for number, boxes in objects.items()}
 
     def read(name: str) -> Clip:
         paths, boxes, number = found[name]
@@ -322,7 +324,8 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
 
     def read(sequence_name: str) -> Clip:
         sequence = dataset.load(sequence_name)
-        boxes = np.where(sequence.visible[:, None], sequence.boxes, np.nan).astype(np.float32)
+        seen = sequence.visible if sequence.cover is None else sequence.visible & (sequence.cover > 0)
+        boxes = np.where(seen[:, None], sequence.boxes, np.nan).astype(np.float32)
         return Clip(name, sequence_name, boxes, lambda: sequence.frames)
 
     listing = _gather(name, dataset.names, read, workers)
