@@ -354,6 +354,13 @@ def test_sets_are_found_by_flag_or_in_one_folder(tmp_path):
     assert find_data([], {"FARTRACK_DATA": str(tmp_path)}) == [("pack", tmp_path)]
 
 
+def test_data_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x" / "lasot").mkdir(parents=True)
+    assert find_data([], {"FARTRACK_DATA": "~/x"}) == [("lasot", tmp_path / "x" / "lasot")]
+
+
 @pytest.mark.parametrize(
     ("specs", "environment", "message"),
     [

@@ -342,14 +342,15 @@ def find_data(specs: Sequence[str], environment: Mapping[str, str] | None = None
                 raise FileNotFoundError(f"--data {spec}: {path} does not exist: check the path")
             found.append((known[_plain(name)], Path(path)))
         return found
-    root = (environment if environment is not None else os.environ).get(VARIABLE)
-    if not root:
+    given = (environment if environment is not None else os.environ).get(VARIABLE)
+    if not given:
         raise InputError(f"no training data: give --data DIR (shards) or --data NAME=DIR, or set {VARIABLE}")
-    if not Path(root).is_dir():
+    root = Path(given).expanduser() if given.startswith("~/") else Path(given)
+    if not root.is_dir():
         raise FileNotFoundError(f"{VARIABLE}={root} is not a folder: check the path")
-    if any(Path(root).glob("*.tar")):
-        return [("pack", Path(root))]
-    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
+    if any(root.glob("*.tar")):
+        return [("pack", root)]
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
     found = [(known[_plain(folder.name)], folder) for folder in folders if _plain(folder.name) in known]
     if not found:
         raise InputError(
