@@ -169,6 +169,38 @@ def test_what_a_set_holds(name, tmp_path):
     assert (f"{len(missing) if isinstance(missing, list) else missing:,} MISSING" in listing.summary()) == bool(missing)
 
 
+@pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "x"]])
+def test_an_object_of_coco_without_a_box_is_named(tmp_path, box):
+    """Of data that somebody made; it was a traceback."""
+    coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    index = json.loads(path.read_text())
+    index["annotations"].append({"id": 7, "image_id": 2, "bbox": box, "segmentation": []})
+    path.write_text(json.dumps(index))
+    listing = READERS["coco"](tmp_path, 1)
+    assert [len(clip.boxes) for clip in listing.clips] == [1, 1]
+    assert len(listing.broken) == 1 and "annotation 7" in listing.broken[0]
+
+
+def test_a_polygon_of_coco_that_is_none_breaks_its_picture_alone(tmp_path):
+    """It ended a run in the middle, in a thread that decodes."""
+    coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    index = json.loads(path.read_text())
+    index["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    path.write_text(json.dumps(index))
+    pack = decode_jobs(data.all_jobs([READERS["coco"](tmp_path, 1)]), 1, judge=False)
+    assert len(pack.files) == 1 and "polygon of object 1" in pack.skipped[0]
+
+
+@pytest.mark.parametrize("written", [b"\xff\xfe", b"[]", b'{"categories": [], "images": [], "annotations": ["x"]}'])
+def test_an_index_of_coco_that_is_none(tmp_path, written):
+    coco(tmp_path)
+    (tmp_path / "annotations" / "instances_train2017.json").write_bytes(written)
+    with pytest.raises(InputError, match=r"instances_train2017\.json is not COCO's annotation"):
+        READERS["coco"](tmp_path, 1)
+
+
 @pytest.mark.parametrize("name", [name for name in SETS if name not in ("davis", "youtube-vos", "coco")])
 def test_a_broken_annotation_is_named_and_the_others_stay(name, tmp_path):
     expected = SETS[name](tmp_path)

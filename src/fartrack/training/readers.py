@@ -349,17 +349,19 @@ def coco(root: Path, workers: int = 8) -> Listing:
         kinds = {entry["id"]: entry["name"] for entry in index["categories"]}
         files = {entry["id"]: entry["file_name"] for entry in index["images"]}
         objects: dict[int, list[dict[str, Any]]] = {}
-        crowds = 0
+        listing = Listing("coco")
         for entry in index["annotations"]:
+            box = entry.get("bbox")
             if entry.get("iscrowd"):
-                crowds += 1
-            else:
+                listing.excluded += 1
+            elif isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
                 objects.setdefault(entry["image_id"], []).append(entry)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+            else:
+                listing.broken.append(f"annotation {entry.get('id')}: its bbox is {box}, not four numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # the first of JSON and of UTF-8
         raise InputError(f"{path} is not COCO's annotation ({type(error).__name__}: {error}): copy it again") from None
     folder = _inside(home, "train2017")
     there = {entry.name for entry in folder.iterdir()}
-    listing = Listing("coco", excluded=crowds)
     for number, entries in objects.items():
         name = files.get(number, str(number))
         if name not in there:
@@ -367,7 +369,7 @@ def coco(root: Path, workers: int = 8) -> Listing:
             continue
         boxes = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
         polygons = [entry.get("segmentation") for entry in entries]
-        names = tuple(str(kinds.get(entry["category_id"], "object")) for entry in entries)
+        names = tuple(str(kinds.get(entry.get("category_id"), "object")) for entry in entries)
         listing.clips.append(
             Clip("coco", name, boxes, partial(Files, folder, 1, (name,)), names, True, partial(_polygons, polygons))
         )
@@ -380,7 +382,10 @@ def _polygons(objects: list[Any], _frame: int, size: tuple[int, int]) -> npt.NDA
     shapes = []
     for row, polygons in enumerate(objects[:254], 1):
         if isinstance(polygons, list):
-            rings = [np.array(ring, np.float32).reshape(-1, 2).round().astype(np.int32) for ring in polygons]
+            try:
+                rings = [np.array(ring, np.float32).reshape(-1, 2).round().astype(np.int32) for ring in polygons]
+            except (ValueError, TypeError):
+                raise InputError(f"the polygon of object {row} is no list of x and y") from None
             shapes.append((sum(cv2.contourArea(ring) for ring in rings if len(ring) > 2), row, rings))
     for _, row, rings in sorted(shapes, key=lambda shape: -shape[0]):
         cv2.fillPoly(owner, [ring for ring in rings if len(ring) > 2], row)  # type: ignore[call-overload]
