@@ -10,11 +10,11 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import lasot_test_names
-from fartrack.training import data
+from fartrack.training import data, pack
 from fartrack.training.data import decode_jobs, draw_jobs, find_data, is_held_out, open_data
 from fartrack.training.got10k_vot import EXCLUDED
 from fartrack.training.pack import read_pack
-from fartrack.training.readers import READERS, Clip
+from fartrack.training.readers import READERS, Clip, Files, Listing
 from tiny_pack import ground, write_shard
 
 BOX = (40, 30, 24, 20)
@@ -296,6 +296,30 @@ def test_what_is_broken_is_judged_over_all_parts_of_the_data(tmp_path, monkeypat
     (root / "s5" / "img" / "0002.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"2 of 120 pictures are broken, first .*s3"):
         open_data([f"folder={root}"], workers=2)
+
+
+def test_a_clip_that_lacks_pictures_is_as_many_broken_ones(tmp_path, caplog):
+    """It counted as one, so that a data set copied by half went through as one in a hundred."""
+    for i in range(60):
+        lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 4, digits=4))
+    boxes = np.array([BOX] * 4, np.float32)
+    healthy = [clip for clip in READERS["folder"](tmp_path, 2).clips if clip.name != "s3"]
+    cut = Clip("folder", "s3", boxes, Files(tmp_path / "s3" / "img", 5).found)
+    with pytest.raises(InputError, match=r"4 of 240 pictures are broken, first folder/s3: .*4 pictures for 5 boxes"):
+        decode_jobs(data.all_jobs([Listing("folder", [*healthy, cut])]), 2)
+    assert caplog.text.count("4 pictures for 5 boxes") == 1
+
+
+def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
+    """It ended the run with: there is not one picture to train on."""
+    for i in range(60):
+        lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 2, digits=4))
+    for name in ("0001", "0002"):
+        (tmp_path / "s3" / "img" / f"{name}.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(data, "is_held_out", lambda clip: clip.name == "s3")
+    monkeypatch.setattr(pack, "MAX_BROKEN", 0.05)
+    supply = open_data([f"folder={tmp_path}"], workers=2)
+    assert len(supply.pack.files) == 118 and len(supply.held_out.pack.files) == 118
 
 
 def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
