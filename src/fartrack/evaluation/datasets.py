@@ -171,7 +171,8 @@ class Dataset:
     """A benchmark: names of its sequences, how to load one, and how it counts.
 
     `hidden` is True when the annotation is not public: results are then packed for the benchmark's server.
-    `missing` lists sequences of the official list that the root does not hold.
+    `missing` lists sequences of the official list that the root does not hold, `whole` is how many there are of those
+    benchmarks whose list is not known here (0: that is not known either).
     """
 
     name: str
@@ -181,6 +182,7 @@ class Dataset:
     rules: Rules = field(default_factory=Rules)
     hidden: bool = False
     missing: tuple[str, ...] = ()
+    whole: int = 0
     prefix: str = ""  # pytracking puts it before the sequence's name in result files ("uav_", "nfs_")
 
     def __len__(self) -> int:
@@ -195,7 +197,7 @@ class Dataset:
         unknown = [name for name in names if name not in self.names]
         if unknown:
             raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
-        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=())
+        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=(), whole=0)
 
 
 # --- shared pieces ----------------------------------------------------------------------------------------------------
@@ -672,8 +674,12 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
+WHOLE = {"got10k-val": 180, "got10k-test": 180, "trackingnet": 511, "uav123": 123, "nfs": 100}
+"""Sequences of benchmarks whose names are read from the root alone."""
+
+
 def open_dataset(name: str, root: str | Path) -> Dataset:
     """List the sequences of a benchmark in a folder."""
     if name not in DATASETS:
         raise InputError(f"data set {name!r} is not known; there are {', '.join(DATASETS)}")
-    return DATASETS[name](Path(root).expanduser())
+    return replace(DATASETS[name](Path(root).expanduser()), whole=WHOLE.get(name, 0))

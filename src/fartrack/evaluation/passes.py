@@ -90,7 +90,8 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
             continue
         names += [f"{name}{AT}{begin}-{end}" for begin, end in spans(shown)]
     read = partial(_read_pass, dataset.read, frozenset(damaged))
-    return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read)
+    # No published number is of passes, so that nothing is said of sequences that are not there.
+    return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read, missing=(), whole=0)
 
 
 def _shown(s: Sequence) -> Mask:

@@ -185,8 +185,8 @@ def notes(annotations: Annotations, scored: Iterable[Scored]) -> list[str]:
     """What a reader of the table has to know: absent sequences, blank frames, results that do not count."""
     dataset = annotations.dataset
     lines = []
-    if dataset.missing:
-        listed = len(dataset.missing) + len(dataset)
+    listed = max(len(dataset.missing) + len(dataset), dataset.whole)
+    if listed > len(dataset):
         lines.append(f"{dataset.root} holds {len(dataset)} of the {listed} sequences of {dataset.name}; "
                      f"not comparable to published numbers")  # fmt: skip
     for entry in scored:
@@ -215,6 +215,10 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
         raise InputError(
             f"{dataset.root}: {len(dataset.missing)} sequences are not there, first {dataset.missing[0]}; "
             "the server wants all of them"
+        )
+    if len(dataset) < dataset.whole:
+        raise InputError(
+            f"{dataset.root}: only {len(dataset)} of the {dataset.whole} sequences are there; the server wants all"
         )
     entries: list[tuple[str, str]] = []
     for name in dataset.names:
