@@ -102,6 +102,16 @@ def test_names_that_mean_something_to_matplotlib(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_a_frame_that_cannot_be_read_costs_its_strip_alone(results, tmp_path):
+    """It ended the report of results that were made elsewhere."""
+    pytest.importorskip("matplotlib")
+    annotations, ours, _ = results
+    (tmp_path / "set" / "hard" / "img" / "0004.jpg").write_bytes(b"no picture")
+    page = write_report(annotations, [ours], ours, tmp_path / "report", failures=2)
+    assert [path.name for path in page.parent.glob("failure*")] == ["failure_1_easy.jpg"]
+    assert "hard: its failure cannot be shown" in page.read_text() and "0004.jpg" in page.read_text()
+
+
 def test_nothing_to_draw_but_first_frames(tmp_path, recwarn):
     pytest.importorskip("matplotlib")
     annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("a",), count=1)))
