@@ -337,6 +337,37 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
         decode_jobs(jobs, 2)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"source": None}, "source is None"),
+        ({"objects": None}, "TypeError"),
+        ({"objects": [{"box": [1, 2, 30, 40]}]}, "KeyError: 'class'"),
+        ({"objects": [{"box": [1, 2, 30], "class": "a"}]}, "ValueError"),
+        ({"objects": [{"box": [1, 2, 30, None], "class": "a"}]}, "TypeError"),
+        ({"track": {"id": "a"}}, "KeyError: 'frame'"),
+    ],
+)
+def test_a_wrong_line_of_an_index_costs_its_picture_alone(tmp_path, change, named):
+    """Each was a traceback."""
+    write_shard(
+        tmp_path / "a.tar", np.random.default_rng(0), stills=120, edit=lambda rows, files: rows[1].update(change)
+    )
+    (skipped,) = read_pack([tmp_path / "a.tar"]).skipped
+    assert "a.tar/still1.webp: its line of the index cannot be used" in skipped and named in skipped
+
+
+def test_an_empty_member_of_a_shard_costs_its_picture_alone(tmp_path):
+    write_shard(
+        tmp_path / "a.tar",
+        np.random.default_rng(0),
+        stills=120,
+        edit=lambda rows, files: files.update({"still1.webp": b""}),
+    )
+    (skipped,) = read_pack([tmp_path / "a.tar"]).skipped
+    assert "still1.webp: the picture cannot be decoded" in skipped
+
+
 def test_broken_members_of_a_shard(tmp_path, caplog):
     def spoil(rows, files):
         files["still1.webp"] = b"no picture"
