@@ -248,6 +248,20 @@ def test_davis(tmp_path):
     assert dataset.load("dance_2").start == (5, 20, 10, 8)
 
 
+def test_davis_with_an_object_that_comes_later(tmp_path):
+    """Of a smaller number than the one that is followed: that one was taken, and had no box to start from."""
+    write_frames(tmp_path / "JPEGImages" / "480p" / "bear", 2, first=0, digits=5)
+    (folder := tmp_path / "Annotations" / "480p" / "bear").mkdir(parents=True)
+    mask = np.zeros((120, 160), np.uint8)
+    mask[10:18, 5:15] = 2
+    for frame in range(2):
+        mask[60:70, 60:70] = frame
+        cv2.imwrite(str(folder / f"{frame:05d}.png"), mask)
+    dataset = open_dataset("davis", tmp_path)
+    assert dataset.names == ("bear",)
+    assert dataset.load("bear").boxes.tolist() == [[5, 10, 10, 8]] * 2
+
+
 @pytest.mark.parametrize("pictures", ["color", "."])
 def test_vot(tmp_path, pictures):
     write_frames(tmp_path / "ant1" / pictures, 3, digits=8)

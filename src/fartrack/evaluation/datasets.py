@@ -593,7 +593,8 @@ def _read_davis(root: Path, name: str) -> Sequence:
     if not (masks / video).is_dir():
         video, _, number = name.rpartition("_")
     objects = read_mask_boxes(_davis_masks(masks, video))
-    key = int(number) if number.isdigit() else next(iter(objects), -1)
+    # The one object of the first mask; one of a smaller number may come into view later.
+    key = int(number) if number.isdigit() else next((n for n, boxes in objects.items() if has_box(boxes)[0]), -1)
     if key not in objects:
         raise InputError(f"{masks / video}: no object {number or 1} in these masks")
     boxes = objects[key]
