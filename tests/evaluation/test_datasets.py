@@ -153,6 +153,13 @@ def test_got10k_val(tmp_path, inside):
     assert not dataset.hidden
 
 
+def test_got10k_size_that_is_none(tmp_path):
+    """Boxes clipped to a frame without area overlap nothing."""
+    root = got10k_set(tmp_path)
+    (root / "val" / "GOT-10k_Val_000001" / "meta_info.ini").write_text("[METAINFO]\nresolution: (0, 0)\n")
+    assert open_dataset("got10k-val", root).load("GOT-10k_Val_000001").frame_size() == (160, 120)
+
+
 def test_got10k_test(tmp_path):
     dataset = open_dataset("got10k-test", got10k_set(tmp_path, "test", ("GOT-10k_Test_000001",)))
     sequence = dataset.load("GOT-10k_Test_000001")

@@ -412,8 +412,8 @@ def read_got10k_size(path: Path) -> tuple[int, int] | None:
     for line in read_text(path).splitlines():
         if line.startswith("resolution"):
             digits = "".join(character if character.isdigit() else " " for character in line).split()
-            if len(digits) == 2:
-                return int(digits[0]), int(digits[1])
+            if len(digits) == 2 and min(size := (int(digits[0]), int(digits[1]))) > 0:
+                return size
     return None
 
 
