@@ -112,6 +112,19 @@ def test_a_frame_that_cannot_be_read_costs_its_strip_alone(results, tmp_path):
     assert "hard: its failure cannot be shown" in page.read_text() and "0004.jpg" in page.read_text()
 
 
+def test_scores_that_are_no_chances_are_not_drawn_as_such(results):
+    pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    annotations, ours, _ = results
+    for path in ours.folder.glob("*_score.txt"):
+        path.write_text("".join(f"{10 * float(line):g}\n" for line in path.read_text().split()))
+    large = score_folder("ours", ours.folder, annotations)
+    assert np.isfinite(large.summary.auroc)  # they rank all the same
+    axes = plots.draw_reliability([large], {"ours": "red"}).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["no tracker here wrote scores from 0 to 1"]
+
+
 def test_nothing_to_draw_but_first_frames(tmp_path, recwarn):
     pytest.importorskip("matplotlib")
     annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("a",), count=1)))

@@ -184,7 +184,8 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
     axes.plot([0, 1], [0, 100], color=SOFT, lw=0.9, ls=":")
     _dress(counts, "score", "share of frames, %", (0, 1), (0, 100))
     highest = 1.0
-    rated = [entry for entry in entries if entry.summary is not None and len(_own_scores(entry)[0])]
+    # Scores beyond 0..1, as of somebody else's tracker, have no place here, and no calibration error.
+    rated = [entry for entry in entries if entry.summary and np.isfinite(entry.summary.calibration_error)]
     for place, entry in enumerate(rated):
         scores, right = _own_scores(entry)
         assert entry.summary is not None
@@ -207,7 +208,7 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
     if rated:
         axes.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="white", fontsize=8, labelcolor=INK)
     else:
-        axes.text(0.5, 50, "no tracker here wrote scores", ha="center", color=SOFT)
+        axes.text(0.5, 50, "no tracker here wrote scores from 0 to 1", ha="center", color=SOFT)
     figure.tight_layout(w_pad=3)
     return figure
 
