@@ -48,6 +48,14 @@ def test_without_score_there_is_no_file(tmp_path):
     assert read_pass(tmp_path / "a.txt", 3).scores is None
 
 
+def test_scores_of_an_earlier_pass_do_not_stay(tmp_path):
+    """They were read with the boxes of the new one."""
+    write_pass(tmp_path, "a", a_pass())
+    (tmp_path / "a.txt").unlink()
+    write_pass(tmp_path, "a", Pass(LINE[:3]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 @pytest.mark.parametrize(
     "place", ["bike1.txt", "uav_bike1.txt", "bike1/bike1_001.txt", "bike-1.txt", "bike.1.txt", "bike_1.txt"]
 )

@@ -40,10 +40,12 @@ class Pass:
 
 def write_pass(folder: Path, name: str, result: Pass) -> None:
     """Write the files of one sequence; SEQ.txt comes last, so that it stands for all of them."""
-    if result.times is not None:
-        write_whole(folder / f"{name}_time.txt", _lines(result.times[:, None], "%.6f"))
-    if result.scores is not None:
-        write_whole(folder / f"{name}_score.txt", _lines(result.scores[:, None], "%.6f"))
+    for kind, values in (("time", result.times), ("score", result.scores)):
+        path = folder / f"{name}_{kind}.txt"
+        if values is None:
+            path.unlink(missing_ok=True)  # of a pass before this one
+        else:
+            write_whole(path, _lines(values[:, None], "%.6f"))
     write_whole(folder / f"{name}.txt", _lines(result.boxes, "%.4f"))
 
 
