@@ -109,3 +109,12 @@ class NoScore:
 class GivesNaN(NoScore):
     def update(self, frame):
         return True, (float("nan"), 0.0, 1.0, 1.0)
+
+
+class GivesNegative(NoScore):
+    def update(self, frame):
+        return True, (1.0, 2.0, -3.0, 4.0)
+
+
+class SureBeyondMeasure(NoScore):
+    score = float("inf")

@@ -47,6 +47,9 @@ def test_home_in_options(monkeypatch):
     assert (there.boxes, there.label, there.box) == (Path("/home/me"), track.label, track.box)
     nested = Train(Frame(data=Path("~/pack")))
     assert module.at_home(nested).stage.data == Path("/home/me/pack")
+    assert module.at_home("old=nanotrackv2:~/n") == "old=nanotrackv2:/home/me/n"
+    for other in ("a=b~/c", "http://there/~/x", "x:~"):
+        assert module.at_home(other) == other
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -59,6 +59,13 @@ def test_flags_in_a_row_or_a_column(tmp_path, text):
     assert annotations.read_flags(write(tmp_path / "f.txt", text), 3).tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("text", ["0,nan,0", "0\ninf\n0", "0 1e30 0", "0 x 0"])
+def test_flags_that_are_no_numbers(tmp_path, text):
+    """NaN was taken for hidden, under a warning of NumPy."""
+    with pytest.raises(InputError, match=r"f\.txt: only numbers were expected"):
+        annotations.read_flags(write(tmp_path / "f.txt", text), 3)
+
+
 def test_flags_of_another_length(tmp_path):
     with pytest.raises(InputError, match="3 labels for 4 frames"):
         annotations.read_flags(write(tmp_path / "full_occlusion.txt", "0,1,0"), 4)

@@ -7,9 +7,15 @@ import zipfile
 import pytest
 
 from fartrack.cli.main import main
+from fartrack.evaluation import datasets
 from small_sets import folder_set, got10k_set
 
 TRACKER = "template_tracker:TemplateTracker"
+
+
+@pytest.fixture(autouse=True)
+def tiny_sets_are_whole(monkeypatch):
+    monkeypatch.setattr(datasets, "WHOLE", {})
 
 
 def evaluate(tmp_path, *options, dataset="folder"):

@@ -153,6 +153,13 @@ def test_got10k_val(tmp_path, inside):
     assert not dataset.hidden
 
 
+def test_got10k_size_that_is_none(tmp_path):
+    """Boxes clipped to a frame without area overlap nothing."""
+    root = got10k_set(tmp_path)
+    (root / "val" / "GOT-10k_Val_000001" / "meta_info.ini").write_text("[METAINFO]\nresolution: (0, 0)\n")
+    assert open_dataset("got10k-val", root).load("GOT-10k_Val_000001").frame_size() == (160, 120)
+
+
 def test_got10k_test(tmp_path):
     dataset = open_dataset("got10k-test", got10k_set(tmp_path, "test", ("GOT-10k_Test_000001",)))
     sequence = dataset.load("GOT-10k_Test_000001")
@@ -182,6 +189,15 @@ def test_uav123_parts_of_one_video(tmp_path, monkeypatch):
     assert dataset.names == ("bird1_2", "car1_s")
     assert dataset.load("bird1_2").frames.names == ("000004.jpg", "000005.jpg", "000006.jpg")
     assert dataset.load("car1_s").visible.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", ["bird1_4", "bird1_0", "bird1_old"])
+def test_uav123_parts_that_are_none(tmp_path, name):
+    """One such file among the annotations ended the run in a traceback, or was taken for the last part."""
+    write_frames(tmp_path / "data_seq" / "UAV123" / "bird1", 3, digits=6)
+    write_boxes(tmp_path / "anno" / "UAV123" / f"{name}.txt", LINE[:3])
+    with pytest.raises(InputError, match=f"{name}: UAV123 has bird1_1 to bird1_3"):
+        open_dataset("uav123", tmp_path).load(name)
 
 
 def test_uav123_facts():
@@ -239,6 +255,20 @@ def test_davis(tmp_path):
     assert dataset.load("dance_2").start == (5, 20, 10, 8)
 
 
+def test_davis_with_an_object_that_comes_later(tmp_path):
+    """Of a smaller number than the one that is followed: that one was taken, and had no box to start from."""
+    write_frames(tmp_path / "JPEGImages" / "480p" / "bear", 2, first=0, digits=5)
+    (folder := tmp_path / "Annotations" / "480p" / "bear").mkdir(parents=True)
+    mask = np.zeros((120, 160), np.uint8)
+    mask[10:18, 5:15] = 2
+    for frame in range(2):
+        mask[60:70, 60:70] = frame
+        cv2.imwrite(str(folder / f"{frame:05d}.png"), mask)
+    dataset = open_dataset("davis", tmp_path)
+    assert dataset.names == ("bear",)
+    assert dataset.load("bear").boxes.tolist() == [[5, 10, 10, 8]] * 2
+
+
 @pytest.mark.parametrize("pictures", ["color", "."])
 def test_vot(tmp_path, pictures):
     write_frames(tmp_path / "ant1" / pictures, 3, digits=8)
@@ -249,6 +279,15 @@ def test_vot(tmp_path, pictures):
     assert sequence.start == (10, 20, 30, 40)
     assert sequence.visible.tolist() == [True, False, True]
     assert not dataset.rules.blank_counts
+
+
+@pytest.mark.parametrize("lines", ["0\n1\n", "0\n1\n0\n1\n"])
+def test_vot_labels_that_end_early_or_late(tmp_path, lines):
+    """VOT's own toolkit takes them."""
+    write_frames(tmp_path / "ant1", 3, digits=8)
+    write_boxes(tmp_path / "ant1" / "groundtruth.txt", LINE[:3])
+    (tmp_path / "ant1" / "full_occlusion.label").write_text(lines)
+    assert open_dataset("vot", tmp_path).load("ant1").visible.tolist() == [True, False, True]
 
 
 def test_vot_with_several_objects(tmp_path):

@@ -117,6 +117,12 @@ def test_reliability_and_calibration_error():
     assert np.isnan(expected_calibration_error([], []))
 
 
+@pytest.mark.parametrize("scores", [[7.5, 0.5], [-0.1, 0.5]])
+def test_scores_that_are_no_chances_have_no_calibration_error(scores):
+    """It was 350 %, say."""
+    assert np.isnan(expected_calibration_error(scores, [1, 0]))
+
+
 # --- one sequence
 
 

@@ -62,6 +62,18 @@ def test_a_frame_that_says_the_target_is_gone_begins_no_pass(tmp_path):
     assert begun_later(dataset, 2).names == ("a@0-5", "a@1-5", "b@0-5", "b@2-5")
 
 
+@pytest.mark.parametrize("begin", [partial(begun_later, starts=2), partial(begun_anew, frames=4)])
+def test_a_damaged_sequence_fails_alone(tmp_path, begin):
+    """It ended the whole command."""
+    dataset = open_folder(folder_set(tmp_path, names=("a", "b@c")))
+    (tmp_path / "b@c" / "groundtruth_rect.txt").write_text("10,40\n")
+    passes = begin(dataset)
+    assert "b@c" in passes.names and len(passes) == 3
+    assert passes.load("a@0-6").start == (10, 40, 20, 20)
+    with pytest.raises(InputError, match="4 numbers were expected"):
+        passes.load("b@c")
+
+
 def test_what_cannot_be_begun_anew(tmp_path):
     dataset = open_folder(folder_set(tmp_path))
     with pytest.raises(InputError, match="1 starts: give 2 or more"):

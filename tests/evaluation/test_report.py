@@ -87,6 +87,52 @@ def test_everything_is_drawn(results, tmp_path):
     assert (page.parent / "sequences.csv").read_text().splitlines()[0] == "sequence,ours,theirs"
 
 
+def test_names_that_mean_something_to_matplotlib(tmp_path, recwarn):
+    """`$` began a formula, which ended the report in a traceback; `_ours` was left out of legends."""
+    pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("$x^$", "_b"), count=6)))
+    odd = scored_folder(tmp_path / "set", tmp_path / "$x^$", annotations, (2, 60))
+    ours = scored_folder(tmp_path / "set", tmp_path / "_ours", annotations, (2, 60))
+    write_report(annotations, [ours, odd], ours, tmp_path / "report", failures=2)
+    colours = {"$x^$": "red", "_ours": "blue"}
+    legend = plots.draw_sequences([ours, odd], ours, colours).axes[0].get_legend()
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["_ours", r"\$x^\$"]
+    assert not recwarn.list
+
+
+def test_a_frame_that_cannot_be_read_costs_its_strip_alone(results, tmp_path):
+    """It ended the report of results that were made elsewhere."""
+    pytest.importorskip("matplotlib")
+    annotations, ours, _ = results
+    (tmp_path / "set" / "hard" / "img" / "0004.jpg").write_bytes(b"no picture")
+    page = write_report(annotations, [ours], ours, tmp_path / "report", failures=2)
+    assert [path.name for path in page.parent.glob("failure*")] == ["failure_1_easy.jpg"]
+    assert "hard: its failure cannot be shown" in page.read_text() and "0004.jpg" in page.read_text()
+
+
+def test_scores_that_are_no_chances_are_not_drawn_as_such(results):
+    pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    annotations, ours, _ = results
+    for path in ours.folder.glob("*_score.txt"):
+        path.write_text("".join(f"{10 * float(line):g}\n" for line in path.read_text().split()))
+    large = score_folder("ours", ours.folder, annotations)
+    assert np.isfinite(large.summary.auroc)  # they rank all the same
+    axes = plots.draw_reliability([large], {"ours": "red"}).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["no tracker here wrote scores from 0 to 1"]
+
+
+def test_nothing_to_draw_but_first_frames(tmp_path, recwarn):
+    pytest.importorskip("matplotlib")
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("a",), count=1)))
+    ours = scored_folder(tmp_path / "set", tmp_path / "ours", annotations, (0,))
+    assert write_report(annotations, [ours], ours, tmp_path / "report").is_file()
+    assert not recwarn.list
+
+
 def test_finding_trackers(results, tmp_path):
     dataset = results[0].dataset
     assert [label for label, _ in find_trackers([tmp_path / "results"], dataset)] == ["ours", "theirs"]

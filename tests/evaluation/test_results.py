@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fartrack.errors import InputError
+from fartrack.evaluation import datasets
 from fartrack.evaluation.datasets import Dataset, open_dataset
+from fartrack.evaluation.passes import begun_later
 from fartrack.evaluation.results import (
     COLUMNS,
     Pass,
@@ -16,7 +18,12 @@ from fartrack.evaluation.results import (
     score_folder,
     write_pass,
 )
-from small_sets import LINE, folder_set, got10k_set, trackingnet_set
+from small_sets import LINE, folder_set, got10k_set, trackingnet_set, write_boxes, write_frames
+
+
+@pytest.fixture(autouse=True)
+def tiny_sets_are_whole(monkeypatch):
+    monkeypatch.setattr(datasets, "WHOLE", {})
 
 
 def a_pass(count=6, shift=0.0):
@@ -41,6 +48,14 @@ def test_without_score_there_is_no_file(tmp_path):
     assert read_pass(tmp_path / "a.txt", 3).scores is None
 
 
+def test_scores_of_an_earlier_pass_do_not_stay(tmp_path):
+    """They were read with the boxes of the new one."""
+    write_pass(tmp_path, "a", a_pass())
+    (tmp_path / "a.txt").unlink()
+    write_pass(tmp_path, "a", Pass(LINE[:3]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 @pytest.mark.parametrize(
     "place", ["bike1.txt", "uav_bike1.txt", "bike1/bike1_001.txt", "bike-1.txt", "bike.1.txt", "bike_1.txt"]
 )
@@ -51,6 +66,15 @@ def test_files_of_others(tmp_path, place):
     path.write_text("1,2,3,4\n")
     dataset = Dataset("uav123", tmp_path, (name,), None, prefix="uav_")
     assert find_result(tmp_path, name, dataset) == path
+
+
+def test_the_one_that_others_call_human4(tmp_path):
+    """Its first annotation is empty in the benchmark itself, so that most toolkits know of no second."""
+    (tmp_path / "Human4.txt").write_text("1,2,3,4\n")
+    dataset = Dataset("otb", tmp_path, ("Human3", "Human4_2"), None)
+    assert find_result(tmp_path, "Human4_2", dataset) == tmp_path / "Human4.txt"
+    (tmp_path / "Human4_2.txt").write_text("1,2,3,4\n")
+    assert find_result(tmp_path, "Human4_2", dataset) == tmp_path / "Human4_2.txt"
 
 
 def test_repetitions_and_commas_of_got10k(tmp_path):
@@ -155,6 +179,22 @@ def test_a_sequence_is_not_scored_with_another_ones_result(tmp_path):
     write_pass(tmp_path, "a-1", a_pass(6))
     assert find_result(tmp_path, "a_1", dataset) is None
     assert find_result(tmp_path, "a_1", dataset.only(["a_1"])) == tmp_path / "a-1.txt"
+
+
+def test_a_part_of_a_benchmark_is_said_to_be_one(tmp_path, monkeypatch):
+    """Annotations of some sequences of TrackingNet alone: a zip was made, though the server wants all."""
+    monkeypatch.setattr(datasets, "WHOLE", {"trackingnet": 3, "uav123": 5})
+    dataset = open_dataset("trackingnet", trackingnet_set(tmp_path / "set", ("x_1",), 3))
+    write_pass(tmp_path, "x_1", a_pass(3))
+    with pytest.raises(InputError, match="only 1 of the 3 sequences are there; the server wants all"):
+        pack_submission(dataset, tmp_path, tmp_path / "s.zip")
+    write_frames(tmp_path / "uav" / "data_seq" / "UAV123" / "bike1", 3, digits=6)
+    write_boxes(tmp_path / "uav" / "anno" / "UAV123" / "bike1.txt", LINE[:3])
+    part = open_dataset("uav123", tmp_path / "uav")
+    (line,) = notes(load_annotations(part), [])
+    assert "holds 1 of the 5 sequences of uav123; not comparable" in line
+    for chosen in (part.only(["bike1"]), begun_later(part, 2)):
+        assert not notes(load_annotations(chosen), [])
 
 
 def test_no_submission_with_a_hole_in_it(tmp_path):

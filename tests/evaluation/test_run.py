@@ -16,7 +16,7 @@ from fartrack.evaluation.results import load_annotations, read_pass, score_folde
 from fartrack.evaluation.run import Event, evaluate, run_sequence
 from small_sets import folder_set
 from template_tracker import TemplateTracker
-from workers import Counting, Dying, FailsOnSecond, GivesNaN, NoScore, Slow
+from workers import Counting, Dying, FailsOnSecond, GivesNaN, GivesNegative, NoScore, Slow, SureBeyondMeasure
 
 
 @pytest.fixture
@@ -87,6 +87,13 @@ def test_results_of_something_else_are_not_continued(dataset, tmp_path):
         evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
 
 
+@pytest.mark.parametrize("written", ["{", "[1]", "7"])
+def test_damaged_settings_are_one_line(dataset, tmp_path, written):
+    (tmp_path / "run.json").write_text(written)
+    with pytest.raises(InputError, match=r"run\.json: damaged"):
+        evaluate(dataset, TemplateTracker, tmp_path, about={"model": "one"})
+
+
 def test_results_of_another_version_of_the_data_are_not_continued(dataset, tmp_path):
     """Sequences of the same names: scored against these boxes they would look like a tracker that fails."""
     evaluate(dataset, TemplateTracker, tmp_path / "out")
@@ -131,6 +138,19 @@ def test_a_box_that_is_no_number(dataset, tmp_path):
     assert len(outcome.failed) == 4
     assert "as box of frame 1" in outcome.failed["a"]
     assert "0002.jpg" in outcome.failed["a"]
+
+
+def test_a_negative_size_is_a_failure_not_a_result(dataset, tmp_path):
+    """It was written down as done, could not be scored, and was never run again."""
+    outcome = evaluate(dataset.only(["a"]), GivesNegative, tmp_path)
+    assert "the tracker gave (1.0, 2.0, -3.0, 4.0) as box of frame 1" in outcome.failed["a"]
+    assert not (tmp_path / "a.txt").exists()
+
+
+def test_an_infinite_score_is_none(dataset, tmp_path):
+    """Its file was written, and then the boxes beside it counted for nothing."""
+    evaluate(dataset.only(["a"]), SureBeyondMeasure, tmp_path)
+    assert not (tmp_path / "a_score.txt").exists() and read_pass(tmp_path / "a.txt", 6)
 
 
 def no_tracker():

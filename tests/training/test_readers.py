@@ -10,11 +10,11 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.evaluation.datasets import lasot_test_names
-from fartrack.training import data
+from fartrack.training import data, pack
 from fartrack.training.data import decode_jobs, draw_jobs, find_data, is_held_out, open_data
 from fartrack.training.got10k_vot import EXCLUDED
 from fartrack.training.pack import read_pack
-from fartrack.training.readers import READERS, Clip
+from fartrack.training.readers import READERS, Clip, Files, Listing
 from tiny_pack import ground, write_shard
 
 BOX = (40, 30, 24, 20)
@@ -169,6 +169,38 @@ def test_what_a_set_holds(name, tmp_path):
     assert (f"{len(missing) if isinstance(missing, list) else missing:,} MISSING" in listing.summary()) == bool(missing)
 
 
+@pytest.mark.parametrize("box", [None, [1, 2, 3], [1, 2, 3, "x"]])
+def test_an_object_of_coco_without_a_box_is_named(tmp_path, box):
+    """Of data that somebody made; it was a traceback."""
+    coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    index = json.loads(path.read_text())
+    index["annotations"].append({"id": 7, "image_id": 2, "bbox": box, "segmentation": []})
+    path.write_text(json.dumps(index))
+    listing = READERS["coco"](tmp_path, 1)
+    assert [len(clip.boxes) for clip in listing.clips] == [1, 1]
+    assert len(listing.broken) == 1 and "annotation 7" in listing.broken[0]
+
+
+def test_a_polygon_of_coco_that_is_none_breaks_its_picture_alone(tmp_path):
+    """It ended a run in the middle, in a thread that decodes."""
+    coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    index = json.loads(path.read_text())
+    index["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    path.write_text(json.dumps(index))
+    pack = decode_jobs(data.all_jobs([READERS["coco"](tmp_path, 1)]), 1, judge=False)
+    assert len(pack.files) == 1 and "polygon of object 1" in pack.skipped[0]
+
+
+@pytest.mark.parametrize("written", [b"\xff\xfe", b"[]", b'{"categories": [], "images": [], "annotations": ["x"]}'])
+def test_an_index_of_coco_that_is_none(tmp_path, written):
+    coco(tmp_path)
+    (tmp_path / "annotations" / "instances_train2017.json").write_bytes(written)
+    with pytest.raises(InputError, match=r"instances_train2017\.json is not COCO's annotation"):
+        READERS["coco"](tmp_path, 1)
+
+
 @pytest.mark.parametrize("name", [name for name in SETS if name not in ("davis", "youtube-vos", "coco")])
 def test_a_broken_annotation_is_named_and_the_others_stay(name, tmp_path):
     expected = SETS[name](tmp_path)
@@ -202,6 +234,27 @@ def test_frames_become_pictures_with_boxes_in_place(name, tmp_path):
         stills = name == "coco"
         assert (o.track.max() >= 0) != stills
         assert not o.alone.any()
+
+
+def test_masks_of_davis_2016(tmp_path):
+    """Its only object is 255, which was taken for what belongs to none."""
+    for suffix in ("JPEGImages", "Annotations"):
+        (tmp_path / suffix / "480p" / "bear").mkdir(parents=True)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:30, 20:60] = 255
+    cv2.imwrite(str(tmp_path / "Annotations/480p/bear/00000.png"), mask)
+    cv2.imwrite(str(tmp_path / "JPEGImages/480p/bear/00000.jpg"), mask)
+    (clip,) = READERS["davis"](tmp_path, 1).clips
+    assert clip.boxes.tolist() == [[20, 10, 40, 20]] and clip.mask(0, (60, 80)).sum() == 800
+
+
+def test_hidden_frames_of_got10k_val_are_left_out(tmp_path):
+    (root := tmp_path / "val" / "GOT-10k_Val_000001").parent.mkdir()
+    lines(root / "groundtruth.txt", frames(root, 3))
+    (root / "absence.label").write_text("0\n0\n0\n")
+    (root / "cover.label").write_text("8\n0\n8\n")
+    (clip,) = READERS["got10k-val"](tmp_path, 1).clips
+    assert np.isfinite(clip.boxes).all(1).tolist() == [True, False, True]
 
 
 def test_the_official_exclusions():
@@ -245,6 +298,30 @@ def test_what_is_broken_is_judged_over_all_parts_of_the_data(tmp_path, monkeypat
         open_data([f"folder={root}"], workers=2)
 
 
+def test_a_clip_that_lacks_pictures_is_as_many_broken_ones(tmp_path, caplog):
+    """It counted as one, so that a data set copied by half went through as one in a hundred."""
+    for i in range(60):
+        lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 4, digits=4))
+    boxes = np.array([BOX] * 4, np.float32)
+    healthy = [clip for clip in READERS["folder"](tmp_path, 2).clips if clip.name != "s3"]
+    cut = Clip("folder", "s3", boxes, Files(tmp_path / "s3" / "img", 5).found)
+    with pytest.raises(InputError, match=r"4 of 240 pictures are broken, first folder/s3: .*4 pictures for 5 boxes"):
+        decode_jobs(data.all_jobs([Listing("folder", [*healthy, cut])]), 2)
+    assert caplog.text.count("4 pictures for 5 boxes") == 1
+
+
+def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
+    """It ended the run with: there is not one picture to train on."""
+    for i in range(60):
+        lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 2, digits=4))
+    for name in ("0001", "0002"):
+        (tmp_path / "s3" / "img" / f"{name}.jpg").write_bytes(b"no picture")
+    monkeypatch.setattr(data, "is_held_out", lambda clip: clip.name == "s3")
+    monkeypatch.setattr(pack, "MAX_BROKEN", 0.05)
+    supply = open_data([f"folder={tmp_path}"], workers=2)
+    assert len(supply.pack.files) == 118 and len(supply.held_out.pack.files) == 118
+
+
 def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
     root = tmp_path / "set"
     for i in range(60):
@@ -258,6 +335,37 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
     (root / "s4" / "img" / "0002.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"2 of 120 pictures are broken, first .*0002\.jpg"):
         decode_jobs(jobs, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"source": None}, "source is None"),
+        ({"objects": None}, "TypeError"),
+        ({"objects": [{"box": [1, 2, 30, 40]}]}, "KeyError: 'class'"),
+        ({"objects": [{"box": [1, 2, 30], "class": "a"}]}, "ValueError"),
+        ({"objects": [{"box": [1, 2, 30, None], "class": "a"}]}, "TypeError"),
+        ({"track": {"id": "a"}}, "KeyError: 'frame'"),
+    ],
+)
+def test_a_wrong_line_of_an_index_costs_its_picture_alone(tmp_path, change, named):
+    """Each was a traceback."""
+    write_shard(
+        tmp_path / "a.tar", np.random.default_rng(0), stills=120, edit=lambda rows, files: rows[1].update(change)
+    )
+    (skipped,) = read_pack([tmp_path / "a.tar"]).skipped
+    assert "a.tar/still1.webp: its line of the index cannot be used" in skipped and named in skipped
+
+
+def test_an_empty_member_of_a_shard_costs_its_picture_alone(tmp_path):
+    write_shard(
+        tmp_path / "a.tar",
+        np.random.default_rng(0),
+        stills=120,
+        edit=lambda rows, files: files.update({"still1.webp": b""}),
+    )
+    (skipped,) = read_pack([tmp_path / "a.tar"]).skipped
+    assert "still1.webp: the picture cannot be decoded" in skipped
 
 
 def test_broken_members_of_a_shard(tmp_path, caplog):
@@ -331,6 +439,13 @@ def test_sets_are_found_by_flag_or_in_one_folder(tmp_path):
     assert find_data([f"got10k={tmp_path}", str(tmp_path)]) == [("got10k", tmp_path), ("pack", tmp_path)]
     (tmp_path / "x.tar").touch()
     assert find_data([], {"FARTRACK_DATA": str(tmp_path)}) == [("pack", tmp_path)]
+
+
+def test_data_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "x" / "lasot").mkdir(parents=True)
+    assert find_data([], {"FARTRACK_DATA": "~/x"}) == [("lasot", tmp_path / "x" / "lasot")]
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,17 @@ def test_the_manuals_recipe_is_the_papers():
     )
 
 
+def test_paths_in_the_home_folder(tmp_path, monkeypatch):
+    """It was refused, or made a folder called ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    given = []
+    monkeypatch.setattr(run, "start", lambda options: given.append(options) or 0)
+    assert run.main(["frame", "--out", "~/runs", "--data", "otb=~/OTB", "~/pack"]) == 0
+    assert given[0].out == tmp_path / "runs"
+    assert given[0].data == (f"otb={tmp_path / 'OTB'}", str(tmp_path / "pack"))
+
+
 def test_options_from_a_file(tmp_path):
     file = tmp_path / "options.json"
     model = {"depth": 10, "withhold": True}

@@ -110,7 +110,7 @@ def _run(args: list[str]) -> int:
 
 
 def at_home(value: Any) -> Any:
-    """A command with `~/` in its paths made the home folder: the shell leaves it as it is in `--out=~/x`."""
+    """A command with `~/` in its paths made the home folder: shells leave it as it is in `--out=~/x` and `NAME:~/x`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         was = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
         now = {name: at_home(one) for name, one in was.items()}
@@ -119,6 +119,8 @@ def at_home(value: Any) -> Any:
         return tuple(at_home(one) for one in value)
     if value == Path("~") or (isinstance(value, str | Path) and re.match(r"~[/\\]", os.fspath(value))):
         return type(value)(Path(value).expanduser())
+    if isinstance(value, str) and (named := re.match(r"((?:[\w.-]+[=:])+)(~[/\\].*)", value)):
+        return named[1] + at_home(named[2])
     return value
 
 

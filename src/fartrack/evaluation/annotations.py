@@ -113,8 +113,8 @@ def read_flags(path: Path, count: int) -> NDArray[np.int64]:
     """Read `count` whole numbers, one a line or all in one line (LaSOT's and GOT-10k's labels)."""
     fields = read_text(path).replace(",", " ").split()
     try:
-        flags = np.array([float(field) for field in fields]).astype(np.int64)
-    except ValueError:
+        flags = np.array([int(float(field)) for field in fields], np.int64)
+    except (ValueError, OverflowError):  # NaN, infinity
         raise InputError(f"{path}: only numbers were expected") from None
     if len(flags) != count:
         raise InputError(f"{path}: {len(flags)} labels for {count} frames; download the annotation again")

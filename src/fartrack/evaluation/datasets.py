@@ -171,7 +171,8 @@ class Dataset:
     """A benchmark: names of its sequences, how to load one, and how it counts.
 
     `hidden` is True when the annotation is not public: results are then packed for the benchmark's server.
-    `missing` lists sequences of the official list that the root does not hold.
+    `missing` lists sequences of the official list that the root does not hold, `whole` is how many there are of those
+    benchmarks whose list is not known here (0: that is not known either).
     """
 
     name: str
@@ -181,6 +182,7 @@ class Dataset:
     rules: Rules = field(default_factory=Rules)
     hidden: bool = False
     missing: tuple[str, ...] = ()
+    whole: int = 0
     prefix: str = ""  # pytracking puts it before the sequence's name in result files ("uav_", "nfs_")
 
     def __len__(self) -> int:
@@ -195,7 +197,7 @@ class Dataset:
         unknown = [name for name in names if name not in self.names]
         if unknown:
             raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
-        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=())
+        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=(), whole=0)
 
 
 # --- shared pieces ----------------------------------------------------------------------------------------------------
@@ -410,8 +412,8 @@ def read_got10k_size(path: Path) -> tuple[int, int] | None:
     for line in read_text(path).splitlines():
         if line.startswith("resolution"):
             digits = "".join(character if character.isdigit() else " " for character in line).split()
-            if len(digits) == 2:
-                return int(digits[0]), int(digits[1])
+            if len(digits) == 2 and min(size := (int(digits[0]), int(digits[1]))) > 0:
+                return size
     return None
 
 
@@ -494,7 +496,9 @@ def _read_uav123(root: Path, name: str) -> Sequence:
     visible = has_box(boxes)
     if video not in UAV123_PARTS or part == "s":  # car1_s is a synthetic video of its own
         return _sequence(name, root / "data_seq" / "UAV123" / name, boxes, visible)
-    folder = root / "data_seq" / "UAV123" / video
+    folder, parts = root / "data_seq" / "UAV123" / video, len(UAV123_PARTS[video])
+    if part not in map(str, range(1, parts + 1)):
+        raise InputError(f"{name}: UAV123 has {video}_1 to {video}_{parts}; remove this annotation")
     first = UAV123_PARTS[video][int(part) - 1]
     inside = tuple(file for file in image_names(folder) if first <= _number(file) < first + len(boxes))
     return Sequence(name, ImageFrames(folder, inside), boxes, visible)
@@ -589,7 +593,8 @@ def _read_davis(root: Path, name: str) -> Sequence:
     if not (masks / video).is_dir():
         video, _, number = name.rpartition("_")
     objects = read_mask_boxes(_davis_masks(masks, video))
-    key = int(number) if number.isdigit() else next(iter(objects), -1)
+    # The one object of the first mask; one of a smaller number may come into view later.
+    key = int(number) if number.isdigit() else next((n for n, boxes in objects.items() if has_box(boxes)[0]), -1)
     if key not in objects:
         raise InputError(f"{masks / video}: no object {number or 1} in these masks")
     boxes = objects[key]
@@ -619,6 +624,12 @@ def _vot_truth(folder: Path) -> dict[str, Path]:
     return {f"_{path.stem.partition('_')[2]}": path for path in sorted(folder.glob("groundtruth_*.txt"))}
 
 
+def _vot_label(path: Path, count: int) -> NDArray[np.bool_]:
+    """Frames marked with a 1; the file may end early or late, as VOT's own toolkit takes it."""
+    marked = [line.strip() == "1" for line in read_text(path).splitlines()]
+    return np.array([*marked[:count], *[False] * (count - len(marked))])
+
+
 def _read_vot(root: Path, name: str) -> Sequence:
     for stem, suffix in ((name, ""), *((name[:at], name[at:]) for at, mark in enumerate(name) if mark == "_")):
         truth = _vot_truth(root / stem).get(suffix)
@@ -628,7 +639,7 @@ def _read_vot(root: Path, name: str) -> Sequence:
             visible = has_box(boxes)
             for label in ("full_occlusion.label", "full_occlusion.tag"):
                 if (root / stem / label).is_file():
-                    visible &= read_flags(root / stem / label, len(boxes)) == 0
+                    visible &= ~_vot_label(root / stem / label, len(boxes))
             return _sequence(name, folder, boxes, visible)
     raise InputError(f"{root / name}: no groundtruth.txt there; is the data set complete?")
 
@@ -664,8 +675,12 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
+WHOLE = {"got10k-val": 180, "got10k-test": 180, "trackingnet": 511, "uav123": 123, "nfs": 100}
+"""Sequences of benchmarks whose names are read from the root alone."""
+
+
 def open_dataset(name: str, root: str | Path) -> Dataset:
     """List the sequences of a benchmark in a folder."""
     if name not in DATASETS:
         raise InputError(f"data set {name!r} is not known; there are {', '.join(DATASETS)}")
-    return DATASETS[name](Path(root).expanduser())
+    return replace(DATASETS[name](Path(root).expanduser()), whole=WHOLE.get(name, 0))

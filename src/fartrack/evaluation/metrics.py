@@ -131,11 +131,15 @@ def reliability(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> Reliabil
 
 
 def expected_calibration_error(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Mean distance between score and share of right frames over the bins, weighted by frames; NaN without frames."""
-    table = reliability(scores, right, bins)
-    used = table.count > 0
-    if not used.any():
+    """Mean distance between score and share of right frames over the bins, weighted by frames.
+
+    NaN without frames, and of scores that are not in 0..1: they rank frames but are no chances.
+    """
+    values = np.asarray(scores, np.float64)
+    if not len(values) or values.min() < 0 or values.max() > 1:
         return float("nan")
+    table = reliability(values, right, bins)
+    used = table.count > 0
     return float(np.average(np.abs(table.score - table.right)[used], weights=table.count[used]))
 
 

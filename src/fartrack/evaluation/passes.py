@@ -79,9 +79,19 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
     """
     if dataset.hidden:
         raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
-    passes = ((name, *span) for name in dataset.names for span in spans(_shown(dataset.load(name))))
-    names = tuple(f"{name}{AT}{begin}-{end}" for name, begin, end in passes)
-    return replace(dataset, name=f"{dataset.name}-{how}", names=names, read=partial(_read_pass, dataset.read))
+    names: list[str] = []
+    damaged: set[str] = set()
+    for name in dataset.names:
+        try:
+            shown = _shown(dataset.load(name))
+        except InputError:  # it stays under its own name, so that it fails alone when its turn comes
+            damaged.add(name)
+            names.append(name)
+            continue
+        names += [f"{name}{AT}{begin}-{end}" for begin, end in spans(shown)]
+    read = partial(_read_pass, dataset.read, frozenset(damaged))
+    # No published number is of passes, so that nothing is said of sequences that are not there.
+    return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read, missing=(), whole=0)
 
 
 def _shown(s: Sequence) -> Mask:
@@ -90,7 +100,9 @@ def _shown(s: Sequence) -> Mask:
     return shown if s.cover is None else shown & (s.cover > 0)
 
 
-def _read_pass(read: Callable[[Path, str], Sequence], root: Path, name: str) -> Sequence:
+def _read_pass(read: Callable[[Path, str], Sequence], damaged: frozenset[str], root: Path, name: str) -> Sequence:
+    if name in damaged:
+        return read(root, name)
     whole, _, span = name.rpartition(AT)
     begin, end = map(int, span.split("-"))
     s = read(root, whole)

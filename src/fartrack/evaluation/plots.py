@@ -58,6 +58,12 @@ def _dress(
         axes.spines[side].set_color(LINE)
 
 
+def _plain(name: str) -> str:
+    """A name as it is: `$` begins a formula in matplotlib, and what begins with `_` is left out of legends."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def png(figure: Figure) -> bytes:
     """The bytes of a PNG file; the same figure gives the same bytes."""
     buffer = io.BytesIO()
@@ -101,7 +107,7 @@ def _curves(
             100 * getattr(entry.summary, curve),
             color=colours[entry.label],
             lw=2.4 if entry is entries[0] else 1.7,
-            label=f"{100 * number(entry.summary):.1f}  {entry.label}",
+            label=f"{100 * number(entry.summary):.1f}  {_plain(entry.label)}",
             zorder=3 - 0.01 * rank,
         )
     axes.legend(loc=legend, frameon=True, framealpha=0.9, edgecolor="white", fontsize=8.5, labelcolor=INK)
@@ -142,7 +148,7 @@ def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, s
     names = sorted(judged, key=lambda name: judged[name])
     cut = names[:MOST_BARS]
     thick = 0.8 / len(shown)
-    figure = _figure(10.5, 1.1 + len(cut) * max(0.26, 0.115 * len(shown) + 0.06))
+    figure = _figure(10.5, 1.1 + max(1, len(cut)) * max(0.26, 0.115 * len(shown) + 0.06))
     axes = figure.add_subplot()
     _dress(axes, "average overlap, %", "", (0, 100), (len(cut) - 0.45, -0.55), grid="x")
     for place, entry in enumerate(shown):
@@ -150,17 +156,17 @@ def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, s
         offset = (place - (len(shown) - 1) / 2) * thick
         axes.barh(
             np.arange(len(cut)) + offset, values, thick * 0.88, color=colours[entry.label],
-            alpha=1 if place == 0 else 0.55, label=entry.label,
+            alpha=1 if place == 0 else 0.55, label=_plain(entry.label),
         )  # fmt: skip
         for row, name in enumerate(cut):
             if name not in entry.scores:
                 axes.text(0.6, row + offset, "no result", fontsize=6, color=SOFT, va="center")
-    axes.set_yticks(np.arange(len(cut)), cut)
+    axes.set_yticks(np.arange(len(cut)), [_plain(name) for name in cut])
     axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
     axes.spines["left"].set_visible(True)
     title = "Average overlap" if len(cut) == len(names) else f"Average overlap, the worst {len(cut)} of {len(names)}"
     axes.set_title(
-        f"{title} (sorted by {subject.label})", loc="left", fontsize=11, fontweight="bold", color=INK, pad=26
+        f"{title} (sorted by {_plain(subject.label)})", loc="left", fontsize=11, fontweight="bold", color=INK, pad=26
     )
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.005, 1.0), ncols=len(shown), frameon=False, fontsize=9, labelcolor=INK,
@@ -178,7 +184,8 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
     axes.plot([0, 1], [0, 100], color=SOFT, lw=0.9, ls=":")
     _dress(counts, "score", "share of frames, %", (0, 1), (0, 100))
     highest = 1.0
-    rated = [entry for entry in entries if entry.summary is not None and len(_own_scores(entry)[0])]
+    # Scores beyond 0..1, as of somebody else's tracker, have no place here, and no calibration error.
+    rated = [entry for entry in entries if entry.summary and np.isfinite(entry.summary.calibration_error)]
     for place, entry in enumerate(rated):
         scores, right = _own_scores(entry)
         assert entry.summary is not None
@@ -187,7 +194,7 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
         size = 18 + 150 * table.count[used] / table.count.sum()
         colour = colours[entry.label]
         error = 100 * entry.summary.calibration_error
-        label = f"{entry.label}: AUROC {100 * entry.summary.auroc:.1f}, calibration error {error:.1f}"
+        label = f"{_plain(entry.label)}: AUROC {100 * entry.summary.auroc:.1f}, calibration error {error:.1f}"
         axes.plot(table.score[used], 100 * table.right[used], color=colour, lw=1.8, label=label)
         dots = axes.scatter(table.score[used], 100 * table.right[used], s=size, color=colour, zorder=3, ec="white")
         dots.set_clip_on(False)
@@ -201,7 +208,7 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
     if rated:
         axes.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="white", fontsize=8, labelcolor=INK)
     else:
-        axes.text(0.5, 50, "no tracker here wrote scores", ha="center", color=SOFT)
+        axes.text(0.5, 50, "no tracker here wrote scores from 0 to 1", ha="center", color=SOFT)
     figure.tight_layout(w_pad=3)
     return figure
 
@@ -265,7 +272,8 @@ def draw_strip(
     line = place(0.55, 0.42, width - 0.75, 0.78)
     for label in reversed(list(passes)):
         main = label == subject.label
-        line.plot(overlaps[label], color=colours[label], lw=1.8 if main else 0.9, alpha=1 if main else 0.6, label=label)
+        wide, dense = (1.8, 1.0) if main else (0.9, 0.6)
+        line.plot(overlaps[label], color=colours[label], lw=wide, alpha=dense, label=_plain(label))
     if failure.lost:
         line.axvspan(failure.first - 0.5, failure.last + 0.5, color=COLOURS[0], alpha=0.12, lw=0)
     for index in frames:
@@ -284,7 +292,7 @@ def draw_strip(
         labelcolor=INK,
     )
     state = f"lost in frames {failure.first} to {failure.last}" if failure.lost else "not lost, lowest overlap"
-    title = figure.text(0.012, 0.955, sequence.name, fontsize=12, fontweight="bold", color=INK, va="baseline")
+    title = figure.text(0.012, 0.955, _plain(sequence.name), fontsize=12, fontweight="bold", color=INK, va="baseline")
     line.annotate(
         f"AO {100 * failure.ao:.1f}, {state}", (1, 0), xycoords=title, xytext=(10, 0), textcoords="offset points",
         fontsize=9.5, color=SOFT, va="baseline", annotation_clip=False,

@@ -12,7 +12,6 @@ import io
 import string
 from collections.abc import Sequence as Items
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +21,6 @@ from fartrack.evaluation.datasets import Dataset
 from fartrack.evaluation.failures import FOUND_ABOVE, LOST_BELOW, LOST_FRAMES, worst_failures
 from fartrack.evaluation.results import COLUMNS, Annotations, Scored, find_result, notes
 from fartrack.files import write_whole
-
-if TYPE_CHECKING:
-    pass
 
 
 def find_trackers(results: Items[Path], dataset: Dataset) -> list[tuple[str, Path]]:
@@ -80,12 +76,17 @@ def write_report(
     for earlier in out.glob("failure_*_*.jpg"):
         earlier.unlink()
     strips: list[tuple[str, bytes]] = []
+    remarks = notes(annotations, scored)
     for failure in worst_failures(subject, failures):
-        picture = plots.draw_strip(annotations, failure, subject, known, colours)
+        try:
+            picture = plots.draw_strip(annotations, failure, subject, known, colours)
+        except InputError as error:  # a frame that cannot be read: the numbers need none
+            remarks.append(f"{failure.name}: its failure cannot be shown ({error})")
+            continue
         write_whole(out / f"failure_{len(strips) + 1}_{failure.name}.jpg", picture)
         strips.append((failure.name, picture))
     _write_tables(out, annotations, known)
-    page = _page(annotations, known, subject, notes(annotations, scored), colours, pictures, strips)
+    page = _page(annotations, known, subject, remarks, colours, pictures, strips)
     write_whole(out / "report.html", page)
     return out / "report.html"
 
@@ -149,10 +150,6 @@ def _page(
         ),
         sequences=_html_sequences(annotations, known),
     )
-
-
-def _strip_figure(name: str, picture: bytes) -> str:
-    return f'<figure class="card strip">{_img(picture, f"failure in {name}", "jpeg")}</figure>'
 
 
 def _img(picture: bytes, alt: str, kind: str = "png") -> str:

@@ -40,10 +40,12 @@ class Pass:
 
 def write_pass(folder: Path, name: str, result: Pass) -> None:
     """Write the files of one sequence; SEQ.txt comes last, so that it stands for all of them."""
-    if result.times is not None:
-        write_whole(folder / f"{name}_time.txt", _lines(result.times[:, None], "%.6f"))
-    if result.scores is not None:
-        write_whole(folder / f"{name}_score.txt", _lines(result.scores[:, None], "%.6f"))
+    for kind, values in (("time", result.times), ("score", result.scores)):
+        path = folder / f"{name}_{kind}.txt"
+        if values is None:
+            path.unlink(missing_ok=True)  # of a pass before this one
+        else:
+            write_whole(path, _lines(values[:, None], "%.6f"))
     write_whole(folder / f"{name}.txt", _lines(result.boxes, "%.4f"))
 
 
@@ -55,9 +57,10 @@ def find_result(folder: Path, name: str, dataset: Dataset) -> Path | None:
     """File of a sequence in a folder of results: ours, pytracking's (uav_bike1.txt), got10k's (SEQ/SEQ_001.txt).
 
     The second target of a video is NAME_2, NAME-2 or NAME.2, whoever wrote it, unless another sequence is called so.
+    OTB's Human4_2 is Human4 for most: its first annotation is empty.
     """
     part = re.fullmatch(r"(.+)_(\d+)", name)
-    others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part]
+    others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part] + ["Human4"] * (name == "Human4_2")
     names = [name, dataset.prefix + name, *(other for other in others if other not in dataset.names)]
     places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
     return next((folder / place for place in places if (folder / place).is_file()), None)
@@ -184,8 +187,8 @@ def notes(annotations: Annotations, scored: Iterable[Scored]) -> list[str]:
     """What a reader of the table has to know: absent sequences, blank frames, results that do not count."""
     dataset = annotations.dataset
     lines = []
-    if dataset.missing:
-        listed = len(dataset.missing) + len(dataset)
+    listed = max(len(dataset.missing) + len(dataset), dataset.whole)
+    if listed > len(dataset):
         lines.append(f"{dataset.root} holds {len(dataset)} of the {listed} sequences of {dataset.name}; "
                      f"not comparable to published numbers")  # fmt: skip
     for entry in scored:
@@ -214,6 +217,10 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
         raise InputError(
             f"{dataset.root}: {len(dataset.missing)} sequences are not there, first {dataset.missing[0]}; "
             "the server wants all of them"
+        )
+    if len(dataset) < dataset.whole:
+        raise InputError(
+            f"{dataset.root}: only {len(dataset)} of the {dataset.whole} sequences are there; the server wants all"
         )
     entries: list[tuple[str, str]] = []
     for name in dataset.names:

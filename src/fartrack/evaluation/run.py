@@ -128,8 +128,8 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
     path = folder / SETTINGS
     if path.is_file():
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
             raise InputError(f"{path}: damaged; remove the folder or give another --out") from None
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
@@ -191,14 +191,14 @@ def run_sequence(
         boxes[index] = box
         score = score_of(tracker)
         scores[index] = np.nan if score is None else score
-        if not np.isfinite(boxes[index]).all():
+        if not np.isfinite(boxes[index]).all() or (boxes[index, 2:] < 0).any():  # written down it could not be scored
             raise ValueError(f"the tracker gave {tuple(box)} as box of frame {index} ({sequence.frames.where(index)})")
         if on_frames is not None and time.monotonic() - told > every:
             on_frames(index)
             told = time.monotonic()
     if index + 1 != count:
         raise InputError(f"{sequence.name}: {index + 1} of {count} frames could be read")
-    unscored = count > 1 and bool(np.isnan(scores[1:]).any())
+    unscored = count > 1 and not bool(np.isfinite(scores[1:]).all())
     return Pass(boxes, times, None if unscored else scores)
 
 

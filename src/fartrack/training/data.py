@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -256,7 +257,7 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
     try:
         frames = clip.frames()
     except InputError as error:
-        return [({"file": f"{clip.source}/{clip.name}"}, str(error))]
+        return [({"file": f"{clip.source}/{clip.name}"}, str(error))] * len(job.frames)  # each of them is broken
     of_target = clip.boxes[list(job.frames)]
     window = _around(of_target) if tracks and not clip.still else None
     target = np.inf if clip.still else max(8.0, float(np.nanmedian(of_target[:, 2:].prod(1)) ** 0.5))
@@ -342,14 +343,15 @@ def find_data(specs: Sequence[str], environment: Mapping[str, str] | None = None
                 raise FileNotFoundError(f"--data {spec}: {path} does not exist: check the path")
             found.append((known[_plain(name)], Path(path)))
         return found
-    root = (environment if environment is not None else os.environ).get(VARIABLE)
-    if not root:
+    given = (environment if environment is not None else os.environ).get(VARIABLE)
+    if not given:
         raise InputError(f"no training data: give --data DIR (shards) or --data NAME=DIR, or set {VARIABLE}")
-    if not Path(root).is_dir():
+    root = Path(given).expanduser() if given.startswith("~/") else Path(given)
+    if not root.is_dir():
         raise FileNotFoundError(f"{VARIABLE}={root} is not a folder: check the path")
-    if any(Path(root).glob("*.tar")):
-        return [("pack", Path(root))]
-    folders = sorted(entry for entry in Path(root).iterdir() if entry.is_dir())
+    if any(root.glob("*.tar")):
+        return [("pack", root)]
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
     found = [(known[_plain(folder.name)], folder) for folder in folders if _plain(folder.name) in known]
     if not found:
         raise InputError(
@@ -388,7 +390,9 @@ def open_data(
         if sum(len(job.frames) for job in jobs) * picture_bytes(tracks) < memory * 1e9:
             train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
             tally = Tally()  # two in a hundred clips are too few to judge by
-            kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None
+            kept_out = None
+            with suppress(InputError):  # not one picture of them: a share of the others is held out
+                kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None
             kept = decode_jobs(train, workers, tracks, tally)
             kept.fingerprint = fingerprint(listings)
             parts.append(Resident(kept, kept_out))

@@ -210,7 +210,7 @@ class Tally:
         Raises:
             InputError: more than one in a hundred, unless a part is not to be judged (it is counted all the same).
         """
-        for line in problems[:20]:
+        for line in list(dict.fromkeys(problems))[:20]:  # a clip without its pictures is one problem of many pictures
             log.warning("skipped %s", line)
         if problems:
             log.warning("%d of %d %s are broken and were skipped", len(problems), total, what)
@@ -255,13 +255,15 @@ def _entries(shard: Path, digest: Any) -> Iterator[tuple[Row, bytes, bytes | Non
                 mask = tar.extractfile(members[row["mask"]]) if row.get("mask") else None
                 assert picture is not None
                 yield row, picture.read(), mask.read() if mask else None
-    except (tarfile.TarError, KeyError, EOFError, json.JSONDecodeError, zlib.error) as error:
+    except (tarfile.TarError, KeyError, TypeError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{shard} is not a whole shard ({type(error).__name__}: {error}): copy it again") from None
 
 
 def _decode(entry: tuple[Row, bytes, bytes | None]) -> Levels | str:
     row, data, mask = entry
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if flaw := _flaw(row):
+        return flaw
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if image is None:
         return "the picture cannot be decoded"
     if image.ndim == 2:
@@ -273,11 +275,26 @@ def _decode(entry: tuple[Row, bytes, bytes | None]) -> Levels | str:
         for item in row["objects"]:
             item["mask"] = 1
     if mask is not None:
-        decoded = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE)
+        decoded = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_GRAYSCALE) if mask else None
         if decoded is None or decoded.shape != owner.shape:
             return "the mask cannot be decoded or has another size"
         owner = decoded
     return pyramid(image[..., :3], owner)
+
+
+def _flaw(row: Row) -> str | None:
+    """What keeps a line of an index, which anybody may have written, from being used."""
+    try:
+        if not isinstance(row["source"], str):
+            raise TypeError(f"source is {row['source']!r}, no text")
+        if track := row.get("track"):
+            hash(track["id"]), int(track["frame"])
+        for item in row["objects"]:
+            hash(item["class"]), int(item.get("mask") or 0)
+            _, _, _, _ = (float(v) for v in item["box"])
+    except (KeyError, TypeError, ValueError) as error:
+        return f"its line of the index cannot be used ({type(error).__name__}: {error})"
+    return None
 
 
 def pyramid(bgr: np.ndarray, owner: np.ndarray) -> Levels:
@@ -323,7 +340,7 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
                 bad.append(f"{row['file']}: box {item['box']} is outside the picture or under 3 px")
                 continue
             around = item.get("outline") if row.get("mask_label") != "auto" else None
-            trusted = item["mask"] if around else 0  # a mask without a pixel would be a target that nobody sees
+            trusted = int(item["mask"]) if around else 0  # a mask without a pixel would be a target that nobody sees
             table.append(
                 (
                     number,
@@ -331,7 +348,7 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
                     kinds.setdefault((row["source"], item["class"]), len(kinds)),
                     names.index(row["source"]),
                     tracks.setdefault(track["id"], len(tracks)) if track else -1,
-                    track["frame"] if track else 0,
+                    int(track["frame"]) if track else 0,
                     row.get("alone", False),
                 )
             )

@@ -266,7 +266,9 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
                 broken.append(objects)
                 continue
             paths = [masks / video / name for name in image_names(masks / video)]
-            found |= {f"{video}_{number}": (paths, boxes, number) for number, boxes in objects.items() if number < 255}
+            if len(objects) > 1:  # beside others 255 is what belongs to none; alone it is the object (DAVIS 2016)
+                objects.pop(255, None)
+            found |= {f"{video}_{number}": (paths, boxes, number) for number, boxes in objects.items()}
 
     def read(name: str) -> Clip:
         paths, boxes, number = found[name]
@@ -322,7 +324,8 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
 
     def read(sequence_name: str) -> Clip:
         sequence = dataset.load(sequence_name)
-        boxes = np.where(sequence.visible[:, None], sequence.boxes, np.nan).astype(np.float32)
+        seen = sequence.visible if sequence.cover is None else sequence.visible & (sequence.cover > 0)
+        boxes = np.where(seen[:, None], sequence.boxes, np.nan).astype(np.float32)
         return Clip(name, sequence_name, boxes, lambda: sequence.frames)
 
     listing = _gather(name, dataset.names, read, workers)
@@ -346,17 +349,19 @@ def coco(root: Path, workers: int = 8) -> Listing:
         kinds = {entry["id"]: entry["name"] for entry in index["categories"]}
         files = {entry["id"]: entry["file_name"] for entry in index["images"]}
         objects: dict[int, list[dict[str, Any]]] = {}
-        crowds = 0
+        listing = Listing("coco")
         for entry in index["annotations"]:
+            box = entry.get("bbox")
             if entry.get("iscrowd"):
-                crowds += 1
-            else:
+                listing.excluded += 1
+            elif isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box):
                 objects.setdefault(entry["image_id"], []).append(entry)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+            else:
+                listing.broken.append(f"annotation {entry.get('id')}: its bbox is {box}, not four numbers")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # the first of JSON and of UTF-8
         raise InputError(f"{path} is not COCO's annotation ({type(error).__name__}: {error}): copy it again") from None
     folder = _inside(home, "train2017")
     there = {entry.name for entry in folder.iterdir()}
-    listing = Listing("coco", excluded=crowds)
     for number, entries in objects.items():
         name = files.get(number, str(number))
         if name not in there:
@@ -364,7 +369,7 @@ def coco(root: Path, workers: int = 8) -> Listing:
             continue
         boxes = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
         polygons = [entry.get("segmentation") for entry in entries]
-        names = tuple(str(kinds.get(entry["category_id"], "object")) for entry in entries)
+        names = tuple(str(kinds.get(entry.get("category_id"), "object")) for entry in entries)
         listing.clips.append(
             Clip("coco", name, boxes, partial(Files, folder, 1, (name,)), names, True, partial(_polygons, polygons))
         )
@@ -377,7 +382,10 @@ def _polygons(objects: list[Any], _frame: int, size: tuple[int, int]) -> npt.NDA
     shapes = []
     for row, polygons in enumerate(objects[:254], 1):
         if isinstance(polygons, list):
-            rings = [np.array(ring, np.float32).reshape(-1, 2).round().astype(np.int32) for ring in polygons]
+            try:
+                rings = [np.array(ring, np.float32).reshape(-1, 2).round().astype(np.int32) for ring in polygons]
+            except (ValueError, TypeError):
+                raise InputError(f"the polygon of object {row} is no list of x and y") from None
             shapes.append((sum(cv2.contourArea(ring) for ring in rings if len(ring) > 2), row, rings))
     for _, row, rings in sorted(shapes, key=lambda shape: -shape[0]):
         cv2.fillPoly(owner, [ring for ring in rings if len(ring) > 2], row)  # type: ignore[call-overload]

@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn
 import cv2
 import torch
 
+from fartrack.cli.main import at_home
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
@@ -352,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"usage: python -m fartrack.training.run {{{','.join(STAGES)}}} [--help]", file=sys.stderr)
         return 2
     try:
-        return start(parse(STAGES[words[0]], words[1:], f"run {words[0]}"))
+        return start(at_home(parse(STAGES[words[0]], words[1:], f"run {words[0]}")))
     except (InputError, FileNotFoundError) as error:
         print(f"fartrack: {error}", file=sys.stderr)
         return 2
