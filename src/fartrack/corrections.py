@@ -231,12 +231,19 @@ class _Between:
         box = self.keyframes[key]
         assert box is not None
         with _Kept(self.memory) as kept:
-            while self.position < key and (frame := self.pull()) is not None:
-                kept.add(frame)
-            last = self.pull()
-            if last is None:  # the keyframe does not exist; what was read on the way is not thrown away
-                for i in range(len(kept)):
+            failure: InputError | None = None
+            try:
+                while self.position < key and (frame := self.pull()) is not None:
+                    kept.add(frame)
+                last = self.pull()
+            except InputError as error:
+                last, failure = None, error
+            if last is None:  # the keyframe cannot be reached; what was read on the way is not thrown away
+                follow = 0 if failure is not None and self.gone else len(kept)  # gone: no box comes before them
+                for i in range(follow):
                     yield self.forwards(kept[i])
+                if failure is not None:
+                    raise failure
                 return
             self.ahead, self.position = last, self.position - 1
             self.tracker.init(last.image, box)

@@ -323,7 +323,7 @@ class _Outputs:
                 self._writer = stack.enter_context(self._noted(writer))
             console = Console(stderr=True)
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a name such as `[dog].mp4`
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("frame {task.completed:.0f}"),
