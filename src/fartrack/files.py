@@ -36,8 +36,12 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def readable(name: str) -> str:
-    """A file's name as text that can be written anywhere: bytes that are no UTF-8 become replacement characters."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A file's name as text that can be written anywhere, on one line.
+
+    Bytes that are no UTF-8 and control characters, which XML has no words for, become replacement characters.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]", "\ufffd", text)
 
 
 def local_path(source: str | Path) -> Path:

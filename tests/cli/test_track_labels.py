@@ -1,6 +1,7 @@
 """`fartrack track` writes labelling formats, and takes corrections back."""
 
 import errno
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_a_format_that_fails_costs_no_other(clip, tmp_path, monkeypatch, capsys)
     assert said.err.startswith(f"fartrack: {Path('results/mot/gt/gt.txt')}: No space left on device: free some space")
     for name in ("cvat.xml", "coco.json"):
         assert len(boxes_of(read_boxes(tmp_path / "results" / name, VIDEO)[0])) == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_names_of_several_lines(clip, tmp_path):
+    """What is written of a video called so could not be read: no XML, a broken data.yaml and seqinfo.ini."""
+    (tmp_path / "clip").rename(tmp_path / "a\nb\x01")
+    arguments = ["track", "a\nb\x01", "--box", "10,40,20,20", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "cvat,coco,mot,yolo"]) == 0
+    for format in FORMATS.values():
+        assert len(boxes_of(read_boxes(tmp_path / "results" / format.target, VIDEO)[0])) == 10
 
 
 def test_unknown_format(clip, tmp_path, capsys):
