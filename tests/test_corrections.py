@@ -168,6 +168,22 @@ def test_the_video_ends_before_a_keyframe(clip):
         track_between(frames, {2: boxes[2], 40: boxes[5]}, TemplateTracker)
 
 
+def test_the_video_breaks_off_before_a_keyframe(clip, tmp_path):
+    """The frames that waited to be tracked backwards were lost: half of what could be read."""
+    frames, boxes = clip
+    for i, frame in enumerate(frames[:10]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    (tmp_path / "10.png").write_bytes(b"broken")
+    (tmp_path / "11.png").touch()
+    results = []
+    with pytest.raises(InputError, match="frame 10 cannot be read"):
+        for result in track_between(frames_from_source(tmp_path), {2: boxes[2], 11: boxes[11]}, TemplateTracker):
+            results.append(result)
+    assert np.allclose([r.box for r in results], boxes[:10])
+    with pytest.raises(InputError, match="frame 10 cannot be read"):  # and nothing is made up where no box is
+        next(track_between(frames_from_source(tmp_path), {11: boxes[11]}, TemplateTracker))
+
+
 def test_nothing_given(clip):
     for keyframes in ({}, {3: None}):
         with pytest.raises(InputError, match="no frame with a box"):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fartrack.files import clear_leftovers, write_whole
+from fartrack.files import clear_leftovers, local_path, write_whole
 
 
 def test_text_and_bytes(tmp_path):
@@ -48,3 +48,16 @@ def test_a_folder_among_the_leftovers_stays(tmp_path):
     (tmp_path / ".a.txt.1.part").touch()
     clear_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [".x.part"]
+
+
+def test_where_a_source_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.mp4", "a%20b.mp4"):
+        assert local_path((tmp_path / "a b.mp4").as_uri()) == tmp_path / "a b.mp4"
+        assert local_path(f"file://{tmp_path}/{name}") == tmp_path / "a b.mp4"
+    assert local_path(" a.mp4 ") == Path("a.mp4")  # copied with blanks around it
+    (tmp_path / " a.mp4 ").touch()
+    assert local_path(" a.mp4 ") == Path(" a.mp4 ")
+    (tmp_path / "a%20b.mp4").touch()
+    assert local_path(f"file://{tmp_path}/a%20b.mp4") == tmp_path / "a%20b.mp4"
+    assert local_path("~/a.mp4") == Path.home() / "a.mp4"

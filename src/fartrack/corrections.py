@@ -119,13 +119,7 @@ def track_between(
         if isinstance(frames, VideoSource):
             start = frames.first.index
             _check(keyframes, frames.width, frames.height)
-        if all(box is None for box in keyframes.values()):
-            raise InputError("corrections: no frame with a box is given; give at least one")
-        first = min(keyframes)
-        if first < start:
-            raise InputError(
-                f"corrections: frame {first} is given, but tracking starts at frame {start}; start earlier"
-            )
+        _check_start(keyframes, start)
         if isinstance(frames, Sequence) and max(keyframes) >= len(frames):
             raise InputError(_missing(max(keyframes), len(frames), name))
         tracker = tracker_factory()
@@ -144,6 +138,24 @@ def _check(keyframes: Keyframes, width: int, height: int) -> None:
             geometry.check_given(box, width, height)
         except InputError as error:
             raise InputError(f"corrections: frame {frame}: {error}") from None
+
+
+def _check_start(keyframes: Keyframes, start: int) -> None:
+    if all(box is None for box in keyframes.values()):
+        raise InputError("corrections: no frame with a box is given; give at least one")
+    first = min(keyframes)
+    if first < start:
+        raise InputError(f"corrections: frame {first} is given, but tracking starts at frame {start}; start earlier")
+
+
+def check_keyframes(keyframes: Keyframes, frames: VideoSource) -> None:
+    """Complain of what `track_between` would, where that is too late because it has something else open by then.
+
+    Raises:
+        InputError: a box is wrong, none is given, or one lies before the first frame wanted.
+    """
+    _check(keyframes, frames.width, frames.height)
+    _check_start(keyframes, frames.first.index)
 
 
 def _missing(key: int, count: int, name: str) -> str:
@@ -219,12 +231,19 @@ class _Between:
         box = self.keyframes[key]
         assert box is not None
         with _Kept(self.memory) as kept:
-            while self.position < key and (frame := self.pull()) is not None:
-                kept.add(frame)
-            last = self.pull()
-            if last is None:  # the keyframe does not exist; what was read on the way is not thrown away
-                for i in range(len(kept)):
+            failure: InputError | None = None
+            try:
+                while self.position < key and (frame := self.pull()) is not None:
+                    kept.add(frame)
+                last = self.pull()
+            except InputError as error:
+                last, failure = None, error
+            if last is None:  # the keyframe cannot be reached; what was read on the way is not thrown away
+                follow = 0 if failure is not None and self.gone else len(kept)  # gone: no box comes before them
+                for i in range(follow):
                     yield self.forwards(kept[i])
+                if failure is not None:
+                    raise failure
                 return
             self.ahead, self.position = last, self.position - 1
             self.tracker.init(last.image, box)

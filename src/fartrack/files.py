@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -34,5 +36,20 @@ def clear_leftovers(folder: Path) -> None:
 
 
 def readable(name: str) -> str:
-    """A file's name as text that can be written anywhere: bytes that are no UTF-8 become replacement characters."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A file's name as text that can be written anywhere, on one line.
+
+    Bytes that are no UTF-8 and control characters, which XML has no words for, become replacement characters.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]", "\ufffd", text)
+
+
+def local_path(source: str | Path) -> Path:
+    """Where a source that is no camera and no stream lies: a path, or one in an address (`file:///my%20clip.mp4`)."""
+    given = str(source)
+    trimmed = given.strip()
+    plain = re.sub(r"^file://", "", trimmed, flags=re.IGNORECASE)
+    path = Path(given if plain == trimmed else plain)
+    if os.path.exists(path):  # noqa: PTH110  # Path.exists raises where a folder may not be looked into
+        return path
+    return Path(plain if plain == trimmed else unquote(plain)).expanduser()

@@ -158,6 +158,16 @@ def test_names_that_the_console_lacks(monkeypatch):
     assert main(["name"]) == 0
 
 
+def test_without_a_console(monkeypatch):
+    """Services, cron and desktops close it, and Python has None there: a traceback at the end of the work."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["--version"]) == 0
+    assert main(["nothing"]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
+
+
 def test_bugs_are_not_hidden(monkeypatch):
     @dataclass(frozen=True)
     class Buggy:

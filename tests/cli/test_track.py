@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 
 import fartrack.tracker
+from fartrack.cli.labels import Labels
 from fartrack.cli.main import main
 from fartrack.cli.track import parse_box, untouched
 from fartrack.errors import InputError
 from fartrack.multitracker import MultiTracker
 from fartrack.video.reader import frames_from_source
+from fartrack.video.writer import VideoWriter
 from template_tracker import TemplateTracker
 from videos import clip, cut_off, picture, quadrants, write_images, write_video
 
@@ -340,6 +342,60 @@ sys.exit(main(["track", "a.mp4", "--box", {BOX!r}]))
     assert sorted(p.name for p in Path("out/a").iterdir()) == ["boxes.csv", "strip.png", "tracked.mp4"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_stopping_while_the_files_are_finished(folder, monkeypatch, stop):
+    """An impatient second Ctrl-C, or `docker stop` at the end, cost the whole video, or the labels."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    clip("a.mp4", 5)
+    real = {VideoWriter: VideoWriter.close, Labels: Labels.write}
+
+    def close(self):
+        signal.raise_signal(getattr(signal, stop))
+        return real[VideoWriter](self)
+
+    def write(self, *arguments):
+        signal.raise_signal(getattr(signal, stop))
+        return real[Labels](self, *arguments)
+
+    monkeypatch.setattr(VideoWriter, "close", close)
+    monkeypatch.setattr(Labels, "write", write)
+    try:
+        assert main(["track", "a.mp4", "--box", BOX, "--format", "cvat,coco"]) == 0  # nothing is missing
+    finally:
+        assert signal.signal(signal.SIGINT, usual) is signal.default_int_handler
+    assert sorted(p.name for p in Path("out/a").iterdir()) == [
+        "boxes.csv", "coco.json", "cvat.xml", "strip.png", "tracked.mp4",
+    ]  # fmt: skip
+    with frames_from_source("out/a/tracked.mp4") as video:
+        assert len(list(video)) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits")
+def test_a_full_disk_keeps_whole_rows_and_is_said_of_the_file(folder):
+    """The table ended in half a row, whose score was another, and the message named no file."""
+    clip("a.mp4", 60)
+    here = Path(__file__).parents[1]
+    code = f"""
+import resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.dont_write_bytecode = True
+sys.path[:0] = [{str(here)!r}, {str(here / "cli")!r}, {str(here.parent / "src")!r}]
+import fartrack.tracker
+from test_track import CommandTracker
+fartrack.tracker.Tracker = CommandTracker
+from fartrack.cli.main import main
+sys.exit(main(["track", "a.mp4", "--box", {BOX!r}, "--no-video"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fartrack: out/a/boxes.csv: File too large") or "strip.png: File" in done.stderr
+    text = Path("out/a/boxes.csv").read_text()
+    assert text.endswith("\n") and 900 < len(text) <= 1000
+    assert {line.count(",") for line in text.splitlines()} == {6}
+
+
 # What is wrong
 
 
@@ -408,8 +464,41 @@ def test_output_folder_that_cannot_be_written(folder, capfd):
         line = complaint(capfd, "a.mp4", "--box", BOX, "--out", out)
         assert f"{out}: cannot write there" in line
         assert "--out" in line
-    Path("out/a/boxes.csv").mkdir(parents=True)
-    assert "boxes.csv: cannot be written" in complaint(capfd, "a.mp4", "--box", BOX, "--out", "out/a")
+
+
+def test_what_is_in_the_way_is_said_before_the_work(folder, capfd):
+    """A folder called tracked.mp4, or a file called mot, cost the video or the labels of a whole run."""
+    clip("a.mp4", 3)
+    for name in ("boxes.csv", "tracked.mp4", "strip.png"):
+        Path("here", name).mkdir(parents=True)
+        line = complaint(capfd, "a.mp4", "--box", BOX, "--out", "here")
+        assert f"{name}: it is a folder and has to become a file" in line and "--out" in line
+        Path("here", name).rmdir()
+    Path("here/mot").touch()
+    line = complaint(capfd, "a.mp4", "--box", BOX, "--out", "here", "--format", "cvat,mot")
+    assert "mot: it is a file and has to become a folder" in line
+    assert [p.name for p in Path("here").iterdir()] == ["mot"]
+    assert main(["track", "a.mp4", "--box", BOX, "--out", "here"]) == 0  # nobody asked for it
+
+
+def test_frames_too_large_for_a_video(folder, capfd):
+    """Such as of a line camera: it ended at the first frame, and asked whether the disk was full."""
+    write_images(folder / "wide", [picture(i, 16_385, 64) for i in range(2)])
+    line = complaint(capfd, "wide", "--box", BOX)
+    assert "H.264 has no frames of 16385 x 64" in line and "--no-video" in line
+    assert not Path("out").exists()
+    assert main(["track", "wide", "--box", BOX, "--no-video"]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_names_with_colons_and_blanks(folder, capfd):
+    """Cameras call recordings by their time, and FFmpeg takes what stands before a colon for a protocol."""
+    clip("a.mp4", 3)
+    for name in ("12:30:05.mp4", " a.mp4", "a.mp4 "):
+        Path(name).write_bytes(Path("a.mp4").read_bytes())
+        assert main(["track", name, "--box", BOX, "--out", f"of:{name}"]) == 0
+        assert Path(f"of:{name}", "tracked.mp4").exists()
+    assert capfd.readouterr().err == ""
 
 
 def test_results_do_not_overwrite_the_source(folder, capfd):
@@ -419,6 +508,23 @@ def test_results_do_not_overwrite_the_source(folder, capfd):
     before = Path("tracked.mp4").read_bytes()
     assert "would mix with the source" in complaint(capfd, "tracked.mp4", "--box", BOX, "--out", ".")
     assert Path("tracked.mp4").read_bytes() == before
+    address = Path("tracked.mp4").resolve().as_uri()  # as a desktop's clipboard has it
+    assert "would mix with the source" in complaint(capfd, address, "--box", BOX, "--out", ".")
+    assert Path("tracked.mp4").read_bytes() == before
+    assert main(["track", address, "--box", BOX, "--no-video"]) == 0
+    assert Path("out/tracked/boxes.csv").exists()
+
+
+def test_yolo_does_not_overwrite_the_images_it_reads(folder, capfd):
+    """They are JPEG: each run over them would have made them worse."""
+    clip("a.mp4", 3)
+    arguments = ["--box", BOX, "--out", "here", "--no-video", "--format", "yolo"]
+    assert main(["track", "a.mp4", *arguments]) == 0
+    images = Path("here/yolo/images/train")
+    before = (images / "frame_000001.jpg").read_bytes()
+    assert "would mix with the source" in complaint(capfd, images, *arguments)
+    assert (images / "frame_000001.jpg").read_bytes() == before
+    assert main(["track", str(images), "--box", BOX, "--out", "here", "--no-video"]) == 0  # reads, and writes beside
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,10 @@
 """`fartrack track` writes labelling formats, and takes corrections back."""
 
+import errno
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -58,6 +63,33 @@ def test_all_formats_at_once(clip, tmp_path, capsys):
         assert sorted(found) == [*range(8), 10, 11]
         assert np.allclose([found[f] for f in sorted(found)], [clip[f] for f in sorted(found)], atol=0.01)
     assert len(list((tmp_path / "results" / "yolo" / "images").rglob("*.jpg"))) == COUNT
+
+
+def test_a_format_that_fails_costs_no_other(clip, tmp_path, monkeypatch, capsys):
+    """The formats after it were left out, and those before it were said to be of an earlier run."""
+
+    def full(path, tracks, video):
+        (path / "gt").mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path / "gt" / "gt.txt"))
+
+    monkeypatch.setitem(FORMATS, "mot", replace(FORMATS["mot"], write=full))
+    arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "cvat,mot,coco"]) == 2
+    said = capsys.readouterr()
+    assert "results/cvat.xml\nresults/coco.json\n" in said.out
+    assert said.err.startswith(f"fartrack: {Path('results/mot/gt/gt.txt')}: No space left on device: free some space")
+    for name in ("cvat.xml", "coco.json"):
+        assert len(boxes_of(read_boxes(tmp_path / "results" / name, VIDEO)[0])) == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_names_of_several_lines(clip, tmp_path):
+    """What is written of a video called so could not be read: no XML, a broken data.yaml and seqinfo.ini."""
+    (tmp_path / "clip").rename(tmp_path / "a\nb\x01")
+    arguments = ["track", "a\nb\x01", "--box", "10,40,20,20", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "cvat,coco,mot,yolo"]) == 0
+    for format in FORMATS.values():
+        assert len(boxes_of(read_boxes(tmp_path / "results" / format.target, VIDEO)[0])) == 10
 
 
 def test_unknown_format(clip, tmp_path, capsys):
@@ -206,3 +238,19 @@ def test_bad_input(clip, tmp_path, capsys, options, message):
     assert message in said
     assert said.count("\n") == 1
     assert (tmp_path / "fix.csv").read_text() == head + "3,19,40,20,20,1,7\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_corrections_leave_old_results(clip, tmp_path, capsys):
+    """They were found out after the old table had been emptied."""
+    (tmp_path / "early.csv").write_text("frame,x,y,w,h\n3,19,40,20,20\n")
+    (tmp_path / "small.csv").write_text("frame,x,y,w,h\n3,19,40,20,2\n")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "boxes.csv").write_text("old")
+    for options, message in (
+        (["early.csv", "--start", "5"], "starts at frame 5"),
+        (["small.csv"], "frame 3: box 19,40"),
+    ):
+        assert main(["track", "clip", "--out", "old", "--boxes", *options]) == 2
+        assert message in capsys.readouterr().err
+        assert (tmp_path / "old" / "boxes.csv").read_text() == "old"

@@ -1,5 +1,6 @@
 """Every format: what is written can be read back, and says of a lost target what the format has words for."""
 
+import errno
 import json
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.formats import FORMATS, Box, Track, Video, detect_format, read_boxes, write_boxes
+from fartrack.formats import tracks as tracks_module
 from fartrack.formats import yolo as yolo_format
 
 VIDEO = Video("clip.mp4", 640, 360, 25.0, 10)
@@ -506,3 +508,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_boxes("coco", path, [Track(1, "a", (Box(0, 1, 2, 3, "4"),))], VIDEO)  # type: ignore[arg-type]
     assert path.read_bytes() == before
     assert [p.name for p in Path(tmp_path).iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["csv", "mot", "coco", "cvat", "yolo"])
+def test_a_full_disk_is_said_of_the_file(name, tmp_path, monkeypatch):
+    """The system leaves it out, and after the message one had to guess which of five formats is missing."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tracks_module.os, "fdopen", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_boxes(name, tmp_path / "a", ONE, VIDEO)
+    assert Path(caught.value.filename).is_relative_to(tmp_path / "a")

@@ -334,6 +334,29 @@ def test_stream_that_is_not_there(server):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://admin:pa[ss@camera:554/live", "rtsp://camera:554/live"),  # was a traceback
+        ("rtsp://admin:pa#ss/word?@camera/live", "rtsp://camera/live"),  # signs that should have been escaped
+        ("rtsp://u:p@ss@camera/live", "rtsp://camera/live"),
+        ("http://camera:80/video?user=admin&pwd=secret&channel=1", "http://camera:80/video?user=...&pwd=...&channel=1"),
+        ("https://store/a.mp4?X-Amz-Signature=abc", "https://store/a.mp4?X-Amz-Signature=..."),
+        ("rtsp://[::1]:8554/live", "rtsp://[::1]:8554/live"),
+        ("http://camera:8080/@front/live", "http://camera:8080/@front/live"),
+        ("rtsp://[::1/live", "rtsp://[::1/live"),  # was a traceback too
+    ],
+)
+def test_passwords_are_not_shown(monkeypatch, address, shown):
+    def refuse(*_, **__):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(InputError) as caught:
+        frames_from_source(address)
+    assert str(caught.value) == f"{shown}: the stream cannot be opened (Connection refused); check the address"
+
+
 # Webcams
 
 

@@ -1,6 +1,7 @@
 """Videos come out playable, at the source's size and times, and never half written under their name."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -103,6 +104,29 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path):
         writer.write(picture(0), 0)
         assert path.read_bytes() == b"old"
     assert len(times_of(path)) == 1
+
+
+def test_a_video_that_cannot_take_its_name_is_not_lost(tmp_path, monkeypatch):
+    """On Windows a player that has the old one open is enough; the message blamed the disk."""
+
+    def busy(self, target):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "a.mp4"
+    writer = VideoWriter(path, 96, 64)
+    writer.write(picture(0), 0)
+    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"cannot be replaced .+ as \.a\.mp4\.part"):
+        patch.setattr(Path, "replace", busy)
+        writer.close()
+    (left,) = tmp_path.iterdir()
+    assert len(times_of(left)) == 1
+
+
+@pytest.mark.parametrize("size", [(16_386, 64), (64, 16_386)])
+def test_sizes_that_no_video_has(tmp_path, size):
+    with pytest.raises(InputError, match=r"H\.264 has no frames of .+ only up to 16384 a side"):
+        VideoWriter(tmp_path / "a.mp4", *size)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_without_frames(tmp_path):

@@ -52,6 +52,7 @@ class Corrections:
         for id, keyframes in self.keyframes.items():
             if all(box is None for box in keyframes.values()):
                 raise InputError(f"{path}: target {id} has no box to track from; draw one, or delete the target")
+            corrections.check_keyframes(keyframes, frames)  # while nothing is written yet
 
     def track(self, frames: VideoSource, tracker_factory: Callable[[], SingleTracker]) -> Generator[tuple[Result, ...]]:
         """The results of all targets, frame by frame. With several targets the video is opened once for each."""
@@ -123,13 +124,13 @@ class Labels:
         if "yolo" in self.formats:
             yolo.write_image(self.folder / FORMATS["yolo"].target, self.last, results[0].image)
 
-    def write(self, finished: bool) -> list[Path]:
-        """Write what was collected; `finished` says whether the video came to its end."""
+    def write(self, format: str, finished: bool) -> Path | None:
+        """Write what was collected in one format; `finished` says whether the video came to its end."""
         if self.last < 0:
-            return []
+            return None
         count = self.last + 1 if finished else max(self.last + 1, self.frames.count or 0)
         video = Video(
             readable(Path(self.frames.name).name), self.frames.width, self.frames.height, float(self.frames.fps), count
         )
         tracks = [Track(id, label, tuple(boxes)) for (id, label), boxes in zip(self.targets, self.boxes, strict=True)]
-        return [write_boxes(name, self.folder / FORMATS[name].target, tracks, video) for name in self.formats]
+        return write_boxes(format, self.folder / FORMATS[format].target, tracks, video)

@@ -84,7 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_any_name() -> None:
-    """Characters that the console lacks are escaped: a file's name in a message must not end a run."""
+    """Characters that the console lacks are escaped: a file's name in a message must not end a run.
+
+    Nor must a console that is not there: services and desktops start programs without one.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not where somebody has put something else there
             stream.reconfigure(errors="backslashreplace")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
-from fartrack.files import readable, write_whole
+from fartrack.files import local_path, readable, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -112,6 +112,7 @@ class Track:
         from fartrack.tracker import Tracker
         from fartrack.tracking import track, track_all
         from fartrack.video.reader import frames_from_source
+        from fartrack.video.writer import check_size
 
         formats = parse_formats(self.format)
         with frames_from_source(self.source, self.start) as frames:
@@ -130,7 +131,9 @@ class Track:
 
                 boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
             default = Path("out", _name(self.source) + ("-corrected" if given else ""))
-            folder = make_folder(self.out or untouched(default), self.source, self.boxes, self.before)
+            if not (self.no_video or self.explain):  # whose pictures are scaled
+                check_size((self.out or default) / VIDEO, frames.width, frames.height)
+            folder = make_folder(self.out or untouched(default), formats, self.source, self.boxes, self.before)
             results: Iterable[tuple[Result, ...]]
             if given:
                 targets = [(one.id, one.label) for one in given.tracks]
@@ -146,7 +149,7 @@ class Track:
             labels = Labels(folder, formats, targets, frames)
             outputs = _Outputs(folder, frames, labels, video=not self.no_video, explain=self.explain)
             try:
-                with outputs, _stop_noted() as stopped:
+                with _stop_noted() as stopped, outputs:
                     for some in results:
                         outputs.add(some)
                         if number := stopped():
@@ -196,11 +199,14 @@ def untouched(folder: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def make_folder(folder: Path, source: str, *others: Path | None) -> Path:
+def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path | None) -> Path:
     """Make the output folder, unless writing there would destroy the source or other input, or is not possible."""
+    from fartrack.formats import FORMATS
+
     place = folder.resolve()
-    origin = Path(source).resolve()
-    if origin == place or origin in (place / TABLE, place / VIDEO, place / STRIP):
+    origin = local_path(source).resolve()
+    pictures = place / FORMATS["yolo"].target if "yolo" in formats else None
+    if origin in (place, place / TABLE, place / VIDEO, place / STRIP) or pictures in (origin, *origin.parents):
         raise InputError(f"{folder}: the results would mix with the source {source}; choose another folder with --out")
     for other in others:
         if other is not None and place in (other.resolve(), *other.resolve().parents):
@@ -212,6 +218,10 @@ def make_folder(folder: Path, source: str, *others: Path | None) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
+    for path in (folder / name for name in (TABLE, VIDEO, STRIP, *(FORMATS[name].target for name in formats))):
+        if path.exists() and path.is_dir() == bool(path.suffix):  # after the work it would be too late to say so
+            kinds = ("a folder", "a file") if path.suffix else ("a file", "a folder")
+            raise InputError(f"{path}: it is {kinds[0]} and has to become {kinds[1]}; choose another folder with --out")
     return folder
 
 
@@ -219,9 +229,9 @@ def _name(source: str) -> str:
     """A folder name for the results of a source."""
     if source.isdecimal():
         return f"webcam-{source}"
-    if "://" in source:
+    if "://" in source and not source.strip().lower().startswith("file://"):
         return "stream"
-    place = Path(source).resolve()
+    place = local_path(source).resolve()
     if place.is_dir():
         return readable(place.parent.name if place.name.lower() in FRAMES else place.name) or "frames"
     return readable(place.stem) or "video"
@@ -253,6 +263,21 @@ def _stop_noted() -> Iterator[Callable[[], int]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _stop_ignored() -> Iterator[None]:
+    """No signal to stop interrupts what takes a moment and must be whole."""
+    usual: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                usual[number] = signal.signal(number, lambda number, place: None)  # children keep the usual
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+
 class _Outputs:
     """Everything that is written while tracking. As a context manager it finishes the files whatever happens."""
 
@@ -266,6 +291,7 @@ class _Outputs:
         self.explainer = Explainer(frames.width, frames.height) if explain else None
         self.written: list[Path] = []
         self.count = 0
+        self._whole = 0  # bytes of the table
         self.found = [0] * len(labels.targets)  # frames in which each was found
 
     def __enter__(self) -> _Outputs:
@@ -278,12 +304,13 @@ class _Outputs:
         source = self.frames
         with ExitStack() as stack:
             try:
-                self._table = stack.enter_context((self.folder / TABLE).open("w", encoding="utf-8", newline=""))
+                self._table = stack.enter_context((self.folder / TABLE).open("wb", buffering=0))
             except OSError as error:
                 raise InputError(f"{self.folder / TABLE}: cannot be written ({error.strerror})") from None
-            self._row([*boxes_csv.COLUMNS, "id"] if len(self.labels.targets) > 1 else boxes_csv.COLUMNS)
+            self._write_rows([(*boxes_csv.COLUMNS, "id") if len(self.labels.targets) > 1 else boxes_csv.COLUMNS])
             self.written.append(self.folder / TABLE)
-            stack.callback(self._write_labels)
+            for format in reversed(self.labels.formats):  # what is entered last is done first
+                stack.callback(self._write_labels, format)
             stack.callback(self._write_strip)
             self._writer = None
             if self.video:
@@ -299,7 +326,7 @@ class _Outputs:
                 self._writer = stack.enter_context(self._noted(writer))
             console = Console(stderr=True)
             self._progress = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a name such as `[dog].mp4`
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("frame {task.completed:.0f}"),
@@ -331,14 +358,16 @@ class _Outputs:
 
         first = results[0]
         canvas = first.image
+        rows: list[list[str]] = []
         for result, (id, _) in zip(results, self.labels.targets, strict=True):
             cells = boxes_csv.row(tracks.Box(result.frame, *result.box, result.score, result.found))
-            self._row([*cells, str(id)] if len(results) > 1 else cells)
+            rows.append([*cells, str(id)] if len(results) > 1 else cells)
             if self._writer and not self.explainer:
                 name = str(id) if len(results) > 1 else ""
                 canvas = draw_result(canvas, result.box, result.score, result.frame, result.found, name)
         if self.explainer:
             canvas = self.explainer.draw(first.image, first.box, first.score, first.frame, first.found, first.insight)
+        self._write_rows(rows)
         self.count += 1
         self.found = [seen + result.found for seen, result in zip(self.found, results, strict=True)]
         others = [(result.box, result.found) for result in results[1:]]
@@ -350,7 +379,8 @@ class _Outputs:
         self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        with _stop_ignored():
+            self._stack.close()
 
     def report(self, seconds: float, network: float) -> None:
         """Say on standard output what was done. Speeds leave the first frame out, where nothing is searched."""
@@ -371,15 +401,28 @@ class _Outputs:
             print(path)
         sys.stdout.flush()
         known = [self.folder / name for name in (TABLE, VIDEO, STRIP, *(format.target for format in FORMATS.values()))]
-        if earlier := [path.name for path in known if path not in self.written and path.exists()]:
+        asked = [self.folder / FORMATS[name].target for name in self.labels.formats]
+        begun = [path for path in asked if path.is_dir()]  # also one that failed on the way
+        if earlier := [path.name for path in known if path not in (*self.written, *begun) and path.exists()]:
             print(f"fartrack: {self.folder} also holds {', '.join(earlier)} of an earlier run", file=sys.stderr)
 
-    def _row(self, cells: tuple[str, ...] | list[str]) -> None:
-        self._table.write(",".join(cells) + "\n")
-        self._table.flush()
+    def _write_rows(self, rows: Sequence[Sequence[str]]) -> None:
+        """The rows of a frame, all of them or none."""
+        text = "".join(",".join(cells) + "\n" for cells in rows).encode()
+        left = text
+        try:
+            while left:  # a full disk may take a part of it
+                left = left[self._table.write(left) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._table.truncate(self._whole)
+            raise OSError(error.errno, error.strerror, str(self.folder / TABLE)) from None
+        self._whole += len(text)
 
-    def _write_labels(self) -> None:
-        self.written += self.labels.write(self.finished)
+    def _write_labels(self, format: str) -> None:
+        """In one format: where it fails, the others are written all the same."""
+        if path := self.labels.write(format, self.finished):
+            self.written.append(path)
 
     def _write_strip(self) -> None:
         """Whole or not at all, like the video."""

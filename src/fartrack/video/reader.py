@@ -13,7 +13,6 @@ from heapq import heappop, heappush
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import av
 import av.container
@@ -24,6 +23,7 @@ import numpy as np
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
+from fartrack.files import local_path
 from fartrack.video.pictures import IMAGE_TYPES, image_files, quiet_opencv, read_image
 
 FOLDER_FPS = 25
@@ -141,7 +141,7 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
         return _open_container(text, _without_password(text), start, is_file=False)
     if not text:
         raise InputError("the source has no name; give a video, a folder of images, a webcam number or an address")
-    path = Path(re.sub(r"^file://", "", text, flags=re.IGNORECASE)).expanduser()
+    path = local_path(source)
     try:
         if path.is_dir():
             return _open_folder(path, start)
@@ -153,7 +153,8 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
             raise InputError(f"{path}: the file is empty; give a video")
     except PermissionError:
         raise InputError(f"{path}: no permission to read it") from None
-    return _open_container(str(path), str(path), start, is_file=True)
+    # FFmpeg takes what stands before a colon for a protocol (`12:30:05.mp4`), unless a folder stands before that.
+    return _open_container(str(path.absolute()), str(path), start, is_file=True)
 
 
 # Video files and streams
@@ -403,9 +404,16 @@ def _webcam_frames(
 # Helpers
 
 
+SECRET = r"[\w.-]*(?:user|usr|login|pass|pwd|psw|secret|token|key|auth|sig|cred)[\w.-]*"
+"""Parameters of an address that are nobody's business; many cameras take the password as one."""
+
+
 def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    # By hand: addresses whose passwords hold unescaped signs (`[`, `#`, `/`) are refused or cut elsewhere by urllib.
+    scheme, _, rest = address.partition("://")
+    named = re.match(r"[^/?#]*@|[^@/?#:\[]+:(?!\d*(?:[/?#]|$))[^@]*@", rest)
+    rest = rest[named.end() :] if named else rest
+    return f"{scheme}://" + re.sub(rf"([?&;]{SECRET}=)[^&;#]*", r"\1...", rest, flags=re.IGNORECASE)
 
 
 def _reason(error: BaseException) -> str:

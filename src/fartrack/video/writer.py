@@ -16,6 +16,21 @@ from fartrack.errors import InputError
 
 QUALITY = "23"
 """x264's constant rate factor: 18 looks like the source, 28 is small."""
+LARGEST_SIDE = 16_384
+"""Pixels; x264 takes no more."""
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse frames of which no video can be made.
+
+    Raises:
+        InputError: with the size and what is possible.
+    """
+    if max(width, height) > LARGEST_SIDE:
+        raise InputError(
+            f"{path}: H.264 has no frames of {width} x {height}, only up to {LARGEST_SIDE} a side; "
+            "shrink them first, or leave the video out (--no-video)"
+        )
 
 
 class VideoWriter:
@@ -39,16 +54,18 @@ class VideoWriter:
         """Frames are `width` x `height` pixels; their times are kept to the nearest multiple of `time_base` seconds.
 
         `fps` is the average rate: it steers the encoder and says how long the last frame stays. Raises `InputError`
-        when the file cannot be created.
+        when the file cannot be created, or the frames are too large for a video.
         """
+        check_size(Path(path), width, height)
         self.path = Path(path)
         self.width, self.height = width, height
         self._temporary = self.path.with_name(f".{self.path.name}.part")
         try:
             self._temporary.touch()  # FFmpeg would notice with the first frame only
             # The index goes to the front, so that a browser can start before it has the whole file.
+            # Whole, because FFmpeg takes what stands before a colon for a protocol.
             self._container = av.open(
-                str(self._temporary), "w", format="mp4", container_options={"movflags": "+faststart"}
+                str(self._temporary.absolute()), "w", format="mp4", container_options={"movflags": "+faststart"}
             )
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
@@ -103,9 +120,17 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-            self._temporary.replace(self.path)
         except (av.error.FFmpegError, OSError) as error:
+            with contextlib.suppress(OSError):  # it does not play, and others may need the room
+                self._temporary.unlink(missing_ok=True)
             raise InputError(f"{self.path}: cannot be finished ({error.strerror}); is the disk full?") from None
+        try:
+            self._temporary.replace(self.path)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be replaced ({error.strerror}); the new video is whole beside it, as "
+                f"{self._temporary.name}: rename it"
+            ) from None
 
     def __enter__(self) -> VideoWriter:
         return self
