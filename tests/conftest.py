@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 
 # The networks are too small to share, and PyTorch's threads wait for one another when the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 
 from small import SMALL, SmallModel, call, network
+
+SEED = int(os.environ.get("FARTRACK_TEST_SEED", "0"))
+
+
+@pytest.fixture(autouse=True)
+def chance():
+    """Every test draws the same numbers, whichever ran before it."""
+    random.seed(SEED)
+    np.random.seed(SEED)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
 
 
 @pytest.fixture(scope="session")
