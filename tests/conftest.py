@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 
 # The networks are too small to share, and PyTorch's threads wait for one another when the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 
 from small import SMALL, SmallModel, call, network
+
+
+@pytest.fixture(autouse=True)
+def chance():
+    """Every test draws the same numbers, whichever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -89,5 +89,5 @@ def test_refuses_other_rules_in_one_line(changes, tmp_path):
 
     done, _ = run(tmp_path, network(PICO.replace(depth=1, **changes)), frames(2))
     assert done.returncode == 1
-    (line,) = (line for line in done.stderr.splitlines() if "onnxruntime" not in line)
-    assert line.startswith(f"{tmp_path / 'model.onnx'} asks for other rules")
+    line = done.stderr.splitlines()[-1]  # above it may stand what libraries say of this machine
+    assert line.startswith(f"{tmp_path / 'model.onnx'} asks for other rules") and "Traceback" not in done.stderr

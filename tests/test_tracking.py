@@ -134,5 +134,5 @@ def test_options_reach_the_tracker(tmp_path, monkeypatch):
             asked.append(options)
 
     monkeypatch.setattr(fartrack.tracker, "Tracker", Tracker)
-    next(track(clip(tmp_path / "a.mp4", 2), BOX, model="tiny", runtime="openvino", threads=3, explain=True))
-    assert asked == [("tiny", "openvino", 3, True)]
+    next(track(clip(tmp_path / "a.mp4", 2), BOX, model="tiny", runtime="openvino", threads=3, explain=True, seek=True))
+    assert asked == [("tiny", "openvino", 3, True, True)]

@@ -63,22 +63,23 @@ class _DyingTracker(_CountingTracker):
 
 
 @dataclass(frozen=True)
-class Slow(Counting):
-    """Takes its time, so that somebody can kill it in the middle."""
+class Stuck(Counting):
+    """Never ends the sequence that comes after so many, so that somebody can kill it there, however late."""
 
-    seconds: float = 0.05
+    after: int = 2
 
     def __call__(self):
-        return _SlowTracker(self.folder, self.seconds)
+        return _StuckTracker(self.folder, self.after)
 
 
-class _SlowTracker(_CountingTracker):
-    def __init__(self, folder, seconds):
+class _StuckTracker(_CountingTracker):
+    def __init__(self, folder, after):
         super().__init__(folder)
-        self.seconds = seconds
+        self.after = after
 
     def update(self, frame):
-        time.sleep(self.seconds)
+        if self.started > self.after:
+            time.sleep(3600)
         return super().update(frame)
 
 

@@ -13,7 +13,7 @@ from fartrack.geometry import Window
 
 PATIENCE = 5
 """Frames without the target before it is looked for elsewhere."""
-TRUST = 0.6
+TRUST = 0.7
 """Score from which a box elsewhere is believed; more than around the last box, for much is seen in a whole frame."""
 REMEMBERED = 60
 """Boxes whose median size is looked for: what leaves the view has shrunk at its edge."""

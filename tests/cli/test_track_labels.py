@@ -19,7 +19,7 @@ from template_tracker import TemplateTracker, moving_square
 class CommandTracker(TemplateTracker):
     """The small tracker, opened as the command does it."""
 
-    def __init__(self, model="pico", runtime="onnxruntime", threads=None, explain=False):
+    def __init__(self, model="pico", runtime="onnxruntime", threads=None, explain=False, seek=False):
         super().__init__()
         self.network_seconds = 0.0
 

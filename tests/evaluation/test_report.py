@@ -1,5 +1,7 @@
 """The page and its pictures."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -82,7 +84,7 @@ def test_everything_is_drawn(results, tmp_path):
     assert "odd <&>" not in text
     assert text.count("data:image/png;base64,") == 5
     assert text.count("data:image/jpeg;base64,") == 2
-    assert "http" not in text  # nothing from elsewhere
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", text)  # nothing from elsewhere; four letters may occur in data
     assert "theirs: 1 of 3 sequences do not count (easy: no result" in text
     assert (page.parent / "sequences.csv").read_text().splitlines()[0] == "sequence,ours,theirs"
 

@@ -16,7 +16,7 @@ from fartrack.evaluation.results import load_annotations, read_pass, score_folde
 from fartrack.evaluation.run import Event, evaluate, run_sequence
 from small_sets import folder_set
 from template_tracker import TemplateTracker
-from workers import Counting, Dying, FailsOnSecond, GivesNaN, GivesNegative, NoScore, Slow, SureBeyondMeasure
+from workers import Counting, Dying, FailsOnSecond, GivesNaN, GivesNegative, NoScore, SureBeyondMeasure
 
 
 @pytest.fixture
@@ -192,25 +192,26 @@ def test_a_worker_that_always_dies_is_given_up(dataset, tmp_path, marks):
 def test_a_killed_run_goes_on_where_it_was(tmp_path, marks):
     root, out = folder_set(tmp_path / "set", tuple("abcd")), tmp_path / "out"
     script = (
-        "from workers import Slow\n"
+        "from workers import Stuck\n"
         "from fartrack.evaluation.datasets import open_dataset\n"
         "from fartrack.evaluation.run import evaluate\n"
-        f"evaluate(open_dataset('folder', {str(root)!r}), Slow({str(marks)!r}), {str(out)!r})\n"
+        f"evaluate(open_dataset('folder', {str(root)!r}), Stuck({str(marks)!r}, after=2), {str(out)!r})\n"
     )
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), str(here.parent), str(here.parents[1] / "src")])
     process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": paths})
-    deadline = time.monotonic() + 20
-    while not (out / "b.txt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    there = {path.stem for path in out.glob("?.txt")}
-    assert {"a", "b"} <= there < {"a", "b", "c", "d"}
-    before = started(marks)
-    outcome = evaluate(open_dataset("folder", root), Slow(str(marks), seconds=0), out)
-    assert set(outcome.resumed) == there
-    assert started(marks) - before == len(outcome.done) == 4 - len(there)
+    deadline = time.monotonic() + 120
+    try:
+        while started(marks) < 3:  # the first two are done, and it is in the third
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert {path.stem for path in out.glob("?.txt")} == {"a", "b"}
+    outcome = evaluate(open_dataset("folder", root), Counting(str(marks)), out)
+    assert (outcome.resumed, outcome.done) == (("a", "b"), ("c", "d"))
+    assert started(marks) == 3 + 2
 
 
 def test_factories_can_be_partials(dataset, tmp_path):

@@ -145,7 +145,7 @@ def test_newest(monkeypatch):
     def camera(address):
         def frames():
             yield reader.Frame(0, 0.0, None)
-            assert taken.wait(10)
+            assert taken.wait(60)
             yield from (reader.Frame(i, i / 25, None) for i in range(1, 6))
             ended.set()
             raise InputError(f"{address}: it breaks off")
@@ -156,7 +156,7 @@ def test_newest(monkeypatch):
     frames = newest.newest("a camera")
     assert next(frames).index == 0
     taken.set()
-    assert ended.wait(10)
+    assert ended.wait(60)
     assert next(frames).index == 5
     with pytest.raises(InputError, match="a camera: it breaks off"):
         next(frames)

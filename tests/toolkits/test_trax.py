@@ -23,10 +23,10 @@ def client():
     process = subprocess.Popen(
         [sys.executable, str(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    yield Client(stream=(process.stdin.fileno(), process.stdout.fileno()), timeout=20, log=lambda text: None)
+    yield Client(stream=(process.stdin.fileno(), process.stdout.fileno()), timeout=120, log=lambda text: None)
     process.stdin.close()
     process.stdout.close()
-    process.wait(10)
+    process.wait(120)
 
 
 def image(kind, frame, path):
@@ -160,7 +160,7 @@ def test_nobody_at_the_other_end():
     pytest.importorskip("trax")
     code = "import sys; from fartrack.cli.main import main; sys.exit(main(['trax', '--threads', '1']))"
     said = subprocess.run(
-        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
     )
     assert said.returncode == 2
     assert said.stderr.startswith("fartrack: trax: the client has gone") and said.stderr.count("\n") == 1

@@ -120,6 +120,13 @@ def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):
     assert {"commit", "torch", "numpy", "opencv", "python", "hardware"} <= set(state)
 
 
+def test_a_machine_without_git_can_train(pack, config, tmp_path, monkeypatch):
+    """Images for GPUs often lack it: the first checkpoint ended the run in a traceback."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    saved = Trainer(config, options(tmp_path), pack).save()
+    assert checkpoint.load(saved)[1]["commit"] == "not a git checkout"
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [({"depth": 2}, "depth: 3 there, 2 here"), ({"keep": 0.5}, "keep: 0.75 there, 0.5 here")],

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import zlib
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ BOX = (40, 30, 24, 20)
 
 def frames(folder, count, first=1, digits=8, masks=None, size=(160, 120), steps=2):
     """Pictures of a shape that moves, and its boxes."""
-    rng = np.random.default_rng(abs(hash(str(folder))) % 1000)
+    rng = np.random.default_rng(zlib.crc32(folder.name.encode()))
     folder.mkdir(parents=True)
     if masks:
         masks.mkdir(parents=True)

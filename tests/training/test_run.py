@@ -201,7 +201,7 @@ def test_switches_are_called_as_on_the_command_line(tmp_path):
 def test_a_bare_gpu_machine_can_train():
     """It has PyTorch, OpenCV and safetensors: neither what reads videos nor what makes our command line."""
     code = "import sys; sys.modules.update(av=None, tyro=None, openvino=None); import fartrack.training.run"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert said.returncode == 0, said.stderr
 
 

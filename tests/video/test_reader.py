@@ -299,7 +299,9 @@ def test_breaks_off_before_start(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "STREAM_TIMEOUT", 60.0)  # the machine may be busy
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass

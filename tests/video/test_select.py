@@ -17,6 +17,8 @@ from fartrack.video import select
 from fartrack.video.select import select_box
 from videos import picture
 
+PATIENCE = 60  # seconds, for a machine that is busy
+
 
 class Visitor:
     """A browser that opens the printed address, and the answer of `select_box` that it gets."""
@@ -27,7 +29,7 @@ class Visitor:
         self.result = self.error = None
         self.thread = threading.Thread(target=self.serve, args=(frame, options), daemon=True)
         self.thread.start()
-        assert self.printed.wait(5)
+        assert self.printed.wait(PATIENCE)
 
     def say(self, line):
         self.address = line.split()[-1]
@@ -40,23 +42,23 @@ class Visitor:
             self.error = str(error)
 
     def get(self, name=""):
-        with urllib.request.urlopen(self.address + name, timeout=5) as answer:
+        with urllib.request.urlopen(self.address + name, timeout=PATIENCE) as answer:
             return answer.read(), answer.headers["Content-Type"]
 
     def post(self, name, body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        with urllib.request.urlopen(self.address + name, data=data, timeout=5) as answer:
+        with urllib.request.urlopen(self.address + name, data=data, timeout=PATIENCE) as answer:
             return answer.status
 
     def vanish(self, request):
         """Send so many bytes and reset the connection, as a tab does that is closed."""
         place = urlsplit(self.address)
-        with socket.create_connection((place.hostname, place.port), timeout=5) as line:
+        with socket.create_connection((place.hostname, place.port), timeout=PATIENCE) as line:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             line.sendall(request.replace(b"PAGE", place.path.encode()))
 
     def done(self):
-        self.thread.join(5)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
         return self
 
@@ -118,7 +120,7 @@ def test_cancel(visitor):
 def test_box_of_a_tab_that_closes_at_once(visitor, capfd, monkeypatch):
     """Whoever draws a box and closes the tab is not left waiting for a second one, and sees no traceback."""
     check, gone = select.geometry.check_given, threading.Event()
-    monkeypatch.setattr(select.geometry, "check_given", lambda *given: gone.wait(5) and check(*given))
+    monkeypatch.setattr(select.geometry, "check_given", lambda *given: gone.wait(PATIENCE) and check(*given))
     visitor.vanish(b"POST PAGEbox HTTP/1.0\r\nContent-Length: 13\r\n\r\n[8, 20, 5, 4]")
     gone.set()
     assert visitor.done().result == (8.0, 20.0, 5.0, 4.0)
@@ -146,10 +148,10 @@ def test_without_the_secret(visitor):
     root = visitor.address.rsplit("/", 2)[0]
     for path in ("/", "/box", "/guess/", "/guess/frame.png"):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(root + path, timeout=5)
+            urllib.request.urlopen(root + path, timeout=PATIENCE)
         assert caught.value.code == 404
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(root + "/guess/box", data=b"[1, 2, 5, 4]", timeout=5)
+        urllib.request.urlopen(root + "/guess/box", data=b"[1, 2, 5, 4]", timeout=PATIENCE)
     assert caught.value.code == 404
     assert visitor.thread.is_alive()
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -585,10 +585,13 @@ def describe(config: Any) -> dict[str, Any]:
 
 def provenance(fingerprint: str, device: torch.device) -> dict[str, str]:
     """What it takes to make a run again: data, code, versions and hardware."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    commit = ""
+    with suppress(OSError):  # many a GPU machine has no git
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+        commit = git.stdout.strip()
     return {
         "data": fingerprint,
-        "commit": git.stdout.strip() or "not a git checkout",
+        "commit": commit or "not a git checkout",
         "fartrack": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
