@@ -1,0 +1,103 @@
+"""A target that leaves the view and comes in elsewhere."""
+
+import json
+from importlib.resources import files
+
+import cv2
+import numpy as np
+import pytest
+
+from fartrack import MultiTracker, Tracker, seek
+from fartrack.target import Target
+from fartrack.video.reader import frames_from_source
+from small import BOX, frames
+
+
+@pytest.mark.parametrize(("side", "width", "height"), [(90, 640, 480), (300, 640, 480), (2000, 640, 480), (64, 65, 400)])
+def test_windows_cover_the_frame(side, width, height):
+    windows = seek.places((500, 100, 40, 20), side, width, height)
+    middles = np.array([(w.x + w.side / 2, w.y + w.side / 2) for w in windows])
+    assert {w.side for w in windows} == {side}
+    away = np.hypot(*(middles - (520, 110)).T)
+    assert (np.diff(away) >= -1).all()
+    points = np.random.default_rng(0).uniform((0, 0), (width, height), (200, 2))
+    # Wherever it comes in, one window has it where a search region has a target that moves fast.
+    assert np.abs(points[:, None] - middles).max(-1).min(1).max() <= side / 2
+
+
+@pytest.fixture(scope="module")
+def turned_away():
+    """The packaged clip, small in a large frame, then nothing of it for a while, then in the other corner; its last box."""
+    demo = files("fartrack") / "demo"
+    with frames_from_source(str(demo / "clip.mp4")) as source:
+        images = [cv2.resize(frame.image, (192, 144)) for frame, _ in zip(source, range(50), strict=False)]
+    scale = 192 / 640
+    box = [v * scale for v in json.loads((demo / "clip.json").read_text())["box"]]
+    still = cv2.resize(cv2.GaussianBlur(images[0], (0, 0), 12), (640, 480))
+
+    def at(image, x, y):
+        frame = still.copy()
+        frame[y : y + 144, x : x + 192] = image
+        return frame
+
+    there = [at(image, 20, 20) for image in images]
+    plain = Tracker("pico", "onnxruntime", threads=1)
+    plain.init(there[0], (box[0] + 20, box[1] + 20, *box[2:]))
+    x, y, w, h = [plain.update(image)[1] for image in there[1:]][-1]
+    elsewhere = [at(image, 420, 310) for image in images[10:]]
+    return there[:10] + [still] * 25 + elsewhere, (box[0] + 20, box[1] + 20, *box[2:]), (x + 400, y + 290, w, h)
+
+
+def overlap(a, b):
+    across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    inside = max(0, across) * max(0, down)
+    return inside / (a[2] * a[3] + b[2] * b[3] - inside)
+
+
+def test_what_comes_in_elsewhere_is_found(turned_away):
+    images, box, truth = turned_away
+    seen = {}
+    for seeks in (False, True):
+        tracker = Tracker("pico", "onnxruntime", threads=1, seek=seeks)
+        tracker.init(images[0], box)
+        found = [tracker.update(image)[0] for image in images[1:]]
+        assert all(found[:9]) and not any(found[12:33])
+        seen[seeks] = found[-1] and overlap(tracker.target.box, truth) > 0.7
+    assert seen == {False: False, True: True}
+
+
+def test_several_targets_as_each_alone(turned_away):
+    images, box, _ = turned_away
+    other = (box[0] + 10, box[1] + 10, box[2] / 2, box[3] / 2)
+    several, alone = MultiTracker("pico", "onnxruntime", threads=1, seek=True), []
+    for one in (box, other):
+        several.add(images[0], one)
+        alone.append(Tracker("pico", "onnxruntime", threads=1, seek=True))
+        alone[-1].init(images[0], one)
+    for image in images[1:]:
+        together = several.update(image)
+        for number, tracker in enumerate(alone, 1):
+            np.testing.assert_allclose(together[number][1], tracker.update(image)[1], atol=0.5)
+
+
+def test_only_what_is_lost_is_looked_for(tiny_model, monkeypatch):
+    """Frames with the target in sight cost what they cost without `seek`."""
+    tracker = Tracker(tiny_model.onnx, threads=1, seek=True)
+    calls, runtime = [], tracker.runtime
+    images = frames(20)
+    tracker.init(images[0], BOX)
+
+    def counted(*given):
+        calls.append(1)
+        return runtime(*given)
+
+    tracker.runtime = counted
+    monkeypatch.setattr(Target, "found", property(lambda target: len(calls) < 4))
+    for image in images[1:]:
+        tracker.update(image)
+    assert len(calls) == 19 + (19 - 3 - seek.PATIENCE)
+    calls.clear()
+    tracker.target.move(BOX)  # corrected by hand
+    tracker.update(images[0])
+    assert len(calls) == 1
