@@ -13,7 +13,9 @@ from fartrack.video.reader import frames_from_source
 from small import BOX, frames
 
 
-@pytest.mark.parametrize(("side", "width", "height"), [(90, 640, 480), (300, 640, 480), (2000, 640, 480), (64, 65, 400)])
+@pytest.mark.parametrize(
+    ("side", "width", "height"), [(90, 640, 480), (300, 640, 480), (2000, 640, 480), (64, 65, 400)]
+)
 def test_windows_cover_the_frame(side, width, height):
     windows = seek.places((500, 100, 40, 20), side, width, height)
     middles = np.array([(w.x + w.side / 2, w.y + w.side / 2) for w in windows])
@@ -27,7 +29,7 @@ def test_windows_cover_the_frame(side, width, height):
 
 @pytest.fixture(scope="module")
 def turned_away():
-    """The packaged clip, small in a large frame, then nothing of it for a while, then in the other corner; its last box."""
+    """The packaged clip, small in a large frame, then nothing of it, then in the other corner; first and last box."""
     demo = files("fartrack") / "demo"
     with frames_from_source(str(demo / "clip.mp4")) as source:
         images = [cv2.resize(frame.image, (192, 144)) for frame, _ in zip(source, range(50), strict=False)]

@@ -32,7 +32,7 @@ BOX = "8,20,24,24"
 class CommandTracker(TemplateTracker):
     """The small tracker, opened as the command does it, and measured."""
 
-    def __init__(self, model="pico", runtime="onnxruntime", threads=None, explain=False):
+    def __init__(self, model="pico", runtime="onnxruntime", threads=None, explain=False, seek=False):
         super().__init__()
         self.network_seconds = 0.0
 
