@@ -36,4 +36,4 @@ def main(source: str, detect: Callable[[np.ndarray], Box | None] = moving) -> No
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__)

@@ -34,4 +34,4 @@ def main(videos: str, results: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(main(*sys.argv[1:]), 1))
+    sys.exit(min(main(*sys.argv[1:3]), 1) if sys.argv[2:] else __doc__)

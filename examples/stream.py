@@ -30,4 +30,4 @@ def main(address: str, box: str, attempts: int | str | None = None, wait: float 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if sys.argv[2:] else sys.exit(__doc__)

@@ -53,6 +53,15 @@ def test_under_40_lines(path):
     assert len(path.read_text().splitlines()) < 40
 
 
+@pytest.mark.parametrize("name", ["detector", "folder", "newest", "stream", "two_targets"])
+def test_without_arguments_they_say_how(name):
+    done = subprocess.run([sys.executable, FOLDER / f"{name}.py"], capture_output=True, text=True, timeout=120)
+    if name == "two_targets" and "No module named 'supervision'" in done.stderr:
+        pytest.skip("no supervision")
+    assert done.returncode == 1 and f"python examples/{name}.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_all_have_a_test():
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES} <= tests
