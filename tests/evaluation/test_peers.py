@@ -82,6 +82,14 @@ def test_another_runtime_is_another_row():
     assert parse_model("csrt", "openvino").label == "csrt"
 
 
+def test_looking_elsewhere_is_another_row():
+    """Or its results would be taken for those of the paper's tracker, and the other way round."""
+    plain, seeks = parse_model("pico"), parse_model("pico", seek=True)
+    assert (seeks.label, parse_model("csrt", seek=True).label) == ("pico-seek", "csrt")
+    assert parse_model("a=pico").fingerprint() != parse_model("a=pico", seek=True).fingerprint()
+    assert seeks().seek and not plain().seek
+
+
 @pytest.mark.parametrize("text", ["", "x=", "a/b=pico", "..=pico"])
 def test_names_that_are_none(text):
     with pytest.raises(InputError, match="--model"):

@@ -42,6 +42,8 @@ class Evaluate:
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
     """Engine of our models: onnxruntime, openvino, openvino-bf16, torch or cuda. By default what is fastest here
     without loss for a packaged model, and for a file what reads it."""
+    seek: bool = False
+    """Our models look for a lost target elsewhere in the frame too, which the paper's tracker does not."""
     threads: Annotated[int, arg(metavar="N")] = 1
     """CPU threads of each tracker. Results are the same bytes only for the same number."""
     workers: Annotated[int, arg(metavar="N")] = 1
@@ -70,7 +72,7 @@ class Evaluate:
         if self.passes and self.starts:
             raise InputError("--passes and --starts are two measures: give one of them")
         specs = [spec for group in self.model for spec in group] or ["pico"]
-        models = [parse_model(spec, self.runtime, self.threads) for spec in specs]
+        models = [parse_model(spec, self.runtime, self.threads, self.seek) for spec in specs]
         labels = [model.label for model in models]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:

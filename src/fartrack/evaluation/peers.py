@@ -309,6 +309,8 @@ class Model:
     label: str
     runtime: str | None = None
     threads: int | None = 1
+    seek: bool = False
+    """Of ours: a lost target is looked for elsewhere too (`fartrack.seek`)."""
 
     def __call__(self) -> TrackerLike:
         """Open the tracker."""
@@ -323,7 +325,7 @@ class Model:
             return _imported(name, rest, self.threads)
         from fartrack.tracker import Tracker
 
-        return Tracker(self.spec, self.runtime, self.threads)
+        return Tracker(self.spec, self.runtime, self.threads, seek=self.seek)
 
     def fingerprint(self) -> dict[str, str]:
         """What tells results of this tracker from others': its name, its engine and the bytes of its files."""
@@ -339,10 +341,11 @@ class Model:
         file, runtime = choose(self.spec, self.runtime)
         beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []  # OpenVINO keeps the weights there
         files = _digest((file, *(path for path in beside if path.is_file())))
-        return {"model": self.label, "runtime": runtime or "by the file", "files": files}
+        seeks = {"seek": "yes"} if self.seek else {}
+        return {"model": self.label, "runtime": runtime or "by the file", "files": files} | seeks
 
 
-def parse_model(text: str, runtime: str | None = None, threads: int | None = 1) -> Model:
+def parse_model(text: str, runtime: str | None = None, threads: int | None = 1, seek: bool = False) -> Model:
     """Understand `SPEC` or `LABEL=SPEC`; the label names the results' folder and the row of the table."""
     label, equals, spec = text.partition("=")
     if not equals:
@@ -352,11 +355,11 @@ def parse_model(text: str, runtime: str | None = None, threads: int | None = 1) 
     if not label:
         name, _, rest = spec.partition(":")
         label = name if name.startswith("nanotrack") else rest if rest and not Path(spec).exists() else Path(spec).stem
-        if runtime is not None and not rest and spec not in OPENCV_NAMES:
-            label += f"-{runtime}"
+        if not rest and spec not in OPENCV_NAMES:
+            label += (f"-{runtime}" if runtime is not None else "") + ("-seek" if seek else "")
     if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
         raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")
-    return Model(spec, label, runtime, threads)
+    return Model(spec, label, runtime, threads, seek)
 
 
 def _given(spec: str) -> Path:
