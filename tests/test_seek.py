@@ -1,23 +1,26 @@
 """A target that leaves the view and comes in elsewhere."""
 
 import json
+import tracemalloc
 from importlib.resources import files
 
 import cv2
 import numpy as np
 import pytest
 
-from fartrack import MultiTracker, Tracker, seek
+from fartrack import MultiTracker, Tracker, seek, vocabulary
+from fartrack.geometry import Window
+from fartrack.runtime import Output
 from fartrack.target import Target
 from fartrack.video.reader import frames_from_source
-from small import BOX, frames
+from small import BOX, SMALL, frames
 
 
 @pytest.mark.parametrize(
     ("side", "width", "height"), [(90, 640, 480), (300, 640, 480), (2000, 640, 480), (64, 65, 400)]
 )
 def test_windows_cover_the_frame(side, width, height):
-    windows = seek.places((500, 100, 40, 20), side, width, height)
+    windows = list(seek.places((500, 100, 40, 20), side, width, height))
     middles = np.array([(w.x + w.side / 2, w.y + w.side / 2) for w in windows])
     assert {w.side for w in windows} == {side}
     away = np.hypot(*(middles - (520, 110)).T)
@@ -25,6 +28,44 @@ def test_windows_cover_the_frame(side, width, height):
     points = np.random.default_rng(0).uniform((0, 0), (width, height), (200, 2))
     # Wherever it comes in, one window has it where a search region has a target that moves fast.
     assert np.abs(points[:, None] - middles).max(-1).min(1).max() <= side / 2
+
+
+def test_a_small_target_in_a_large_frame_takes_no_memory():
+    """Of 4 pixels in 4K there are 229,401 windows: made at once they took 40 MB, and half a second of one frame."""
+    tracemalloc.start()
+    try:
+        nearest = next(seek.places((2000, 1000, 4, 4), 12, 3840, 2160))
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    assert abs(nearest.x + 6 - 2002) <= 3 and abs(nearest.y + 6 - 1002) <= 3
+
+
+@pytest.mark.parametrize(
+    ("score", "lost_below", "jumps"), [(0.8, 0.25, True), (0.6, 0.25, False), (0.8, 0.9, False), (0.99, 0.9, True)]
+)
+def test_what_is_seen_elsewhere_is_taken_whole_or_not_at_all(score, lost_below, jumps, monkeypatch):
+    """With `trust` above its score it came to lie half way, where nothing is."""
+    config = SMALL.replace(doubt=0.2, trust=0.95, lost_below=lost_below, trajectory=3)
+    monkeypatch.setattr(vocabulary, "score", lambda logits, config: logits.mean())
+    image = frames(1)[0]
+    target = Target(config, image, BOX, seeks=True)
+    tokens = np.zeros((config.template_tokens, config.memory_width), np.float32)
+    target.start(target.first_template(image), tokens)
+    target.lost_for = seek.PATIENCE
+    target.scores.extend([0.0] * config.patience)
+
+    def output(score):
+        corners = np.array([0.375, 0.375, 0.625, 0.625], np.float32)
+        return Output(corners, np.full((4, config.words), score), np.ones(config.template_tokens), tokens)
+
+    target.look(image)
+    assert target.elsewhere(image) is not None
+    target._place = place = Window(100, 60, 40)
+    target.absorb(image, output(0.1), output(score))
+    assert target.box == ((115, 75, 10, 10) if jumps else BOX)
+    assert (target.window == place, target.found, len(target.past)) == (jumps, jumps, 1 if jumps else 2)
+    assert target.lost_for == (0 if jumps else seek.PATIENCE + 1)
 
 
 @pytest.fixture(scope="module")

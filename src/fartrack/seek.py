@@ -7,7 +7,9 @@ frame, once the target has been lost for a while, and taken when the network is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from fartrack.geometry import Window
 
@@ -19,8 +21,10 @@ REMEMBERED = 60
 """Boxes whose median size is looked for: what leaves the view has shrunk at its edge."""
 
 
-def places(box: Sequence[float], side: float, width: int, height: int) -> list[Window]:
+def places(box: Sequence[float], side: float, width: int, height: int) -> Iterator[Window]:
     """Windows that cover a frame, half a side apart, the nearest to a box first.
+
+    Each is made when it is asked for: of a small target in a large frame there are hundreds of thousands.
 
     Args:
         box: x, y, w, h in pixels, where the target was last.
@@ -30,9 +34,10 @@ def places(box: Sequence[float], side: float, width: int, height: int) -> list[W
     """
     side = max(2, round(side))
     across, down = (max(1, math.ceil(2 * length / side) - 1) for length in (width, height))
-    middles = [
-        (width * (i + 1) / (across + 1), height * (j + 1) / (down + 1)) for j in range(down) for i in range(across)
-    ]
+    columns = width * np.arange(1, across + 1) / (across + 1)
+    rows = height * np.arange(1, down + 1) / (down + 1)
     x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-    middles.sort(key=lambda at: (at[0] - x) ** 2 + (at[1] - y) ** 2)
-    return [Window(round(at[0] - side / 2), round(at[1] - side / 2), side) for at in middles]
+    away = np.square(rows - y)[:, None] + np.square(columns - x)
+    for number in np.argsort(away, axis=None, kind="stable"):
+        row, column = divmod(int(number), across)
+        yield Window(round(float(columns[column]) - side / 2), round(float(rows[row]) - side / 2), side)

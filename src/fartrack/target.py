@@ -120,14 +120,17 @@ class Target:
         """
         c = self.config
         width, height = self.size
-        centre_of = self.box if c.decoding == "release" else None
         score = float(vocabulary.score(output.logits, c))
-        if other is not None and (there := float(vocabulary.score(other.logits, c))) > max(seek.TRUST, score):
-            output, score, self.window, centre_of = other, there, self._place, None
+        there = 0.0 if other is None else float(vocabulary.score(other.logits, c))
+        jumps = there > max(seek.TRUST, c.lost_below, score)
+        self.scores.append(there if jumps else score)
+        if other is not None and jumps:
+            output, self.window = other, self._place
+            box = geometry.from_window(output.box.tolist(), self.window)  # whole: half way there is nothing
             self.past.clear()
-        box = geometry.from_window(output.box.tolist(), self.window, centre_of)
-        self.scores.append(score)
-        box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
+        else:
+            box = geometry.from_window(output.box.tolist(), self.window, self.box if c.decoding == "release" else None)
+            box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
         self.box = geometry.clip(box, width, height, min(c.margin, width, height))
         self.past.append(self.box)
         self._remember()
