@@ -55,6 +55,8 @@ def test_where_a_source_lies(tmp_path, monkeypatch):
     for name in ("a b.mp4", "a%20b.mp4"):
         assert local_path((tmp_path / "a b.mp4").as_uri()) == tmp_path / "a b.mp4"
         assert local_path(f"file://{tmp_path}/{name}") == tmp_path / "a b.mp4"
+    assert local_path(f"file://localhost{(tmp_path / 'a b.mp4').as_uri()[7:]}") == tmp_path / "a b.mp4"
+    assert local_path("file:///C:/a%20b.mp4") == Path("C:/a b.mp4")  # it was looked for in a folder called C:
     assert local_path(" a.mp4 ") == Path("a.mp4")  # copied with blanks around it
     (tmp_path / " a.mp4 ").touch()
     assert local_path(" a.mp4 ") == Path(" a.mp4 ")

@@ -48,7 +48,8 @@ def local_path(source: str | Path) -> Path:
     """Where a source that is no camera and no stream lies: a path, or one in an address (`file:///my%20clip.mp4`)."""
     given = str(source)
     trimmed = given.strip()
-    plain = re.sub(r"^file://", "", trimmed, flags=re.IGNORECASE)
+    # A drive of Windows stands behind one slash more (`file:///C:/a.mp4`).
+    plain = re.sub(r"^file://(localhost(?=/))?(/(?=[a-z]:[/\\]))?", "", trimmed, flags=re.IGNORECASE)
     path = Path(given if plain == trimmed else plain)
     if os.path.exists(path):  # noqa: PTH110  # Path.exists raises where a folder may not be looked into
         return path
