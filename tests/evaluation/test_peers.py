@@ -1,5 +1,6 @@
 """Other trackers behind the same two calls."""
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -88,6 +89,15 @@ def test_looking_elsewhere_is_another_row():
     assert (seeks.label, parse_model("csrt", seek=True).label) == ("pico-seek", "csrt")
     assert parse_model("a=pico").fingerprint() != parse_model("a=pico", seek=True).fingerprint()
     assert seeks().seek and not plain().seek
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names")
+def test_a_file_with_a_colon_in_its_path_is_ours(tmp_path, monkeypatch):
+    """As all whole paths have on Windows: its other runtime, and `--seek`, were the same row."""
+    monkeypatch.chdir(tmp_path)
+    Path("12:30").mkdir()
+    Path("12:30/a.onnx").touch()
+    assert parse_model("12:30/a.onnx", "openvino", seek=True).label == "a-openvino-seek"
 
 
 @pytest.mark.parametrize("text", ["", "x=", "a/b=pico", "..=pico"])

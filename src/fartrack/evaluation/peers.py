@@ -354,8 +354,10 @@ def parse_model(text: str, runtime: str | None = None, threads: int | None = 1, 
         raise InputError(f"--model {text!r}: no tracker named; give pico, a model file or a peer such as csrt")
     if not label:
         name, _, rest = spec.partition(":")
-        label = name if name.startswith("nanotrack") else rest if rest and not Path(spec).exists() else Path(spec).stem
-        if not rest and spec not in OPENCV_NAMES:
+        nano = name.startswith("nanotrack")
+        ours = not nano and (not rest or Path(spec).exists())  # a file's whole path has a colon on Windows
+        label = Path(spec).stem if ours else name if nano else rest
+        if ours and spec not in OPENCV_NAMES:
             label += (f"-{runtime}" if runtime is not None else "") + ("-seek" if seek else "")
     if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
         raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")
