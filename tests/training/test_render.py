@@ -221,6 +221,20 @@ def test_no_pose_but_the_old_one_without_a_share(pack, config):
     assert (mirrored == mirrored[:, :1]).all()
 
 
+def test_what_shows_a_few_pixels_is_no_target():
+    """Its crops would be of that size since what is cut out has the box of its mask; labels may be text."""
+    owner = np.zeros((120, 160), np.uint8)
+    owner[43:83, 50:80], owner[60:64, 100:105] = 1, 2
+    boxes = [50, 40, 30, 40], [100, 40, 30, 40]
+    objects = [{"box": box, "class": "thing", "mask": label} for label, box in zip("12", boxes, strict=True)]
+    row = {"file": "a.webp", "source": "here", "objects": objects, "alone": None}
+    pack = assemble([(row, pyramid(np.zeros((120, 160, 3), np.uint8), owner))])
+    assert pack.objects.mask.tolist() == [1, 2]
+    assert pack.objects.outline.tolist() == [[50, 43, 30, 40], [100, 60, 5, 4]]
+    sampler = Sampler(pack, held_out=0)
+    assert set(sampler.by_source.tolist()) == {0} == set(sampler.stills.tolist())
+
+
 def shown(pack, drawn):
     """(B, K, 4) boxes of what is in the crops: of what was cut out, its mask's."""
     o, rows = pack.objects, drawn.objects

@@ -176,9 +176,10 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]], tally: Tally | None = 
                 flat.resize(max(filled + len(pixels), len(flat) * 6 // 5), refcheck=False)
             flat[filled : filled + len(pixels)] = pixels
             filled += len(pixels)
-        for item in row["objects"]:
-            if item.get("mask"):
-                item["outline"] = outline(levels[0][..., 3], item["mask"])
+        masked = [item for item in row["objects"] if item.get("mask")]
+        owner = np.ascontiguousarray(levels[0][..., 3]) if masked else levels[0]
+        for item in masked:
+            item["outline"] = outline(owner, int(item["mask"]))
         sizes.append([(level.shape[1], level.shape[0]) for level in levels])
         rows.append(row)
     tally = tally or Tally()
@@ -315,12 +316,8 @@ def pyramid(bgr: np.ndarray, owner: np.ndarray) -> Levels:
 
 def outline(owner: np.ndarray, label: int) -> list[float] | None:
     """x, y, w, h around the pixels of a mask that have a label; None when there are none."""
-    inside = owner == label
-    columns, rows = inside.any(0).nonzero()[0], inside.any(1).nonzero()[0]
-    if not len(columns):
-        return None
-    x, y = columns[0], rows[0]
-    return [float(v) for v in (x, y, columns[-1] + 1 - x, rows[-1] + 1 - y)]
+    x, y, w, h = cv2.boundingRect((owner == label).view(np.uint8))
+    return [float(v) for v in (x, y, w, h)] if w else None
 
 
 def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
@@ -349,7 +346,7 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
                     names.index(row["source"]),
                     tracks.setdefault(track["id"], len(tracks)) if track else -1,
                     int(track["frame"]) if track else 0,
-                    row.get("alone", False),
+                    bool(row.get("alone")),
                 )
             )
             boxes.append([x, y, w, h])

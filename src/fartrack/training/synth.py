@@ -110,6 +110,8 @@ class Sampler:
         self.pack = pack
         o = pack.objects
         area = o.box[:, 2:].prod(1).sqrt()
+        if o.outline is not None:  # of what is hidden but for a few pixels, these would be the target
+            area = area.minimum(o.outline[:, 2:].prod(1).sqrt())
         unit = torch.where(o.track >= 0, 1_000_003 + o.track, o.picture)
         # Tracks and pictures are held out whole, by a hash that does not depend on the number of shards read.
         held = (unit * 2654435761 % 1000).float() < 1000 * held_out
