@@ -321,6 +321,8 @@ def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "MAX_BROKEN", 0.05)
     supply = open_data([f"folder={tmp_path}"], workers=2)
     assert len(supply.pack.files) == 118 and len(supply.held_out.pack.files) == 118
+    supply = open_data([f"folder={tmp_path}"], workers=2, memory=0.001)  # streamed
+    assert len(supply.held_out.pack.files) > 50
 
 
 def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):

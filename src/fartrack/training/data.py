@@ -114,8 +114,15 @@ class Streamed:
         self._pool = ThreadPoolExecutor(1, "share")
         self._shares: dict[int, Future[Sampler]] = {}
         self._tally = Tally()
-        jobs = draw_jobs(held, min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
-        self.held_out = Sampler(decode_jobs(jobs, workers, tracks, self._tally, judge=False), 0.0)
+
+        def measured_on(clips: Sequence[Sequence[Clip]]) -> Sampler:
+            jobs = draw_jobs(clips, min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
+            return Sampler(decode_jobs(jobs, workers, tracks, self._tally, judge=False), 0.0)
+
+        try:
+            self.held_out = measured_on(held)
+        except InputError:  # not one picture of them
+            self.held_out = measured_on(self._sources)
 
     def at(self, step: int) -> Sampler:
         """The share of a step; the next one is begun."""
