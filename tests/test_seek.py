@@ -49,7 +49,7 @@ def test_what_is_seen_elsewhere_is_taken_whole_or_not_at_all(score, lost_below, 
     config = SMALL.replace(doubt=0.2, trust=0.95, lost_below=lost_below, trajectory=3)
     monkeypatch.setattr(vocabulary, "score", lambda logits, config: logits.mean())
     image = frames(1)[0]
-    target = Target(config, image, BOX, seeks=True)
+    target = Target(config, image, BOX, explain=True, seeks=True)
     tokens = np.zeros((config.template_tokens, config.memory_width), np.float32)
     target.start(target.first_template(image), tokens)
     target.lost_for = seek.PATIENCE
@@ -59,12 +59,14 @@ def test_what_is_seen_elsewhere_is_taken_whole_or_not_at_all(score, lost_below, 
         corners = np.array([0.375, 0.375, 0.625, 0.625], np.float32)
         return Output(corners, np.full((4, config.words), score), np.ones(config.template_tokens), tokens)
 
-    target.look(image)
-    assert target.elsewhere(image) is not None
-    target._place = place = Window(100, 60, 40)
+    monkeypatch.setattr(seek, "places", lambda *given: [Window(100, 60, 40)])
+    crops = target.elsewhere(image), target.look(image)[0]
+    around = target.window
     target.absorb(image, output(0.1), output(score))
     assert target.box == ((115, 75, 10, 10) if jumps else BOX)
-    assert (target.window == place, target.found, len(target.past)) == (jumps, jumps, 1 if jumps else 2)
+    assert (target.found, len(target.past)) == (jumps, 1 if jumps else 2)
+    assert target.insight.window == target.window == (Window(100, 60, 40) if jumps else around)
+    np.testing.assert_array_equal(target.insight.search, crops[not jumps])
     assert target.lost_for == (0 if jumps else seek.PATIENCE + 1)
 
 

@@ -87,7 +87,7 @@ class Track:
     """Do not write tracked.mp4, which takes a good part of the time."""
     seek: bool = False
     """Look for an object that has been lost for a while elsewhere in the frame as well: after it has left the view, or
-    a cut. Frames without it take twice as long."""
+    a cut. Frames in which it is looked for take twice as long."""
     explain: bool = False
     """Show beside each frame of tracked.mp4 what the tracker saw: templates, search crop, distributions, score."""
 
