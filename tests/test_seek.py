@@ -146,3 +146,32 @@ def test_only_what_is_lost_is_looked_for(tiny_model, monkeypatch):
     tracker.target.move(BOX)  # corrected by hand
     tracker.update(images[0])
     assert len(calls) == 1
+
+
+def test_what_is_taken_for_it_now_and_then_does_not_begin_the_search_anew(monkeypatch):
+    """In other pictures something is found in every third frame: only the nearest windows were ever looked at."""
+    monkeypatch.setattr(vocabulary, "score", lambda logits, config: logits.mean())
+    image = frames(1)[0]
+    target = Target(SMALL, image, BOX, seeks=True)
+    tokens = np.zeros((SMALL.template_tokens, SMALL.memory_width), np.float32)
+    target.start(target.first_template(image), tokens)
+
+    def search(score, count):
+        corners = np.array([0.375, 0.375, 0.625, 0.625], np.float32)
+        output = Output(corners, np.full((4, SMALL.words), score), np.ones(SMALL.template_tokens), tokens)
+        looked = []
+        for _ in range(count):
+            target.look(image)
+            if target.elsewhere(image) is not None:
+                looked.append(target._place)
+            target.absorb(image, output, output)
+        return looked
+
+    every = list(seek.places(BOX, SMALL.search_factor * (BOX[2] * BOX[3]) ** 0.5, 160, 120))
+    assert len(every) >= 6 and search(0, seek.PATIENCE) == []
+    assert search(0, 3) == every[:3]
+    assert search(0.4, 1) == [every[3]] and search(0, seek.PATIENCE) == []
+    assert search(0, 2) == every[4:6]
+    search(0.9, 1)
+    assert search(0, seek.PATIENCE) == []
+    assert search(0, 1)[0] == next(seek.places(target.box, target.config.search_factor * 22, 160, 120))

@@ -162,7 +162,9 @@ class Target:
 
     def _remember(self) -> None:
         if self.found:
-            self.lost_for, self._places = 0, None
+            self.lost_for = 0
+            if self.score > seek.TRUST:  # else it may soon be lost again, and the search goes on where it was
+                self._places = None
             self._sizes.append(math.sqrt(self.box[2] * self.box[3]))
         else:
             self.lost_for += 1
