@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -54,3 +56,18 @@ def local_path(source: str | Path) -> Path:
     if os.path.exists(path):  # noqa: PTH110  # Path.exists raises where a folder may not be looked into
         return path
     return Path(plain if plain == trimmed else unquote(plain)).expanduser()
+
+
+def at_home(value: Any) -> Any:
+    """A command with `~/` in its paths made the home folder: shells leave it as it is in `--out=~/x` and `NAME:~/x`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        was = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+        now = {name: at_home(one) for name, one in was.items()}
+        return dataclasses.replace(value, **now) if now != was else value
+    if type(value) is tuple:
+        return tuple(at_home(one) for one in value)
+    if value == Path("~") or (isinstance(value, str | Path) and re.match(r"~[/\\]", os.fspath(value))):
+        return type(value)(Path(value).expanduser())
+    if isinstance(value, str) and (named := re.match(r"((?:[\w.-]+[=:])+)(~[/\\].*)", value)):
+        return named[1] + at_home(named[2])
+    return value

@@ -37,19 +37,20 @@ def test_home_in_options(monkeypatch):
     """`--out=~/x` made a folder called ~ in the working directory: a shell expands it only where a word begins."""
     from fartrack.cli.track import Track
     from fartrack.cli.train import Train
+    from fartrack.files import at_home
     from fartrack.training.options import Frame
 
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("USERPROFILE", "/home/me")
     track = Track("~/a.mp4", ("1,2,3,4",), label=("a~/b", "~"), model="~/m.onnx", out=Path("~/x"), boxes=Path("~"))
-    there = module.at_home(track)
+    there = at_home(track)
     assert (there.source, there.model, there.out) == ("/home/me/a.mp4", "/home/me/m.onnx", Path("/home/me/x"))
     assert (there.boxes, there.label, there.box) == (Path("/home/me"), track.label, track.box)
     nested = Train(Frame(data=Path("~/pack")))
-    assert module.at_home(nested).stage.data == Path("/home/me/pack")
-    assert module.at_home("old=nanotrackv2:~/n") == "old=nanotrackv2:/home/me/n"
+    assert at_home(nested).stage.data == Path("/home/me/pack")
+    assert at_home("old=nanotrackv2:~/n") == "old=nanotrackv2:/home/me/n"
     for other in ("a=b~/c", "http://there/~/x", "x:~"):
-        assert module.at_home(other) == other
+        assert at_home(other) == other
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import errno
 import importlib
@@ -12,11 +11,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from fartrack import __version__
 from fartrack.errors import InputError
+from fartrack.files import at_home
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (where its dataclass is, what it does); modules are imported only when their command is used
@@ -113,21 +112,6 @@ def _run(args: list[str]) -> int:
     module, _, kind = COMMANDS[name][0].partition(":")
     command = _parse(getattr(importlib.import_module(module), kind), name, args[1:])
     return 0 if command is None else int(at_home(command).run())
-
-
-def at_home(value: Any) -> Any:
-    """A command with `~/` in its paths made the home folder: shells leave it as it is in `--out=~/x` and `NAME:~/x`."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        was = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-        now = {name: at_home(one) for name, one in was.items()}
-        return dataclasses.replace(value, **now) if now != was else value
-    if type(value) is tuple:
-        return tuple(at_home(one) for one in value)
-    if value == Path("~") or (isinstance(value, str | Path) and re.match(r"~[/\\]", os.fspath(value))):
-        return type(value)(Path(value).expanduser())
-    if isinstance(value, str) and (named := re.match(r"((?:[\w.-]+[=:])+)(~[/\\].*)", value)):
-        return named[1] + at_home(named[2])
-    return value
 
 
 def _parse(kind: type, name: str, args: list[str]) -> Any:

@@ -153,6 +153,11 @@ class Sequence:
         return len(self.frames)
 
     @property
+    def in_sight(self) -> NDArray[np.bool_]:
+        """(N,) in which frames something of the target is seen: neither absent nor wholly covered."""
+        return self.visible if self.cover is None else self.visible & (self.cover > 0)
+
+    @property
     def start(self) -> Box:
         """The box given to the tracker in the first frame."""
         x, y, w, h = (float(value) for value in self.boxes[0])

@@ -96,8 +96,7 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
 
 def _shown(s: Sequence) -> Mask:
     """(N,) in which frames a tracker can be given the target: a box with an area, and not annotated as hidden."""
-    shown = s.visible & has_area(s.boxes)
-    return shown if s.cover is None else shown & (s.cover > 0)
+    return s.in_sight & has_area(s.boxes)
 
 
 def _read_pass(read: Callable[[Path, str], Sequence], damaged: frozenset[str], root: Path, name: str) -> Sequence:

@@ -324,8 +324,7 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
 
     def read(sequence_name: str) -> Clip:
         sequence = dataset.load(sequence_name)
-        seen = sequence.visible if sequence.cover is None else sequence.visible & (sequence.cover > 0)
-        boxes = np.where(seen[:, None], sequence.boxes, np.nan).astype(np.float32)
+        boxes = np.where(sequence.in_sight[:, None], sequence.boxes, np.nan).astype(np.float32)
         return Clip(name, sequence_name, boxes, lambda: sequence.frames)
 
     listing = _gather(name, dataset.names, read, workers)

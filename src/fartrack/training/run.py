@@ -23,8 +23,8 @@ from typing import Any, Literal, NoReturn
 import cv2
 import torch
 
-from fartrack.cli.main import at_home
 from fartrack.errors import InputError
+from fartrack.files import at_home
 from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
 from fartrack.training.cache import read_cached
