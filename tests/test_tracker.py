@@ -263,10 +263,10 @@ def test_no_more_threads_than_the_machine_has(tiny_model):
     [
         ("nosuch", {}, FileNotFoundError, "nosuch"),
         ("no/such.onnx", {}, FileNotFoundError, "no/such.onnx"),
-        ("text.onnx", {}, fartrack.InputError, "text.onnx is not a whole ONNX model"),
+        ("text.onnx", {}, fartrack.InputError, "text.onnx is not a whole model"),
         ("text.safetensors", {}, fartrack.InputError, "text.safetensors is not a whole safetensors file"),
         ("text.pth.tar", {}, fartrack.InputError, "fartrack import"),
-        ("cut.onnx", {}, fartrack.InputError, "cut.onnx is not a whole ONNX model"),
+        ("cut.onnx", {}, fartrack.InputError, "cut.onnx is not a whole model"),
         ("folder.onnx", {}, fartrack.InputError, "not a file"),
         ("good.onnx", {"runtime": "tensorrt"}, fartrack.InputError, "choose one of onnxruntime"),
         ("good.onnx", {"threads": 0}, fartrack.InputError, "threads is 0"),

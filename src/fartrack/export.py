@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.models import not_whole
 from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
 from fartrack.runtime import open_runtime
@@ -176,9 +177,9 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
         InputError: not one of our files, or one whose weights are rounded to int8.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load(path.resolve())  # what it refers to lies beside the file, not beside a link to it
     except Exception as error:  # protobuf's own class
-        raise InputError(f"{path} is not a whole ONNX model ({error}): export or copy it again") from None
+        raise not_whole(path, str(error)) from None
     about = {p.key: p.value for p in model.metadata_props}
     if "fartrack" not in about:
         raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")

@@ -114,6 +114,17 @@ def check_model_file(path: Path) -> None:
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
 
 
+def not_whole(path: Path, reason: str) -> InputError:
+    """What to say of a file that an engine cannot read, for the engine's reason."""
+    # nano's tensors lie in tiny.onnx (`fartrack.sharing`): the words of ONNX Runtime and OpenVINO, and of onnx.
+    if "xternal" in reason or "should be stored in" in reason:
+        return InputError(
+            f"{path} has tensors in another file, which is not beside it as it was: take both from one package, "
+            f"or make a file of its own with `fartrack export {path.stem}`"
+        )
+    return InputError(f"{path} is not a whole model ({reason}): export or copy it again")
+
+
 def load_network(path: Path) -> FARTrack:
     """The network of a model file, ready to run (needs torch).
 

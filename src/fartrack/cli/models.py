@@ -65,7 +65,7 @@ def cells(path: Path, card: Mapping[str, Any]) -> list[str]:
         str(card.get("name") or path.stem),
         _shown(card.get("layers")),
         f"{parameters / 1e6:.1f} M" if isinstance(parameters, int | float) else "-",
-        f"{path.stat().st_size / 1e6:.1f} MB",
+        f"{(card.get('bytes') or path.stat().st_size) / 1e6:.1f} MB",  # of one that shares tensors, as if it did not
         *(f"{dev[key]:.1f}" if isinstance(dev.get(key), int | float) else "-" for key in SCORES),
         _shown(card.get("trained_on")),
         _shown(card.get("licence")),

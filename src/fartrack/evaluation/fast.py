@@ -33,7 +33,7 @@ from fartrack.evaluation.run import evaluate
 from fartrack.files import write_whole
 from fartrack.tracker import Tracker
 
-CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "onnxruntime"))
+CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "openvino"), ("int8", "onnxruntime"))
 """Precision of the file and engine, fastest first, as `fartrack benchmark` found them."""
 FLOAT = ("fp16", "onnxruntime")
 LOSS = 0.5

@@ -11,6 +11,7 @@ import onnxruntime
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.models import not_whole
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.runtime.choice import features
 
@@ -29,11 +30,10 @@ class OnnxRuntime:
             # Without it int8 products may saturate at 16 bits; this is slower (with VNNI by 40 %) but exact.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            # Resolved, for what it refers to lies beside the file itself, not beside a link to it.
+            self.session = onnxruntime.InferenceSession(path.resolve(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
-            raise InputError(
-                f"{path} is not a whole ONNX model ({_first_line(error)}): export or copy it again"
-            ) from None
+            raise not_whole(path, _first_line(error)) from None
         about = self.session.get_modelmeta().custom_metadata_map
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")

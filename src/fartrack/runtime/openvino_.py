@@ -13,6 +13,7 @@ from openvino import opset13 as op
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.models import not_whole
 from fartrack.runtime import Bytes, Floats, Output
 
 OUTPUTS = Output._fields
@@ -35,10 +36,9 @@ class OpenVino:
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
         self.core.set_property("CPU", {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"})
         try:
-            self.model = self.core.read_model(path)
+            self.model = self.core.read_model(path.resolve())  # what it refers to lies beside the file, not a link
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise InputError(f"{path} is not a whole model ({reason}): export or copy it again") from None
+            raise not_whole(path, str(error).strip().splitlines()[-1][:200]) from None
         if not self.model.has_rt_info(["framework", "fartrack"]):
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(self._about("fartrack"), path)

@@ -1,0 +1,110 @@
+"""Files of one family that keep once what they have in common: read as any other, by every engine."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import onnx
+
+from fartrack import models
+from fartrack.errors import InputError
+from fartrack.export import export, weights_of
+from fartrack.network import FARTrack
+from fartrack.runtime import open_runtime
+from fartrack.sharing import main, share
+from small import SMALL, call, network
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """A network and its first layers, each in a file of its own."""
+    folder = tmp_path_factory.mktemp("family")
+    deep = network(SMALL.replace(depth=3))
+    first = FARTrack(SMALL).eval()
+    first.load_state_dict({name: deep.state_dict()[name] for name in first.state_dict()})
+    for name, net in (("deep", deep), ("first", first)):
+        export(net, folder / f"{name}.onnx", inputs=[call()])
+    (folder / "first.json").write_text('{"name": "first"}')
+    return folder
+
+
+@pytest.fixture
+def shared(family, tmp_path):
+    """The same after `share`, and the shallow one as it was."""
+    folder = tmp_path / "shared"
+    shutil.copytree(family, folder)
+    shutil.copy(folder / "first.onnx", folder / "before.onnx")
+    saved = share(folder / "first.onnx", folder / "deep.onnx")
+    now, before = ((folder / name).stat().st_size for name in ("first.onnx", "before.onnx"))
+    assert saved == before - now > 0.5 * before
+    assert json.loads((folder / "first.json").read_text()) == {"name": "first", "bytes": before}
+    return folder
+
+
+def same(path: Path, other: Path, engine: str) -> None:
+    for a, b in zip(*(open_runtime(p, engine, 1)(*call().values()) for p in (path, other)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_every_engine_reads_it(shared, engine, tmp_path):
+    pytest.importorskip(engine)
+    same(shared / "first.onnx", shared / "before.onnx", engine)
+    link = tmp_path / "link.onnx"  # some installers link every file to a store
+    link.symlink_to(shared / "first.onnx")
+    same(link, shared / "before.onnx", engine)
+
+
+def test_its_weights_are_read_and_exported_whole(shared, tmp_path):
+    export(models.load_network(shared / "first.onnx"), tmp_path / "whole.onnx", inputs=[call()])
+    assert weights_of(tmp_path / "whole.onnx")[0].keys() == weights_of(shared / "before.onnx")[0].keys()
+    same(tmp_path / "whole.onnx", shared / "before.onnx", "onnxruntime")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_alone_it_says_what_is_missing(shared, engine, tmp_path):
+    pytest.importorskip(engine)
+    alone = shutil.copy(shared / "first.onnx", tmp_path)
+    with pytest.raises(InputError, match=r"first\.onnx has tensors in another file, which is not beside it"):
+        open_runtime(Path(alone), engine, 1)
+
+
+def test_what_cannot_share(family, shared, tmp_path, capsys):
+    shutil.copy(family / "first.onnx", tmp_path)
+    export(network(SMALL, seed=1), shared / "stranger.onnx", inputs=[call()])
+    untouched = (shared / "stranger.onnx").read_bytes()
+    for path, whole, reason in (
+        (tmp_path / "first.onnx", family / "deep.onnx", "in its own folder"),
+        (family / "deep.onnx", family / "deep.onnx", "in its own folder"),
+        (shared / "first.onnx", shared / "deep.onnx", "refers to another file already"),
+        (shared / "stranger.onnx", shared / "deep.onnx", "few tensors in common"),
+        (shared / "none.onnx", shared / "deep.onnx", "none.onnx"),
+    ):
+        assert main([str(path), str(whole)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert reason in line
+    assert (shared / "stranger.onnx").read_bytes() == untouched
+
+
+def test_packaged_files_that_share_are_of_the_weights_beside_them():
+    """Weights of tiny that are packaged without nano's being made again would be nano's too, at other places."""
+    for path in models.packaged():
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            if place:
+                other = (path.parent / place["location"]).read_bytes()
+                assert place["checksum"] == hashlib.sha1(other, usedforsecurity=False).hexdigest()
+
+
+def test_packaged_models_are_the_first_layers_of_one_another():
+    *shallow, (deepest, _) = [weights_of(path) for path in models.packaged()]
+    for weights, _ in shallow:
+        for name, value in weights.items():
+            assert value.equal(deepest[name]), name
