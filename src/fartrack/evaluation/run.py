@@ -127,10 +127,9 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
         return
     path = folder / SETTINGS
     if path.is_file():
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise InputError(f"{path}: damaged; remove the folder or give another --out") from None
+        before = belongs_to(folder)
+        if not before:
+            raise InputError(f"{path}: damaged; remove the folder or give another --out")
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
             key = differing[0]
@@ -139,6 +138,14 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
                 f"remove it or give another --out"
             )
     write_whole(path, json.dumps(dict(about), indent=1) + "\n")
+
+
+def belongs_to(folder: Path) -> dict[str, str]:
+    """What the results in a folder belong to; empty where it does not say, or cannot be read."""
+    try:
+        return dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _no_clash(dataset: Dataset) -> None:
