@@ -14,6 +14,7 @@ import pytest
 import fartrack
 
 ROOT = Path(__file__).parents[1]
+HERE = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 LEAVE = (".*", "build", "dist", "out", "runs", "site", "node_modules", "*.egg-info", "__pycache__", "*.part")
 
 
@@ -39,6 +40,12 @@ def built(tmp_path_factory):
 @pytest.fixture(scope="module")
 def wheel_names(built):
     return set(zipfile.ZipFile(built[0]).namelist())
+
+
+def test_names_are_there_before_they_are_loaded():
+    """`help(fartrack)` and the completion of a shell go by `dir`."""
+    code = "import fartrack, sys; print(*dir(fartrack)); assert 'numpy' not in sys.modules"
+    assert set(fartrack.__all__) <= set(run(sys.executable, "-c", code, env=HERE).split())
 
 
 def test_wheel_holds_everything_that_the_package_opens(built, wheel_names):

@@ -5,13 +5,18 @@ import pickle
 from collections import deque
 from copy import copy as shallow
 from copy import deepcopy
+from typing import Any, get_type_hints
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import fartrack
-from fartrack import geometry
+from fartrack import InputError, MultiTracker, Tracker, geometry
+from fartrack.video.draw import draw_result
+from fartrack.video.select import select_box
+from fartrack.video.writer import VideoWriter
 from small import BOX, frames
 
 
@@ -145,7 +150,7 @@ def test_wrong_start_leaves_the_old_state(tracker, frame, box, says):
     expected = follow(tracker, images)
     tracker.init(images[0], BOX)
     tracker.update(images[1])
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(InputError, match=says) as caught:
         tracker.init(frame, box)
     assert "\n" not in str(caught.value)
     assert [(*tracker.update(f), tracker.score) for f in images[2:]] == expected[1:]
@@ -166,15 +171,24 @@ def test_wrong_frame_leaves_the_state(tracker, frame, says):
     tracker.init(images[0], BOX)
     tracker.update(images[1])
     before = (tracker.score, tracker.target.box, tracker.target.window, len(tracker.target.memory))
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(InputError, match=says):
         tracker.update(frame)
     assert (tracker.score, tracker.target.box, tracker.target.window, len(tracker.target.memory)) == before
     assert [(*tracker.update(f), tracker.score) for f in images[2:]] == expected[1:]
 
 
 def test_update_before_init(tracker):
-    with pytest.raises(ValueError, match="init"):
+    with pytest.raises(InputError, match="init"):
         tracker.update(frames(1)[0])
+
+
+def test_frames_of_opencv_pass_type_checkers():
+    """OpenCV's types do not say that its frames are uint8: a loop around `cv2.VideoCapture` must not need casts."""
+    ours = (Tracker.init, Tracker.update, MultiTracker.add, MultiTracker.update)
+    for method in ours:
+        assert get_type_hints(method)["frame"] == npt.NDArray[Any]
+    for function, name in ((draw_result, "image"), (select_box, "frame"), (VideoWriter.write, "image")):
+        assert get_type_hints(function)[name] == npt.NDArray[Any]
 
 
 def test_wrong_start_of_a_new_tracker(tracker):

@@ -33,3 +33,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fartrack' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # What is not loaded yet is there all the same, for `help(fartrack)` and for completion in a shell.
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from fartrack import crops
-from fartrack.crops import Image
+from fartrack.crops import GivenImage
 from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.runtime import Output, Runtime, embed, open_runtime
@@ -46,7 +46,7 @@ class MultiTracker:
 
         Raises:
             FileNotFoundError: no such model.
-            ValueError: the runtime is unknown or not installed, or the file is not a model.
+            InputError: the runtime is unknown or not installed, or the file is not a model.
         """
         self.runtime: Runtime = open_runtime(*choose(model, runtime), threads)
         self.config = self.runtime.config
@@ -56,14 +56,14 @@ class MultiTracker:
         self._targets: dict[int, Target] = {}
         self._next = 1
 
-    def add(self, frame: Image, box: Sequence[float]) -> int:
+    def add(self, frame: GivenImage, box: Sequence[float]) -> int:
         """Begin to follow what is in the box of this frame; call it before the `update` of the next frame.
 
         Returns:
             The target's number: 1, 2, ... in the order of their coming, never used twice.
 
         Raises:
-            ValueError: the frame is no image or of another size than the others' frames, or the box is not one in it.
+            InputError: the frame is no image or of another size than the others' frames, or the box is not one in it.
         """
         image = crops.as_bgr(frame)
         for other in self._targets.values():
@@ -79,14 +79,14 @@ class MultiTracker:
         self._targets[number] = target
         return number
 
-    def update(self, frame: Image) -> dict[int, tuple[bool, Box, float]]:
+    def update(self, frame: GivenImage) -> dict[int, tuple[bool, Box, float]]:
         """Find all targets in the next frame.
 
         Returns:
             Per target whether it was found, its box x, y, w, h in pixels and its score; empty without targets.
 
         Raises:
-            ValueError: the frame is no image or has another size; the state stays.
+            InputError: the frame is no image or has another size; the state stays.
         """
         image = crops.as_bgr(frame)
         for target in self._targets.values():
@@ -117,7 +117,7 @@ class MultiTracker:
         """Stop following a target.
 
         Raises:
-            ValueError: there is no such target.
+            InputError: there is no such target.
         """
         if number not in self._targets:
             there = ", ".join(map(str, self._targets)) or "none"

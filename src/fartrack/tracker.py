@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fartrack import crops
-from fartrack.crops import Image
+from fartrack.crops import GivenImage
+from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.insight import Insight
 from fartrack.runtime import Output, Runtime, embed, open_runtime
@@ -53,7 +54,7 @@ class Tracker:
 
         Raises:
             FileNotFoundError: no such model.
-            ValueError: the runtime is unknown or not installed, or the file is not a model.
+            InputError: the runtime is unknown or not installed, or the file is not a model.
         """
         self.runtime: Runtime = open_runtime(*choose(model, runtime), threads)
         self.config = self.runtime.config
@@ -73,11 +74,11 @@ class Tracker:
         """What the last update saw and thought (with `explain`): templates, tokens, distributions."""
         return self.target.insight if self.target else None
 
-    def init(self, frame: Image, box: Sequence[float]) -> None:
+    def init(self, frame: GivenImage, box: Sequence[float]) -> None:
         """Start on a frame, afresh.
 
         Raises:
-            ValueError: the frame is no image, or the box is not a box in it; the old state stays.
+            InputError: the frame is no image, or the box is not a box in it; the old state stays.
         """
         image = crops.as_bgr(frame)
         target = Target(self.config, image, box, self.explain, seeks=self.seek)
@@ -88,17 +89,17 @@ class Tracker:
         target.start(template, tokens)
         self.target = target
 
-    def update(self, frame: Image) -> tuple[bool, Box]:
+    def update(self, frame: GivenImage) -> tuple[bool, Box]:
         """Find the target in the next frame.
 
         Returns:
             Whether it was found (the score says so) and its box x, y, w, h in pixels.
 
         Raises:
-            ValueError: `init` was not called, the frame is no image or has another size; the state stays.
+            InputError: `init` was not called, the frame is no image or has another size; the state stays.
         """
         if self.target is None:
-            raise ValueError("tracker has no target: call init(frame, box) first")
+            raise InputError("tracker has no target: call init(frame, box) first")
         image = crops.as_bgr(frame)
         self.target.check(image)
         search, template, memory, trajectory = self.target.look(image)

@@ -64,6 +64,12 @@ def complaint(capfd, *arguments):
     return said.err
 
 
+def test_a_single_frame(folder, capfd):
+    clip("a.mp4", 1)
+    assert main(["track", "a.mp4", "--box", BOX]) == 0
+    assert capfd.readouterr().out.splitlines()[0] == "1 frame, the object found in 1"
+
+
 def test_what_is_written(folder, capfd):
     clip("a.mp4", 20)
     assert main(["track", "a.mp4", "--box", BOX]) == 0

@@ -39,6 +39,30 @@ def test_a_table_of_two(tmp_path, capsys):
     assert "3 sequences were there already" in capsys.readouterr().err
 
 
+def test_the_summary_is_of_all_that_lie_there(tmp_path):
+    """Also of trackers that an earlier command ran; not of other data sets, and not of what is no result."""
+    folder_set(tmp_path / "set")
+    assert evaluate(tmp_path, "--model", TRACKER) == 0
+    (tmp_path / "out" / "notes").mkdir()
+    (tmp_path / "out" / "other").mkdir()
+    (tmp_path / "out" / "other" / "run.json").write_text('{"dataset": "otb"}')
+    assert evaluate(tmp_path, "--model", "still=workers:NoScore") == 0
+    models = json.loads((tmp_path / "out" / "summary.json").read_text())["models"]
+    assert set(models) == {"TemplateTracker", "still"}
+    assert models["TemplateTracker"]["summary"]["ao"] > 0.9
+
+
+@pytest.mark.parametrize("how", [(), ("--passes", "4"), ("--starts", "2")])
+def test_annotations_are_read_once(tmp_path, monkeypatch, how):
+    """Masks and videos take long: also when results are there already, of two trackers, and in many passes."""
+    folder_set(tmp_path / "set")
+    assert evaluate(tmp_path, "--model", TRACKER, *how) == 0
+    read, names = datasets._read_folder, []
+    monkeypatch.setattr(datasets, "_read_folder", lambda root, name: names.append(name) or read(root, name))
+    assert evaluate(tmp_path, "--model", TRACKER, "still=workers:NoScore", *how) == 0
+    assert names == ["a", "b", "c"]
+
+
 def test_short_passes_are_a_table_of_their_own(tmp_path, capsys):
     folder_set(tmp_path / "set")
     assert evaluate(tmp_path, "--model", TRACKER, "--passes", "4") == 0

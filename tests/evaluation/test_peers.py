@@ -109,11 +109,37 @@ def test_names_that_are_none(text):
 def test_anything_with_init_and_update():
     model = parse_model("template_tracker:TemplateTracker")
     assert isinstance(model(), TemplateTracker)
-    assert model.fingerprint() == {"model": "template_tracker:TemplateTracker"}
+    assert model.fingerprint()["model"] == "template_tracker:TemplateTracker"
     with pytest.raises(InputError, match=r"no_such_module:x: No module named"):
         parse_model("no_such_module:x")()
     with pytest.raises(InputError, match="it makes no tracker"):
         parse_model("collections:OrderedDict")()
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "says"),
+    [
+        ("half", "def make(:", r"SyntaxError: invalid syntax \(half\.py, line 1\)"),
+        ("hungry", "import os\nos.nothing", r"AttributeError: .* \(.*hungry\.py, line 2\)"),
+        ("weak", "def make():\n    raise OSError('no weights')", r"OSError: no weights \(.*weak\.py, line 2\)"),
+    ],
+)
+def test_what_is_wrong_in_ones_own_program(tmp_path, monkeypatch, name, program, says):
+    monkeypatch.chdir(tmp_path)
+    Path(f"{name}.py").write_text(program)
+    with pytest.raises(InputError, match=f"--model {name}:make: {says}"):
+        parse_model(f"{name}:make")()
+
+
+def test_a_tracker_that_was_changed_is_another(tmp_path, monkeypatch):
+    """Its old results were taken for those of the new program."""
+    monkeypatch.chdir(tmp_path)
+    Path("my_own.py").write_text("class Mine: pass")
+    before = parse_model("my_own:Mine").fingerprint()
+    assert parse_model("my_own:Mine").fingerprint() == before
+    Path("my_own.py").write_text("class Mine: better = True")
+    assert parse_model("my_own:Mine").fingerprint() != before
+    assert parse_model("sys:x").fingerprint() == {"model": "sys:x"}  # it has no file
 
 
 def test_files_are_part_of_the_fingerprint(tmp_path):

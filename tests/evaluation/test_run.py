@@ -1,6 +1,7 @@
 """One pass: what is written, what is resumed, what happens when something breaks."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -138,6 +139,18 @@ def test_a_box_that_is_no_number(dataset, tmp_path):
     assert len(outcome.failed) == 4
     assert "as box of frame 1" in outcome.failed["a"]
     assert "0002.jpg" in outcome.failed["a"]
+
+
+@pytest.mark.parametrize("answer", [None, (1, 2, 3, 4), (False, None), (True, (1, 2, 3))])
+def test_an_answer_that_is_not_found_and_box(dataset, answer):
+    """Trackers for got10k's toolkit give a box alone."""
+
+    class Other(TemplateTracker):
+        def update(self, frame):
+            return answer
+
+    with pytest.raises(InputError, match=rf"gave {re.escape(repr(answer))} for frame 1 \(.*0002\.jpg\): found, \(x, y"):
+        run_sequence(Other(), dataset.load("a"))
 
 
 def test_a_negative_size_is_a_failure_not_a_result(dataset, tmp_path):

@@ -282,10 +282,18 @@ def test_breaks_off(tmp_path, harm, suffix, format, options):
     assert [frame.index for frame in seen] == list(range(len(seen)))
 
 
+@pytest.mark.parametrize("source", [None, [np.zeros((4, 4, 3), np.uint8)], np.zeros((4, 4, 3), np.uint8), b"a.mp4"])
+def test_no_source_at_all(source):
+    """A list of frames has been taken for a file whose name held all of their pixels."""
+    with pytest.raises(InputError, match=f"the source is a {type(source).__name__}; give a video") as caught:
+        frames_from_source(source)
+    assert len(str(caught.value)) < 200
+
+
 def test_index_at_the_end_is_lost(tmp_path):
     """Cut in two, an MP4 with its index at the end is nothing."""
     whole = clip(tmp_path / "a.mp4", 20)
-    with pytest.raises(InputError, match="cut off at its start"):
+    with pytest.raises(InputError, match="cut off; check that it plays"):
         frames_from_source(cut_off(whole, tmp_path / "b.mp4"))
 
 

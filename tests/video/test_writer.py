@@ -136,9 +136,20 @@ def test_nothing_without_frames(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_size(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", 96, 64) as writer, pytest.raises(ValueError, match="expected 64 x 96"):
-        writer.write(picture(0, 98, 64), 0)
+def test_wrong_frames(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 96, 64) as writer:
+        with pytest.raises(InputError, match=r"a\.mp4: a frame is 98 x 64 but the video was begun with 96 x 64"):
+            writer.write(picture(0, 98, 64), 0)
+        with pytest.raises(InputError, match="float64"):
+            writer.write(picture(0, 96, 64) / 255, 0)
+
+
+def test_gray_and_transparent_frames(tmp_path):
+    """What a camera without colours gives, and a picture with an alpha channel."""
+    with VideoWriter(tmp_path / "a.mp4", 96, 64) as writer:
+        writer.write(picture(0, 96, 64)[..., 0], 0)
+        writer.write(np.dstack([picture(0, 96, 64), np.full((64, 96), 9, np.uint8)]), 0.04)
+    assert sum(1 for _ in frames_from_source(tmp_path / "a.mp4")) == 2
 
 
 def test_folder_that_cannot_be_written(tmp_path):

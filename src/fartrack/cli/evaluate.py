@@ -77,7 +77,7 @@ class Evaluate:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise InputError(f"--model: two of them are called {twice!r}; tell them apart with LABEL=MODEL")
-        dataset = open_dataset(self.dataset, self.root)
+        dataset = open_dataset(self.dataset, self.root).read_once()
         if self.only:
             dataset = dataset.only(list(self.only))
         if self.passes:
@@ -95,7 +95,8 @@ class Evaluate:
             return self._submit(dataset, models, out) or int(failed > 0)
         annotations = load_annotations(dataset)
         scored = [score_folder(model.label, out / model.label, annotations) for model in models]
-        _write_summary(out / SUMMARY, annotations, scored)
+        earlier = [score_folder(name, out / name, annotations) for name in _others(out, dataset, labels)]
+        _write_summary(out / SUMMARY, annotations, [*scored, *earlier])
         _print_table(annotations, scored)
         return int(failed > 0 or any(entry.problems for entry in scored))
 
@@ -204,8 +205,16 @@ def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
         print(f"note: {line}")
 
 
+def _others(out: Path, dataset: Dataset, labels: list[str]) -> list[str]:
+    """Trackers whose results of earlier commands lie there: the summary is of all of them."""
+    from fartrack.evaluation.run import belongs_to
+
+    folders = sorted(folder for folder in out.iterdir() if folder.is_dir() and folder.name not in labels)
+    return [folder.name for folder in folders if belongs_to(folder).get("dataset") == dataset.name]
+
+
 def _write_summary(path: Path, annotations: Annotations, scored: list[Scored]) -> None:
-    """Everything in the table, and each sequence, for other programs."""
+    """The numbers of every tracker there, and of each sequence, for other programs."""
     from fartrack.files import write_whole
 
     def plain(value: Any) -> Any:

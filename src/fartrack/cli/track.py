@@ -389,11 +389,12 @@ class _Outputs:
         if not self.count:
             return
         searched = max(0, self.count - 1)
+        frames = f"{self.count} frame" + "s" * (self.count > 1)
         if len(self.found) == 1:
-            print(f"{self.count} frames, the object found in {self.found[0]}")
+            print(f"{frames}, the object found in {self.found[0]}")
         else:
             each = ", ".join(f"{id} in {n}" for (id, _), n in zip(self.labels.targets, self.found, strict=True))
-            print(f"{self.count} frames, objects found: {each}")
+            print(f"{frames}, objects found: {each}")
         if searched and seconds > 0 and network > 0:
             fps, alone = searched / seconds, searched / network
             print(f"{fps:.1f} frames per second end to end, {alone:.1f} the network alone")

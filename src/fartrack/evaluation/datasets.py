@@ -197,12 +197,35 @@ class Dataset:
         """Read the annotation of one sequence and find its frames."""
         return self.read(self.root, name)
 
+    def read_once(self) -> Dataset:
+        """The same, with each sequence read when it is first asked for and then kept: for one piece of work.
+
+        Masks and videos take long to read, and a command asks for a sequence several times.
+        """
+        return self if isinstance(self.read, _Kept) else replace(self, read=_Kept(self.read))
+
     def only(self, names: list[str]) -> Dataset:
         """Keep the sequences named."""
         unknown = [name for name in names if name not in self.names]
         if unknown:
             raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
         return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=(), whole=0)
+
+
+class _Kept:
+    """Reads each sequence once."""
+
+    def __init__(self, read: Callable[[Path, str], Sequence]) -> None:
+        self._read = read
+        self._sequences: dict[str, Sequence] = {}
+
+    def __call__(self, root: Path, name: str) -> Sequence:
+        if name not in self._sequences:
+            self._sequences[name] = self._read(root, name)
+        return self._sequences[name]
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[Callable[[Path, str], Sequence]]]:
+        return _Kept, (self._read,)  # another process keeps what it reads itself
 
 
 # --- shared pieces ----------------------------------------------------------------------------------------------------

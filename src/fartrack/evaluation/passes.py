@@ -79,6 +79,7 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
     """
     if dataset.hidden:
         raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
+    dataset = dataset.read_once()  # not once more for each pass
     names: list[str] = []
     damaged: set[str] = set()
     for name in dataset.names:

@@ -3,7 +3,8 @@
     csrt, kcf, mil                 OpenCV's own (csrt and kcf come with the contrib wheel)
     nanotrackv2:DIR, nanotrackv3:DIR   NanoTrack through ONNX Runtime from the two ONNX files in DIR
     nanotrackv2-opencv:DIR         NanoTrack V2 through cv2.TrackerNano
-    my.module:make                 whatever `make(threads=N)` or `make()` returns, with init(frame, box), update(frame)
+    my.module:make                 whatever `make(threads=N)` or `make()` returns, with init(frame, box), update(frame);
+                                   modules in the folder one works in are found too
     pico, nano, tiny, FILE.onnx    fartrack itself
 
 A tracker needs `init(frame, box)` and `update(frame) -> (found, box)`; a `score` attribute or `getTrackingScore()` is
@@ -17,9 +18,11 @@ import importlib
 import inspect
 import math
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import cv2
@@ -335,7 +338,8 @@ class Model:
         if name.startswith("nanotrack"):
             return {"model": name, "files": _digest(_nano_files(_given(self.spec)))}
         if rest and not Path(self.spec).exists():
-            return {"model": self.spec}
+            source = getattr(_module(name, rest), "__file__", None)  # built-in ones have none
+            return {"model": self.spec} | ({"files": _digest((Path(source),))} if source else {})
         from fartrack.runtime.choice import choose
 
         file, runtime = choose(self.spec, self.runtime)
@@ -372,23 +376,47 @@ def _given(spec: str) -> Path:
     return folder
 
 
-def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
-    """What `module:name` makes."""
-    sys.path.insert(0, "")  # a module in the folder one works in, as with `python -m`
+def _module(module: str, name: str) -> ModuleType:
+    """The module of `module:name`."""
+    sys.path.insert(0, "")  # also one in the folder one works in, as with `python -m`
     try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
         raise InputError(f"--model {module}:{name}: {error}") from None
+    except Exception as error:  # it is somebody's own program
+        raise InputError(f"--model {module}:{name}: {_said(error)}") from None
     finally:
         sys.path.remove("")
+
+
+def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
+    """What `module:name` makes."""
+    try:
+        make = getattr(_module(module, name), name)
+    except AttributeError as error:
+        raise InputError(f"--model {module}:{name}: {error}") from None
     try:
         takes_threads = "threads" in inspect.signature(make).parameters
     except (TypeError, ValueError):  # some built-in things do not tell
         takes_threads = False
-    tracker = make(threads=threads) if takes_threads else make()
+    try:
+        tracker = make(threads=threads) if takes_threads else make()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--model {module}:{name}: {_said(error)}") from None
     if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
         raise InputError(f"--model {module}:{name}: it makes no tracker; init(frame, box) and update(frame) are needed")
     return tracker  # type: ignore[no-any-return]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong in somebody's own program, and where."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):  # which says where
+        return said
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return f"{said} ({place.filename}, line {place.lineno})"
 
 
 def _digest(files: tuple[Path, ...]) -> str:

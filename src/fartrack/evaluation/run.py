@@ -127,10 +127,9 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
         return
     path = folder / SETTINGS
     if path.is_file():
-        try:
-            before = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise InputError(f"{path}: damaged; remove the folder or give another --out") from None
+        before = belongs_to(folder)
+        if not before:
+            raise InputError(f"{path}: damaged; remove the folder or give another --out")
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
         if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
             key = differing[0]
@@ -139,6 +138,14 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
                 f"remove it or give another --out"
             )
     write_whole(path, json.dumps(dict(about), indent=1) + "\n")
+
+
+def belongs_to(folder: Path) -> dict[str, str]:
+    """What the results in a folder belong to; empty where it does not say, or cannot be read."""
+    try:
+        return dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _no_clash(dataset: Dataset) -> None:
@@ -186,13 +193,22 @@ def run_sequence(
             times[0] = time.perf_counter() - begun
             boxes[0], scores[0] = sequence.start, 1.0
             continue
-        _, box = tracker.update(image)
+        answer = tracker.update(image)
         times[index] = time.perf_counter() - begun
-        boxes[index] = box
+        try:
+            _, (x, y, w, h) = answer
+            boxes[index] = x, y, w, h
+        except (TypeError, ValueError):  # those of got10k's toolkit give a box alone, some none where they are lost
+            raise InputError(
+                f"the tracker gave {answer!r:.80} for frame {index} ({sequence.frames.where(index)}): "
+                "found, (x, y, w, h) is needed, also where it is lost"
+            ) from None
         score = score_of(tracker)
         scores[index] = np.nan if score is None else score
         if not np.isfinite(boxes[index]).all() or (boxes[index, 2:] < 0).any():  # written down it could not be scored
-            raise ValueError(f"the tracker gave {tuple(box)} as box of frame {index} ({sequence.frames.where(index)})")
+            raise ValueError(
+                f"the tracker gave {(x, y, w, h)} as box of frame {index} ({sequence.frames.where(index)})"
+            )
         if on_frames is not None and time.monotonic() - told > every:
             on_frames(index)
             told = time.monotonic()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from fartrack.crops import Image
+from fartrack.crops import GivenImage, Image
 from fartrack.geometry import Box
 
 Colour = tuple[int, int, int]
@@ -20,7 +20,7 @@ EDGE: Colour = (0, 0, 0)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw_result(image: Image, box: Box, score: float, frame: int, found: bool = True, name: str = "") -> Image:
+def draw_result(image: GivenImage, box: Box, score: float, frame: int, found: bool = True, name: str = "") -> Image:
     """A copy of the frame with its box, its score and its number; lost targets get a dashed box of another colour.
 
     `image` is H x W x 3 uint8 BGR, the box in its pixels. Lines and letters grow with the frame. A `name` stands

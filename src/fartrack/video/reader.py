@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
@@ -132,6 +133,11 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
     Raises `FileNotFoundError` when there is no such file, and `InputError` when it is not a video, is empty,
     breaks off before frame `start` or ends there.
     """
+    if not isinstance(source, str | int | os.PathLike):
+        raise InputError(
+            f"the source is a {type(source).__name__}; give a video, a folder of images, a webcam number or an address "
+            "(frames of your own go to the `init` and `update` of a Tracker)"
+        )
     if start < 0:
         raise InputError(f"start frame {start} is negative; frames count from 0")
     text = str(source).strip()
@@ -170,7 +176,7 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
         if isinstance(error, PermissionError):
             raise InputError(f"{name}: no permission to read it") from None
         raise InputError(
-            f"{name}: not a video, or one that is cut off at its start; check that it plays, or convert it"
+            f"{name}: not a video, or one that is cut off; check that it plays, copy it once more, or convert it"
         ) from None
     # The picture of an album is a video stream too, for FFmpeg.
     streams = [s for s in container.streams.video if not s.disposition & type(s.disposition).attached_pic]

@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 
 from fartrack import geometry
-from fartrack.crops import Image
+from fartrack.crops import GivenImage
 from fartrack.errors import InputError
 from fartrack.geometry import Box
 
@@ -31,7 +31,7 @@ LARGEST_ANSWER = 10_000
 
 
 def select_box(
-    frame: Image,
+    frame: GivenImage,
     *,
     host: str = "127.0.0.1",
     port: int = 0,

@@ -11,7 +11,7 @@ import av
 import av.error
 import cv2
 
-from fartrack.crops import Image
+from fartrack.crops import GivenImage, as_bgr
 from fartrack.errors import InputError
 
 QUALITY = "23"
@@ -84,20 +84,22 @@ class VideoWriter:
         self._count = 0
         self._open = True
 
-    def write(self, image: Image, seconds: float) -> None:
-        """Append a frame (height x width x 3 uint8 BGR) shown at `seconds`; the first frame's time becomes 0.
+    def write(self, image: GivenImage, seconds: float) -> None:
+        """Append a frame (height x width x 3 uint8 BGR; gray and BGRA work too) shown at `seconds`.
 
-        A time that does not lie after the frame before is moved to just after it.
+        The first frame's time becomes 0. A time that does not lie after the frame before is moved to just after it.
         """
+        picture = as_bgr(image)
+        if picture.shape[:2] != (self.height, self.width):
+            there, expected = f"{picture.shape[1]} x {picture.shape[0]}", f"{self.width} x {self.height}"
+            raise InputError(f"{self.path}: a frame is {there} but the video was begun with {expected}: give that size")
         if self._origin is None:
             self._origin = seconds
-        if image.shape[:2] != (self.height, self.width):
-            raise ValueError(f"{self.path}: a frame of shape {image.shape}, expected {self.height} x {self.width}")
         if self.width % 2 or self.height % 2:
-            image = cv2.copyMakeBorder(  # type: ignore[assignment]
-                image, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE
+            picture = cv2.copyMakeBorder(  # type: ignore[assignment]
+                picture, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE
             )
-        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+        frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
         frame.pts = self._last = max(round((seconds - self._origin) / self._time_base), self._last + 1)
         frame.time_base = self._time_base
         frame.duration = self._tick
