@@ -138,6 +138,14 @@ def test_frames_of_a_track_stay_within_the_gap(pack):
     assert (pack.objects.track[rows] == pack.objects.track[rows[:, :1]]).all()
 
 
+def test_tracks_alone_are_drawn_from(pack):
+    """Of a few frames none may serve as a still picture too."""
+    sampler = Sampler(pack, held_out=0)
+    sampler.stills, sampler.still_reach = sampler.stills[:0], sampler.still_reach[:0]
+    rows = sampler.draw(8, 3, 0.5, 300, torch.Generator().manual_seed(0))
+    assert rows.shape == (8, 3) and (pack.objects.track[rows] >= 0).all()
+
+
 def test_the_curriculum_ends_at_the_whole():
     synth = SynthConfig()
     assert easier(synth, 1.0) == synth

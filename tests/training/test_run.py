@@ -18,9 +18,13 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
-from fartrack.training.options import STAGES, Distill, Export, Frame, Sparsify, SynthConfig
+from fartrack.training.data import Resident
+from fartrack.training.options import STAGES, Backbone, Distill, Export, Frame, Sparsify, SynthConfig
+from fartrack.training.pack import read_pack
+from fartrack.training.parallel import Parallel
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start
+from fartrack.training.teacher import WIDTH
 from tiny_pack import write_shard
 
 SMALL = [
@@ -72,6 +76,31 @@ def test_the_stages_hand_over_to_one_another(shard, at):
     assert card["layers"] == 2 and card["stage"] == "sparsify" and card["samples"] == 8
 
 
+def test_a_few_clips_will_do(at, tmp_path, caplog):
+    """None of them is held out: the first measurement, after hundreds of steps, ended every such run in a traceback."""
+
+    def clips(rows, files):
+        rows[:] = [row for row in rows if "track" in row]
+
+    write_shard(tmp_path / "few.tar", np.random.default_rng(0), stills=0, tracks=2, frames=3, edit=clips)
+    few = ["--data", tmp_path / "few.tar"]
+    go("frame", *SMALL, *SHORT, *few, "--out", at / "few")
+    assert "nothing fit for measuring is held out" in caplog.text
+    export = ["--checkpoint", at / "few/last.safetensors", *few, "--out", tmp_path / "models", "--no-onnx"]
+    with pytest.raises(InputError, match="give --samples 0"):
+        go("export", *export)
+    go("export", *export, "--samples", "0")
+
+    def none(rows, files):
+        clips(rows, files)
+        for row in rows:
+            row["objects"] = []
+
+    write_shard(tmp_path / "none.tar", np.random.default_rng(0), stills=0, tracks=2, frames=3, edit=none)
+    with pytest.raises(InputError, match="no object of 8 pixels"):
+        go("frame", *SMALL, *SHORT, "--data", tmp_path / "none.tar", "--out", tmp_path / "none")
+
+
 def test_what_a_stage_leaves_aside_is_said(shard, at, tmp_path, caplog):
     """Options that do nothing, and layers that nothing was asked of, look like a trained family otherwise."""
     small = [*SMALL, *SHORT, "--data", shard]
@@ -97,6 +126,35 @@ def test_a_run_goes_on_and_branches_off(shard, at):
     assert checkpoint.load(at / "main/last.safetensors")[1]["step"] == 6
     with pytest.raises(InputError, match="--decay 5 is longer than the run of 4"):
         go("frame", *words, "--out", at / "short", "--resume", at / "main/last.safetensors", "--decay", "5")
+
+
+def test_what_a_run_began_with_may_be_gone_when_it_goes_on(shard, at, tmp_path):
+    words = [*SMALL, *SHORT, "--data", shard]
+    go("frame", *words, "--out", tmp_path / "first")
+    words += ["--init", tmp_path / "first/last.safetensors", "--out", tmp_path / "second"]
+    go("frame", *words)
+    (tmp_path / "first/last.safetensors").unlink()
+    go("frame", *words, "--steps", "5")
+    assert checkpoint.load(tmp_path / "second/last.safetensors")[1]["step"] == 5
+
+
+class OtherMachine(Parallel):
+    """One of two processes; the other one has not done a step."""
+
+    def mean(self, value):
+        return value.detach() / 2
+
+    def same_start(self, tensors):
+        pass
+
+
+def test_machines_that_do_not_share_a_folder_are_told(shard, at):
+    """Each would go on from what it has itself, and the mean of their gradients is of no network."""
+    words = [*SMALL, *SHORT, "--data", shard, "--out", at / "apart"]
+    go("frame", *words)
+    options = parse(Frame, [str(word) for word in words])
+    with pytest.raises(InputError, match="not every process has step 4"):
+        make_trainer(options, OtherMachine(0, 2))
 
 
 def test_removal_leaves_a_shallower_network(shard, at):
@@ -306,6 +364,39 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch, tmp_p
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and 0 <= rows[-1]["matching_3"] <= 1
     go("frame", *taught, "--init", at / "backbone/last.safetensors", "--feature-layer", "2", "--out", at / "after")
     assert "feature" in json.loads((at / "after/metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_no_share_of_streamed_data_is_asked_for_twice(shard, at, monkeypatch):
+    """The samples of the next step are made meanwhile: its share takes the place of this one's, which was read anew."""
+    monkeypatch.setattr(run, "open_teacher", lambda path: Teaching())
+    asked = []
+
+    class Watched:
+        def __init__(self):
+            inner = Resident(read_pack([shard]))
+            self.held_out, self.fingerprint, self.inner = inner.held_out, "x", inner
+
+        def to(self, device):
+            return self
+
+        def at(self, step):
+            asked.append(step)
+            return self.inner.at(step)
+
+    words = [*SMALL, *SHORT, "--templates", "1", "--teacher", at, "--check-every", "2", "--out", at / "streamed"]
+    words = [str(word) for word in [*words, "--data", shard, "--model.depth", "1"]]
+    list(make_trainer(parse(Backbone, words), supply=Watched()).run())
+    assert asked == sorted(asked) and asked[-1] == 4
+    asked.clear()
+    list(make_trainer(parse(Backbone, [*words, "--steps", "6"]), supply=Watched()).run())
+    assert asked == sorted(asked) and asked[0] == 4
+
+
+class Teaching(Colours):
+    """As wide as the real one."""
+
+    def forward(self, image, grid):
+        return super().forward(image, grid).repeat(1, 1, 43)[..., :WIDTH]
 
 
 def test_a_backbone_learns_from_pictures_without_any_label(at, tmp_path, monkeypatch):

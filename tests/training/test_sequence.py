@@ -12,6 +12,7 @@ from fartrack.runtime import Output
 from fartrack.step import TrackStep
 from fartrack.target import Target
 from fartrack.training import sequence
+from fartrack.training.data import Resident
 from fartrack.training.options import Sparsify
 from fartrack.training.pack import read_pack
 from fartrack.training.scenes import Scene
@@ -150,6 +151,19 @@ def test_past_boxes_do_not_tell_where_a_knocked_box_was(config, tracks, pool, mo
     assert len(seen) == 4 and all(box == newest for box, newest in seen)
 
 
+def test_frames_in_which_the_target_is_not_seen_do_not_count(config, tracks, pool):
+    """They counted as misses, and a target that came back had its tracker put there at once."""
+    step, clip = TrackStep(FARTrack(config)).eval(), tracks.clip(0, 5)
+    hidden = clip.boxes.copy()
+    hidden[2:4] = np.nan
+    seen, part = one_pass(step, config, [clip], pool)[0], one_pass(step, config, [replace(clip, boxes=hidden)], pool)[0]
+    tracking = sequence.Tracking(step, config, [clip], pool)
+    values = [geometry.iou(tracking.frame(i).boxes, clip.boxes[i : i + 1])[0] for i in range(1, 5)]
+    assert seen == pytest.approx(np.mean(values)) and part == pytest.approx(np.mean([values[0], values[3]]))
+    rolled = roll(step, config, [replace(clip, boxes=hidden)], pool, lost_frames=9)
+    assert rolled.weight[1:3, 0].tolist() == [0, 0] and rolled.overlap == pytest.approx(part)
+
+
 def overlaps(box, truth):
     return geometry.iou(np.array([box]), np.array([truth]))[0] > 0
 
@@ -193,10 +207,12 @@ def test_truth_and_boxes_are_in_the_same_units(config, tracks, pool):
 
 @pytest.mark.parametrize("change", [{}, {"exits": (2, 3)}, {"method": "runtime"}])
 def test_training_on_clips_brings_the_loss_down(config, pack, tmp_path, change):
-    trainer = SequenceTrainer(config, options(tmp_path, steps=8, shake=0, **change), pack)
+    trainer = SequenceTrainer(config, options(tmp_path, steps=8, shake=0, **change), Resident(pack, pack))
     rows = list(trainer.run())
     assert min(r["loss"] for r in rows[4:]) < rows[0]["loss"]
-    assert set(trainer.check()) <= {f"held_out_ao_{e}" for e in (2, 3)}
+    measured = trainer.check()
+    assert set(measured) == {f"held_out_ao_{e}" for e in change.get("exits", (3,))}
+    assert all(0 < value < 1 for value in measured.values())
 
 
 def test_a_resumed_run_of_clips_ends_where_an_uninterrupted_one_does(config, pack, tmp_path):

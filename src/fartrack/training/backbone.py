@@ -70,7 +70,7 @@ class BackboneTrainer(Trainer):
         channels = WIDTH if self.teacher else self.features.channels if self.features else 1
         return Maps(self.config, self.layers, channels)
 
-    def _truth(self, s: Samples, pack: Pack) -> tuple[list[Tensor], list[Tensor]]:
+    def _truth(self, s: Samples, step: int) -> tuple[list[Tensor], list[Tensor]]:
         """The teacher's features of search crops and templates, (N, C) each, and their weights."""
         c = self.config
         images = (s.search, c.search_grid), (s.templates.flatten(0, 1), c.template_grid)
@@ -79,6 +79,7 @@ class BackboneTrainer(Trainer):
                 values = [self.teacher(image, grid).flatten(0, 1) for image, grid in images]
             return values, [torch.ones_like(v[:, 0]) for v in values]
         assert self.features is not None
+        pack = self.supply.at(step).pack  # not before: of what is streamed this step's share may have gone already
         places = (s.pictures[:, -1], s.search_grid), (s.pictures[:, :-1].flatten(), s.template_grid.flatten(0, 1))
         found = [self.features.at(picture, place, pack) for picture, place in places]
         return [f[0] for f in found], [f[1] for f in found]
@@ -86,7 +87,7 @@ class BackboneTrainer(Trainer):
     def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
         """Cosine and smooth-L1 distance of normalised features, mean of layers and of both grids."""
         c = self.config
-        truth, weight = self._truth(s, self.supply.at(step).pack)
+        truth, weight = self._truth(s, step)
         if step == 0:
             # Cosines of features with a large common part say little: take it off.
             sums = torch.stack([(t * w.unsqueeze(1)).sum(0) for t, w in zip(truth, weight, strict=True)])

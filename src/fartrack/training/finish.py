@@ -191,6 +191,10 @@ def export_run(
     taught = set(state["train"].get("exits") or [config.depth])
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
+    if sampler and samples and sampler.empty:
+        raise InputError(
+            "nothing of the data is held out, it is too small to calibrate the score on: add data, or give --samples 0"
+        )
     net = FARTrack(config).to(device)
     net.load_state_dict(weights)
     found = calibrate(net.eval(), sampler, chosen, samples, device=device) if sampler and samples else {}

@@ -179,6 +179,11 @@ class Trainer:
         """What is measured on."""
         return self.supply.held_out
 
+    @property
+    def measurable(self) -> bool:
+        """Whether anything is held out that `check` can measure on."""
+        return not self.held_out.empty
+
     # -- samples -----------------------------------------------------------------------------------------------
 
     def samples(
@@ -372,7 +377,9 @@ class Trainer:
 
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
-        """Mean IoU of one search crop on pictures held out, with the averaged weights: the fast curve."""
+        """Mean IoU of one search crop on pictures held out, if any, with the averaged weights: the fast curve."""
+        if not self.measurable:
+            return {}
         values = []
         with self.averaged():
             for i in range(batches):

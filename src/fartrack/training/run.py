@@ -116,7 +116,11 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     options = dataclasses.replace(options, steps=base + options.steps)
     if options.above and not options.init:
         raise InputError(f"--above {options.above} has nothing to stand on: give --init")
-    weights = read_start(options.init, model, options.above) if options.init else None
+    source = last if last.exists() else options.resume
+    removes = isinstance(options, Distill) and options.method == "removal"
+    # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
+    begins = removes or source is None
+    weights = read_start(options.init, model, options.above) if options.init and begins else None
     supply = supply or open_data(
         options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
@@ -136,13 +140,9 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
                 features = TeacherFeatures(options.features, supply.pack)
         teacher = open_teacher(options.teacher) if options.teacher else None
         trainer = BackboneTrainer(model, options, supply, features, device, parallel, teacher=teacher)
-        if not can_match(trainer.sampler):
-            log.warning("the matching number needs tracks, and the data has none: it is left out")
-        elif teacher is not None and not last.exists() and parallel.first:
-            log.info("matching number of the teacher: %.3f", matching(trainer.teacher, trainer.sampler, model))  # type: ignore[arg-type]
     elif isinstance(options, Sparsify):
         trainer = SequenceTrainer(*common)
-    elif isinstance(options, Distill) and options.method == "removal":
+    elif removes:
         trainer = RemovalTrainer(*common)
     else:
         trainer = Trainer(*common)
@@ -156,12 +156,22 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         if weights is None:
             raise InputError("--method removal needs a trained network to take layers from: give --init")
         trainer.teach(trainer.average)
-    if last.exists():
-        trainer.load(last)
-        log.info("going on with %s at step %d", last, trainer.step)
-    elif options.resume:
-        trainer.load(options.resume)
-        log.info("branching off from %s at step %d", options.resume, trainer.step)
+    if source is not None:
+        trainer.load(source)
+        log.info("%s %s at step %d", "going on with" if source == last else "branching off from", source, trainer.step)
+    step = torch.tensor(float(trainer.step), device=trainer.device)
+    if float(parallel.mean(step)) != trainer.step:
+        raise InputError(
+            f"not every process has step {trainer.step} of {last}: give an --out that all machines share, or copy it"
+        )
+    # Only now: shares of the data that are streamed are decoded for the step they are asked for.
+    if isinstance(trainer, BackboneTrainer):
+        if not can_match(trainer.sampler):
+            log.warning("the matching number needs tracks, and the data has none: it is left out")
+        elif trainer.teacher is not None and not last.exists() and parallel.first:
+            log.info("matching number of the teacher: %.3f", matching(trainer.teacher, trainer.sampler, model))
+    elif not trainer.measurable:
+        log.warning("nothing fit for measuring is held out of the data, it is too small: there will be losses alone")
     return trainer
 
 

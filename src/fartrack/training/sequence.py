@@ -152,7 +152,7 @@ def one_pass(step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: 
             running = [running[i] for i in on]
         boxes = tracking.frame(number).boxes
         truth = np.array([clips[which].boxes[number] for which in running])
-        for which, value in zip(running, geometry.iou(boxes, truth), strict=True):
+        for which, value in zip(running, overlap(boxes, truth), strict=True):
             if np.isfinite(value):
                 overlaps[which].append(float(value))
     return [float(np.mean(values)) if values else float("nan") for values in overlaps]
@@ -204,7 +204,7 @@ def roll(
         moment = tracking.frame(number)
         moments.append(moment)
         truth = np.array([clip.boxes[number] for clip in tracking.clips])
-        overlaps.append(geometry.iou(moment.boxes, truth))
+        overlaps.append(overlap(moment.boxes, truth))
         lost = np.where(overlaps[-1] > 0, 0, lost + (overlaps[-1] == 0))
         for i, (target, box, rng) in enumerate(zip(tracking.targets, truth, rngs, strict=True)):
             if lost[i] > lost_frames and np.isfinite(box).all():
@@ -228,6 +228,11 @@ def roll(
         trajectory=torch.from_numpy(np.stack(words)).to(device) if words else None,
         overlap=float(np.nanmean(np.stack(overlaps))),
     )
+
+
+def overlap(boxes: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(B,) IoU of boxes, NaN where the target is not seen."""
+    return np.where(np.isfinite(truth).all(-1), geometry.iou(boxes, truth), np.nan)
 
 
 def begins_in_view(clip: Clip) -> bool:
@@ -458,9 +463,14 @@ class SequenceTrainer(Trainer):
             return runtime_forward(net, tokens, seen, words, exits)
         return net(tokens, seen, words, exits=exits).logits
 
+    @property
+    def measurable(self) -> bool:
+        """Whether any track is held out."""
+        return len(Tracks(self.supply.held_out)) > 0
+
     @torch.no_grad()
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
-        """Average overlap of one pass over held-out tracks, with the averaged weights, for each exit."""
+        """Average overlap of one pass over held-out tracks, if any, with the averaged weights, for each exit."""
         tracks = Tracks(self.supply.held_out)
         if not len(tracks):
             return {}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fartrack.config import ModelConfig
+from fartrack.errors import InputError
 from fartrack.training.options import SynthConfig
 from fartrack.training.pack import Pack
 
@@ -129,6 +130,11 @@ class Sampler:
             backdrop[o.picture[held]] = False
         self.backdrops = (backdrop if backdrop.any() else backdrop | True).nonzero().flatten()
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw: of a few clips none may be held out."""
+        return not len(self.stills) and not len(self.track_start)
+
     def _tracks(self, pack: Pack, usable: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         o = pack.objects
         rows = (usable & (o.track >= 0)).nonzero().flatten()
@@ -152,7 +158,13 @@ class Sampler:
         return self
 
     def draw(self, batch: int, crops: int, track_share: float, gap: int, rng: torch.Generator) -> Tensor:
-        """(batch, crops) rows of the object table; the last column is the search frame, tracks come first."""
+        """(batch, crops) rows of the object table; the last column is the search frame, tracks come first.
+
+        Raises:
+            InputError: there is nothing to draw.
+        """
+        if self.empty:
+            raise InputError("the data has no object of 8 pixels or more to make samples of: check --data")
         device = self.stills.device
         n = round(batch * track_share) if len(self.track_start) else 0
         n = n if len(self.stills) else batch
@@ -169,8 +181,9 @@ class Sampler:
                 recent = torch.rand(n, device=device, generator=rng) < 0.6
                 at[:, -2] = torch.where(recent, near, at[:, -2])
             parts.append(self.track_rows[self.track_start[t].unsqueeze(1) + at])
-        pick = _choose(self.still_reach, batch - n, rng)
-        parts.append(self.stills[pick].unsqueeze(1).expand(-1, crops))
+        if n < batch:
+            pick = _choose(self.still_reach, batch - n, rng)
+            parts.append(self.stills[pick].unsqueeze(1).expand(-1, crops))
         return torch.cat(parts)
 
     def only_tracks(self, which: Tensor) -> Sampler:
