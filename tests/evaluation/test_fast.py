@@ -25,7 +25,7 @@ def packaged(tmp_path, monkeypatch):
 
 def decide(path, **ao):
     by = {("pico", "onnxruntime"): "plain", ("int8", "onnxruntime"): "int8"}
-    by |= {("pico", "openvino-bf16"): "bf16", ("int8", "openvino-bf16"): "both"}
+    by |= {("pico", "openvino-bf16"): "bf16", ("int8", "openvino-bf16"): "both", ("int8", "openvino"): "int8"}
 
     def measured(file, engine):
         return ao[by["int8" if file.parent.name == "int8" else "pico", engine]]
@@ -36,7 +36,7 @@ def decide(path, **ao):
 def test_only_what_holds_its_accuracy_is_written(packaged):
     found = decide(packaged, plain=50.0, int8=49.6, bf16=49.4, both=49.9)
     card = json.loads(packaged.with_suffix(".json").read_text())
-    assert card["fast"] == [["int8", "openvino-bf16"], ["int8", "onnxruntime"]]
+    assert card["fast"] == [["int8", "openvino-bf16"], ["int8", "openvino"], ["int8", "onnxruntime"]]
     assert card["fast_ao"] == found
     assert card["name"] == "pico"
     assert models.int8_of(packaged).exists()
