@@ -137,7 +137,7 @@ class MultiTracker:
         return len(self._targets)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._targets)
+        return iter(list(self._targets))  # who goes through them may remove some
 
     def __contains__(self, number: object) -> bool:
         return number in self._targets
