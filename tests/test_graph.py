@@ -3,6 +3,8 @@
 import io
 import json
 import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from fartrack import graph, quantise
 from fartrack.config import RELEASE, ModelConfig
 from fartrack.errors import InputError
+from fartrack.evaluation import datasets
 from fartrack.export import state_of
 from fartrack.network import FARTrack
 from fartrack.step import TrackStep
@@ -165,24 +168,26 @@ def test_weight_scale_is_at_least_as_good_as_the_largest_value():
     assert (error(graph.weight_scale(w)) <= error(np.abs(w).max(0) / 127) + 1e-6).all()
 
 
-def test_clips_of_a_training_shard(tmp_path):
-    """Tracks of a shard in the order of their frames; what belongs to no track is left out."""
-    rows, shard = [], tmp_path / "video-00.tar"
-    with tarfile.open(shard, "w") as tar:
-
-        def add(name, data):
+def shard_of(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+    return path
 
-        for number, frame in enumerate((2, 0, 1)):
-            name = f"v{number}.webp"
-            add(name, cv2.imencode(".webp", np.full((40, 50, 3), 60 * frame, np.uint8))[1].tobytes())
-            objects = [{"box": [5.0 + frame, 6.0, 7.0, 8.0]}]
-            rows.append({"file": name, "objects": objects, "track": {"id": "a", "frame": frame}})
-        rows.append({"file": "alone.webp", "objects": []})
-        add("index.jsonl", "\n".join(map(json.dumps, rows)).encode())
-    (clip,) = quantise.clips_of(shard)
+
+def test_clips_of_a_training_shard(tmp_path):
+    """Tracks of a shard in the order of their frames; what belongs to no track is left out."""
+    rows, files = [], {}
+    for number, frame in enumerate((2, 0, 1)):
+        name = f"v{number}.webp"
+        files[name] = cv2.imencode(".webp", np.full((40, 50, 3), 60 * frame, np.uint8))[1].tobytes()
+        objects = [{"box": [5.0 + frame, 6.0, 7.0, 8.0]}]
+        rows.append({"file": name, "objects": objects, "track": {"id": "a", "frame": frame}})
+    rows.append({"file": "alone.webp", "objects": []})
+    files["index.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
+    (clip,) = quantise.clips_of(shard_of(tmp_path / "video-00.tar", files))
     assert clip.box == (5.0, 6.0, 7.0, 8.0)
     assert [round(float(image.mean()), -1) for image in clip.frames] == [0, 60, 120]
 
@@ -191,3 +196,31 @@ def test_what_is_no_shard_is_refused(tmp_path):
     (tmp_path / "x.tar").write_bytes(b"no")
     with pytest.raises(InputError, match=r"x\.tar"):
         list(quantise.clips_of(tmp_path / "x.tar"))
+
+
+@pytest.mark.parametrize("row", [b"7", b"[", b'{"track": 3, "objects": [{"box": [1, 2, 3, 4]}]}', b'{"track": {}}'])
+def test_a_shard_with_another_index_is_refused(tmp_path, row):
+    """Some were tracebacks."""
+    with pytest.raises(InputError, match=r"x\.tar cannot be read as a shard"):
+        list(quantise.clips_of(shard_of(tmp_path / "x.tar", {"index.jsonl": row})))
+
+
+@pytest.mark.parametrize("data", [b"no picture", b""])
+def test_a_broken_picture_in_a_shard_is_named(tmp_path, data):
+    """It ended an export in a traceback that named neither."""
+    row = {"file": "v.webp", "objects": [{"box": [5, 6, 7, 8]}], "track": {"id": "a", "frame": 0}}
+    shard = shard_of(tmp_path / "x.tar", {"v.webp": data, "index.jsonl": json.dumps(row).encode()})
+    (clip,) = quantise.clips_of(shard)
+    with pytest.raises(InputError, match=r"x\.tar: v\.webp is not a readable picture"):
+        list(clip.frames)
+
+
+def test_of_many_sequences_some_are_taken(monkeypatch):
+    """What is recorded of GOT-10k's 9,335 training sequences takes tens of gigabytes."""
+    names = [f"{number:04d}" for number in range(9335)]
+    sequence = SimpleNamespace(frames=[], start=(1, 2, 3, 4))
+    whole = SimpleNamespace(names=names, load=lambda name: sequence)
+    monkeypatch.setattr(datasets, "open_folder", lambda path: whole)
+    assert quantise.CLIPS <= len(list(quantise.clips_of(Path("train")))) < 2 * quantise.CLIPS
+    whole.names = names[:60]
+    assert len(list(quantise.clips_of(Path("train")))) == 60

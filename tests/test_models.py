@@ -1,11 +1,13 @@
 """Which file a model's name means."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from fartrack import models
 from fartrack.errors import InputError
+from fartrack.runtime import open_runtime
 
 
 @pytest.fixture
@@ -77,3 +79,16 @@ def test_a_file_that_may_not_be_read_is_not_called_missing(tmp_path, monkeypatch
     monkeypatch.setattr(Path, "open", closed)
     with pytest.raises(InputError, match=r"a\.safetensors cannot be read \(Permission denied\): check its permissions"):
         models.load_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(("package", "kind"), [("safetensors", "weights"), ("onnx", "onnx")])
+def test_pytorch_without_what_reads_a_model(tiny_model, monkeypatch, package, kind):
+    """`pip install torch` alone brings neither: every command that met the file ended in a traceback."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "fartrack.export", raising=False)
+    path = getattr(tiny_model, kind)
+    with pytest.raises(InputError) as caught:
+        open_runtime(path, "torch")
+    assert str(caught.value) == (
+        f'PyTorch needs {package} to read {path}: pip install ".[train]" in a checkout of fartrack'
+    )

@@ -76,6 +76,18 @@ def test_numbers_are_not_used_again(tiny_model):
     assert first not in tracker
 
 
+def test_some_are_removed_on_the_way_through_them(tiny_model):
+    """`for number in tracker: tracker.remove(number)` ended in a RuntimeError."""
+    image = frames(1)[0]
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    for box in BOXES:
+        tracker.add(image, box)
+    for number in tracker:
+        if number != 2:
+            tracker.remove(number)
+    assert list(tracker) == [2]
+
+
 def test_without_targets_there_is_nothing(tiny_model):
     assert MultiTracker(tiny_model.onnx, threads=1).update(frames(1)[0]) == {}
 

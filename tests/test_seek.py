@@ -1,5 +1,6 @@
 """A target that leaves the view and comes in elsewhere."""
 
+import itertools
 import json
 import tracemalloc
 from importlib.resources import files
@@ -39,6 +40,25 @@ def test_a_small_target_in_a_large_frame_takes_no_memory():
     finally:
         tracemalloc.stop()
     assert abs(nearest.x + 6 - 2002) <= 3 and abs(nearest.y + 6 - 1002) <= 3
+
+
+def test_a_whole_round_takes_no_memory():
+    """Of a target that does not come back the windows of all rounds were remembered."""
+    image = np.zeros((720, 1280, 3), np.uint8)
+    target = Target(SMALL, image, (600, 300, 4, 4), seeks=True)
+    target.lost_for = seek.PATIENCE
+    every = list(seek.places(target.box, 4 * SMALL.search_factor, 1280, 720))
+    assert len(every) > 10_000
+    target.elsewhere(image)
+    tracemalloc.start()
+    try:
+        round_ = [target._place, *itertools.islice(target._places, len(every) - 1)]
+        assert round_ == every
+        del round_
+        assert [*itertools.islice(target._places, 3)] == every[:3]
+        assert tracemalloc.get_traced_memory()[0] < 0.5e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -146,6 +166,34 @@ def test_only_what_is_lost_is_looked_for(tiny_model, monkeypatch):
     tracker.target.move(BOX)  # corrected by hand
     tracker.update(images[0])
     assert len(calls) == 1
+
+
+def test_a_multitracker_of_one_target_takes_no_batch_of_two(tiny_model, monkeypatch):
+    """OpenVINO compiled a batch of two in the very frame in which the target was first looked for: for seconds."""
+    images = frames(12)
+    monkeypatch.setattr(Target, "found", property(lambda target: False))
+    several, alone = (kind(tiny_model.onnx, threads=1, seek=True) for kind in (MultiTracker, Tracker))
+    sizes, runtime = [], several.runtime
+
+    def counted(search, *rest):
+        sizes.append(len(search))
+        return runtime(search, *rest)
+
+    several.runtime = counted
+    alone.init(images[0], BOX)
+    counted.config = several.config
+    several.add(images[0], BOX)
+    for image in images[1:]:
+        (told,) = several.update(image).values()
+        assert told == (*alone.update(image), alone.score)
+    assert sizes == [1] * (1 + 11 + (11 - seek.PATIENCE))
+    several.add(images[0], BOX)
+    sizes.clear()
+    several.update(images[1])
+    assert sizes == [1, 1, 1]  # the new one remembers a whole template
+    sizes.clear()
+    several.update(images[2])
+    assert sizes == [3]
 
 
 def test_what_is_taken_for_it_now_and_then_does_not_begin_the_search_anew(monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fartrack.config import ModelConfig
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.files import write_whole
 
 if TYPE_CHECKING:
@@ -73,17 +73,20 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: not safetensors, cut short, not ours, or a checkpoint, of which a model file is still to be made.
+        InputError: not safetensors, cut short, not ours, or a checkpoint, of which a model file is still to be made;
+            or the package that reads it is not installed.
     """
-    from safetensors import SafetensorError, safe_open
-
     check_model_file(path)
-    if path.suffix == ".onnx":
-        from fartrack.export import weights_of
-
-        return weights_of(path)
     if path.suffix == ".xml":
         raise InputError(f"{path} is in OpenVINO's format: give the .onnx or .safetensors file that it was made of")
+    try:
+        if path.suffix == ".onnx":
+            from fartrack.export import weights_of
+
+            return weights_of(path)
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:  # PyTorch came without what else the extra brings
+        raise InputError(f"PyTorch needs {error.name} to read {path}: {INSTALL_TRAIN}") from None
     try:
         path.open("rb").close()  # safe_open says of a file that may not be read that there is none
         with safe_open(path, "pt") as file:

@@ -99,8 +99,14 @@ class MultiTracker:
             batch.append((target, looked))
             if (elsewhere := target.elsewhere(image)) is not None:
                 batch.append((target, (elsewhere, *looked[1:])))
-        answers: dict[Target, list[Output]] = {}
+        calls = []
         for batch in batches.values():
+            # Who is alone and looked for elsewhere is called twice, as `Tracker` does it: a batch of two would have to
+            # be compiled first by OpenVINO, for seconds, in the frame in which the target is to be found again.
+            alone = len({target for target, _ in batch}) == 1
+            calls += [[one] for one in batch] if alone else [batch]
+        answers: dict[Target, list[Output]] = {}
+        for batch in calls:
             search, template, memory, words = zip(*(looked for _, looked in batch), strict=True)
             given = [np.stack(part) for part in (search, template, memory)]
             trajectory = np.stack(words) if self.config.trajectory else None
@@ -131,7 +137,7 @@ class MultiTracker:
         return len(self._targets)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._targets)
+        return iter(list(self._targets))  # who goes through them may remove some
 
     def __contains__(self, number: object) -> bool:
         return number in self._targets

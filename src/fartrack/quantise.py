@@ -24,7 +24,7 @@ import onnxruntime
 
 from fartrack import graph
 from fartrack.config import ModelConfig
-from fartrack.crops import Image, as_bgr
+from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.graph import Array, Ranges, Sites
@@ -37,6 +37,8 @@ Inputs = dict[str, npt.NDArray[np.generic]]
 STRETCHED = ("attn.qkv", "mlp.fc1")
 SAMPLES = 40_000
 """Values of one tensor from which its bounds are chosen."""
+CLIPS = 60
+"""About so many are taken, evenly, where there are more: what is kept of each takes some ten megabytes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
 
     Args:
         source: a folder of NAME/img/*.jpg with groundtruth_rect.txt, as `fartrack evaluate` reads, or a file
-            video-*.tar of a training pack; None: the demo clip.
+            video-*.tar of a training pack, of which some sixty to a hundred clips are taken; None: the demo clip.
         length: frames taken from each sequence: its first, of the demo clip every third.
 
     Raises:
@@ -72,31 +74,43 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
     from fartrack.evaluation.datasets import open_folder
 
     dataset = open_folder(source)
-    for name in dataset.names:
+    for name in _some(dataset.names):
         sequence = dataset.load(name)
         yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start)
 
 
-def _clips_of_shard(path: Path, count: int = 60) -> Iterator[Clip]:
-    """Every n-th track of a shard, so that there are about `count`."""
+def _some(names: Sequence[str]) -> Sequence[str]:
+    return names[:: max(1, len(names) // CLIPS)]
+
+
+def _clips_of_shard(path: Path) -> Iterator[Clip]:
+    """Some of the tracks of a shard."""
     try:
         with tarfile.open(path) as shard:
             index = shard.extractfile("index.jsonl")
-            assert index is not None
+            if index is None:
+                raise KeyError("index.jsonl is no file")
             tracks: dict[str, list[dict[str, Any]]] = {}
             for line in index.read().splitlines():
                 picture = json.loads(line)
                 if "track" in picture and picture["objects"]:
                     tracks.setdefault(picture["track"]["id"], []).append(picture)
-            chosen = [tracks[name] for name in sorted(tracks)][:: max(1, len(tracks) // count)]
-            for pictures in chosen:
-                pictures.sort(key=lambda picture: picture["track"]["frame"])
-                files = (shard.extractfile(picture["file"]) for picture in pictures)
-                coded = [np.frombuffer(file.read(), np.uint8) for file in files if file is not None]
+            for track in _some(sorted(tracks)):
+                pictures = sorted(tracks[track], key=lambda picture: picture["track"]["frame"])
+                files = ((picture["file"], shard.extractfile(picture["file"])) for picture in pictures)
+                coded = [(name, file.read()) for name, file in files if file is not None]
                 x, y, w, h = pictures[0]["objects"][0]["box"]
-                yield Clip((as_bgr(cv2.imdecode(image, cv2.IMREAD_COLOR)) for image in coded), (x, y, w, h))
-    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+                yield Clip(_decoded(path, coded), (x, y, w, h))
+    except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a shard of a training pack ({error})") from None
+
+
+def _decoded(shard: Path, coded: Sequence[tuple[str, bytes]]) -> Iterator[Image]:
+    for name, data in coded:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if image is None:
+            raise InputError(f"{shard}: {name} is not a readable picture: make or copy the shard again")
+        yield image  # type: ignore[misc]
 
 
 def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inputs]:

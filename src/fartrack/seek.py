@@ -37,7 +37,7 @@ def places(box: Sequence[float], side: float, width: int, height: int) -> Iterat
     columns = width * np.arange(1, across + 1) / (across + 1)
     rows = height * np.arange(1, down + 1) / (down + 1)
     x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-    away = np.square(rows - y)[:, None] + np.square(columns - x)
-    for number in np.argsort(away, axis=None, kind="stable"):
+    order = np.argsort(np.square(rows - y)[:, None] + np.square(columns - x), axis=None, kind="stable")
+    for number in order:
         row, column = divmod(int(number), across)
         yield Window(round(float(columns[column]) - side / 2), round(float(rows[row]) - side / 2), side)

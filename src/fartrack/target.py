@@ -105,8 +105,10 @@ class Target:
             return None
         c = self.config
         if self._places is None:
-            side = c.search_factor * statistics.median(self._sizes)
-            self._places = itertools.cycle(seek.places(self.box, side, *self.size))
+            box, side = self.box, c.search_factor * statistics.median(self._sizes)
+            # Every round is made anew: `itertools.cycle` would remember all windows of one, tens of megabytes.
+            rounds = (seek.places(box, side, *self.size) for _ in itertools.repeat(None))
+            self._places = itertools.chain.from_iterable(rounds)
         self._place = next(self._places)
         return _rgb(self._cut(image, self._place, c.search_size))
 

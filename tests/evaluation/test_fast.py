@@ -83,6 +83,9 @@ def test_what_the_cpu_must_have(monkeypatch):
     assert not choice.runs_here("fp16", "openvino-bf16")
     monkeypatch.setattr(choice, "features", lambda: "amx_bf16 avx_vnni")
     assert choice.runs_here("int8", "openvino-bf16")
+    monkeypatch.setattr(choice.importlib.metadata, "version", lambda name: "2025.2.0")
+    assert not choice.runs_here("int8", "openvino-bf16")
+    assert choice.runs_here("int8", "onnxruntime")
     monkeypatch.setattr(choice, "features", lambda: "")
     assert not choice.runs_here("int8", "onnxruntime")
 

@@ -1,6 +1,8 @@
 """Every engine answers the same call alike."""
 
+import importlib.metadata
 import importlib.util
+import sys
 
 import numpy as np
 import onnx
@@ -136,6 +138,33 @@ def test_what_to_install_for_an_engine(monkeypatch, tmp_path, engine, says):
     with pytest.raises(InputError) as caught:
         open_runtime(tmp_path / "any.onnx", engine)
     assert str(caught.value) == f"runtime {engine} is not installed: {says}"
+
+
+@pytest.mark.parametrize(("version", "refused"), [("2024.6.0", True), ("2025.2.0", True), ("2025.3.0", False)])
+def test_an_openvino_that_is_too_old(files, monkeypatch, version, refused):
+    """Of these none could read our int8 files, and before 2025 an ImportError came of every model's name."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    if not refused:
+        assert open_runtime(files / "fp16.onnx", "openvino", 1).config == SMALL
+        return
+    with pytest.raises(InputError) as caught:
+        open_runtime(files / "fp16.onnx", "openvino", 1)
+    says = f"runtime openvino needs openvino 2025.3 or newer, here is {version}: pip install openvino --upgrade"
+    assert str(caught.value) == says
+
+
+def test_an_engine_that_does_not_load(files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fartrack.runtime.onnxruntime_", None)
+    with pytest.raises(InputError, match=r"^runtime onnxruntime cannot be loaded \(.*\): pip install onnxruntime$"):
+        open_runtime(files / "fp16.onnx")
+
+
+def test_a_file_of_openvinos_in_another_engine(tmp_path):
+    """It was said to be a broken ONNX file, to be copied again."""
+    (tmp_path / "model.xml").write_text("<net/>")
+    with pytest.raises(InputError, match=r"model\.xml is in OpenVINO's format: it runs with --runtime openvino"):
+        open_runtime(tmp_path / "model.xml", "onnxruntime")
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "torch"])

@@ -148,25 +148,25 @@ class Benchmark:
             file, engine = choose(path.stem) if path.parent == models.WEIGHTS else (path, None)
             if engine is not None and not asked:
                 packaged = Tracker(file, engine, threads)
-                found.append(
-                    Contestant(
-                        f"{path.stem} as packaged", packaged, engine, packaged.runtime.precision, packaged.config
-                    )
-                )
+                name, precision = f"{path.stem} as packaged", packaged.runtime.precision
+                found.append(Contestant(name, packaged, engine, precision, packaged.config, file=path))
+            refused: list[InputError] = []
             for runtime in asked or RUNTIMES:
                 try:
                     tracker = Tracker(path, runtime, threads)
-                except InputError:
-                    if asked:
-                        raise
+                except InputError as error:
+                    refused.append(error)
+                    if asked or len(refused) == len(RUNTIMES):
+                        raise refused[0] from None
                     continue  # not installed, or it cannot run this kind of file
                 name = f"{path.stem} {runtime}"
                 precision = getattr(tracker.runtime, "precision", "")
-                found.append(Contestant(name, tracker, runtime, precision, tracker.config))
+                found.append(Contestant(name, tracker, runtime, precision, tracker.config, file=path))
                 if self.targets > 1:
                     crowd = Crowd(MultiTracker(path, runtime, threads), self.targets)
                     name = f"  each of {self.targets} targets, {runtime}"
-                    found.append(Contestant(name, crowd, runtime, precision, tracker.config, targets=self.targets))
+                    config, several = tracker.config, self.targets
+                    found.append(Contestant(name, crowd, runtime, precision, config, targets=several, file=path))
         if not self.no_dense and importlib.util.find_spec("torch"):
             found += _dense(found, paths, threads)
         for spec in [*_opencv_peers(), *(p for group in self.peer for p in group)]:
@@ -202,7 +202,7 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
     torch.set_num_threads(threads)
     made: dict[int, list[Contestant]] = {}
     for path in paths:
-        config = next((c.config for c in found if c.name.split()[0] == path.stem and not c.dense), None)
+        config = next((c.config for c in found if c.file == path), None)
         if config is None or config.depth in made:
             continue
         config = config.replace(attention="joint", trajectory=0, search_size=RELEASE["search_size"])
@@ -272,17 +272,16 @@ def _row(
         if floor is not None and not one.dense:
             row["floor"] = 1e3 * floor.seconds()
             row["over_floor"] = row["network_median"] / row["floor"]
-    first = one.name.split()[0]
-    score = scores.get(one.name.strip(), scores.get(first))
+    score = scores.get(one.name.strip(), scores.get(one.name.split()[0]))
     if one.targets > 1:
         row["targets"] = one.targets
-        alone = next((c for c in all_ if c.targets == 1 and (c.config, c.runtime) == (one.config, one.runtime)), None)
+        kind = (one.file, one.runtime, one.precision)
+        alone = next((c for c in all_ if c.targets == 1 and (c.file, c.runtime, c.precision) == kind), None)
         if alone is not None:  # what each but the first costs, of what a tracker of its own costs
             share = 1 / ratio(alone, one)
             row["extra_target"] = (one.targets * share - 1) / (one.targets - 1)
-    elif score is None and one.config is not None and not one.dense:
-        packaged = next((p for p in models.packaged() if p.stem == first), None)
-        dev = (models.card(packaged).get("scores") or {}).get("dev") or {} if packaged else {}
+    elif score is None and one.file in models.packaged():
+        dev = (models.card(one.file).get("scores") or {}).get("dev") or {}
         score = dev.get("ao")
     if score is not None:
         row["score"] = float(score)

@@ -47,6 +47,8 @@ class Contestant:
     dense: bool = False
     targets: int = 1
     """Targets tracked at once; times are divided by it."""
+    file: Path | None = None
+    """The model's; none of the released layout and of peers."""
     frame: list[list[float]] = field(default_factory=list)
     network: list[list[float]] = field(default_factory=list)
     position: int = 0

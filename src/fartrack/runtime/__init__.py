@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.models import check_model_file
+from fartrack.runtime.choice import OLDEST, too_old
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -87,12 +88,22 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     module, name, package, install = _ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
+    if version := too_old(package):
+        oldest = ".".join(map(str, OLDEST[package]))
+        raise InputError(f"runtime {runtime} needs {package} {oldest} or newer, here is {version}: {install} --upgrade")
     if not path.exists():
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
     check_model_file(path)
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
-    return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
+    if path.suffix == ".xml" and runtime == "onnxruntime":
+        raise InputError(f"{path} is in OpenVINO's format: it runs with --runtime openvino")
+    try:
+        engine = getattr(importlib.import_module(module), name)
+    except ImportError as error:  # installed, but not whole or of a version that does not fit
+        told = " ".join(str(error).split())[:200]
+        raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None
+    return engine(path, threads)  # type: ignore[no-any-return]
 
 
 def embed(runtime: Runtime, template: Bytes) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -10,13 +11,16 @@ from pathlib import Path
 
 from fartrack import models
 
+OLDEST = {"openvino": (2025, 3)}
+"""Versions that engines must have: older ones of OpenVINO cannot read our int8 files, and before 2025 none of them."""
+
 
 def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[Path, str | None]:
     """The file and the engine of a model.
 
     A packaged model's name alone gets the first entry under "fast" in its card that this machine can run (int8 needs
-    VNNI, bfloat16 a CPU that has it, OpenVINO must be installed), else its float file in ONNX Runtime. Who names an
-    engine, or a file, gets the float file in it, or that file.
+    VNNI, bfloat16 a CPU that has it, OpenVINO must be installed and not too old), else its float file in ONNX Runtime.
+    Who names an engine, or a file, gets the float file in it, or that file.
 
     Args:
         model: "pico", "nano", "tiny" or the path of a model file.
@@ -42,7 +46,19 @@ def runs_here(precision: str, engine: str) -> bool:
     """Whether the engine is installed, and the CPU is known to be fast in what it computes with."""
     package = engine.partition("-")[0]
     needs = ["vnni"] * (precision == "int8") + ["_bf16"] * engine.endswith("-bf16")
-    return importlib.util.find_spec(package) is not None and all(need in features() for need in needs)
+    there = importlib.util.find_spec(package) is not None and too_old(package) is None
+    return there and all(need in features() for need in needs)
+
+
+def too_old(package: str) -> str | None:
+    """The version of an engine that is installed, where it is older than it must be."""
+    if package not in OLDEST:
+        return None
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # put there by other means than pip: not known
+        return None
+    return version if tuple(map(int, version.split(".")[:2])) < OLDEST[package] else None
 
 
 @cache
