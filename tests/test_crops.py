@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fartrack import crops
+from fartrack.errors import InputError
 from fartrack.geometry import Window, window_around
 from parity import reference
 
@@ -111,7 +112,7 @@ def test_gray_and_bgra_become_bgr():
     ],
 )
 def test_other_things_are_refused(frame, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(InputError, match=says):
         crops.as_bgr(frame)
 
 

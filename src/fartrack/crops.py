@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fartrack.errors import InputError
 from fartrack.geometry import Box, Window
 
 Image = npt.NDArray[np.uint8]
@@ -124,17 +125,17 @@ def as_bgr(frame: object) -> Image:
     """A frame as (H, W, 3) uint8 BGR: grayscale and BGRA are converted, BGR is passed on untouched.
 
     Raises:
-        ValueError: not an image of that kind.
+        InputError: not an image of that kind.
     """
     if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
         kind = frame.dtype if isinstance(frame, np.ndarray) else type(frame).__name__
-        raise ValueError(f"frame is {kind}: give a NumPy array of uint8, H x W x 3 in BGR")
+        raise InputError(f"frame is {kind}: give a NumPy array of uint8, H x W x 3 in BGR")
     if frame.size == 0:
-        raise ValueError(f"frame of shape {frame.shape} is empty: give H x W x 3")
+        raise InputError(f"frame of shape {frame.shape} is empty: give H x W x 3")
     if frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 1):
         return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
     if frame.ndim == 3 and frame.shape[2] == 4:
         return cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)  # type: ignore[return-value]
     if frame.ndim == 3 and frame.shape[2] == 3:
         return frame
-    raise ValueError(f"frame has shape {frame.shape}: give H x W x 3 in BGR (or H x W gray, or H x W x 4 BGRA)")
+    raise InputError(f"frame has shape {frame.shape}: give H x W x 3 in BGR (or H x W gray, or H x W x 4 BGRA)")
