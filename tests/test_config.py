@@ -85,7 +85,11 @@ def test_json_round_trip():
     assert "\n" not in config.to_json()
 
 
-@pytest.mark.parametrize("text", ["", "{", json.dumps({"depths": 3}), json.dumps([1]), json.dumps("pico")])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", json.dumps({"depths": 3}), json.dumps([1]), json.dumps("pico"), '{"depth": ' + 5000 * "1", 100_000 * "["],
+    ids=lambda text: text[:20],
+)
 def test_other_json_is_refused(text):
     with pytest.raises(InputError, match="config cannot be read"):
         ModelConfig.from_json(text)

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fartrack import InputError, crops
+from fartrack import crops
+from fartrack.errors import InputError
 from fartrack.geometry import Window, window_around
 from parity import reference
 

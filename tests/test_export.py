@@ -170,6 +170,7 @@ def test_numbers_that_a_file_cannot_hold(tmp_path, value, precision, says):
         ("m.onnx", {"precision": "fp8"}, "fp8"),
         ("m.onnx", {"form": "coreml"}, "coreml"),
         ("m.bin", {}, r"\.onnx"),
+        ("m.onnx", {"inputs": []}, "no call to compare it on"),
         ("file/m.onnx", {}, "cannot be written"),
     ],
 )

@@ -57,7 +57,9 @@ def test_from_window_can_undo_the_rounding():
     ],
 )
 def test_clip(box, clipped):
-    assert clip(box, 100, 80, 10) == clipped
+    given = clip(box, 100, 80, 10)
+    assert given == clipped
+    assert {type(v) for v in given} == {float}  # also of frames under the margin, whose sides are whole numbers
 
 
 def test_clip_keeps_ten_pixels_inside_whatever_comes():

@@ -301,6 +301,7 @@ def wrong_files(folder):
         "whole-numbers": {"net": {**sparse, "identity": torch.zeros(1, 6, 192, dtype=torch.long)}},
         "nan": {"net": {**sparse, "identity": torch.full((1, 6, 192), torch.nan)}},
         "meta": {"net": {**sparse, "identity": torch.zeros(1, 6, 192, device="meta")}},
+        "nested": {"net": {**sparse, "identity": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}},
     }
     for name, content in contents.items():
         torch.save(content, folder / f"{name}.pth.tar")
@@ -322,9 +323,11 @@ def wrong_files(folder):
         "whole-numbers": "identity is torch.int64",
         "nan": "identity has values that are not finite",
         "meta": "identity has a shape and no values",
+        "nested": "identity holds tensors of several shapes",
     }
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_wrong_files_get_one_line_and_exit_code_2(tmp_path, capsys):
     out = tmp_path / "out" / "m.safetensors"
     for name, says in wrong_files(tmp_path).items():

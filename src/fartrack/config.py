@@ -199,7 +199,7 @@ class ModelConfig:
             return ModelConfig(**json.loads(text))
         except InputError as error:
             raise InputError(f"{where}{error}; make the file again") from None
-        except (TypeError, json.JSONDecodeError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{where}model config cannot be read ({error}): was it written by a newer fartrack?"
             ) from None

@@ -95,6 +95,8 @@ def export(
         plain = graph.build(weights, net.config)
         if inputs is None:
             inputs = _record(plain, folder / "plain.onnx", crops)
+        if not inputs:
+            raise InputError(f"{path} is not written: there is no call to compare it on with PyTorch")
         ranges = quantise.measure(weights, net.config, inputs) if precision == "int8" else None
         model = plain if precision == "fp32" else graph.build(weights, net.config, precision, ranges)
         temporary = folder / path.name

@@ -57,7 +57,7 @@ def towards(old: Sequence[float], new: Sequence[float], share: float) -> Box:
 def clip(box: Sequence[float], width: int, height: int, margin: float) -> Box:
     """Keep at least `margin` pixels of a box inside the frame, and its sides at least that long."""
     x0, y0, w, h = (float(v) for v in box)
-    x1, y1 = x0 + w, y0 + h
+    x1, y1, margin = x0 + w, y0 + h, float(margin)  # a whole number would stand in the box
     x0, x1 = min(max(0.0, x0), width - margin), max(margin, min(x1, float(width)))
     y0, y1 = min(max(0.0, y0), height - margin), max(margin, min(y1, float(height)))
     return x0, y0, max(margin, x1 - x0), max(margin, y1 - y0)

@@ -276,6 +276,8 @@ def _tensor(path: Path, name: str, value: object, shape: tuple[int, ...]) -> Ten
         raise InputError(f"{path}: {name} is {kind}, not weights in floating point")
     if value.is_meta:
         raise InputError(f"{path}: {name} has a shape and no values (device meta): save the weights themselves")
+    if value.is_nested:
+        raise InputError(f"{path}: {name} holds tensors of several shapes, this model's has {shape}")
     if tuple(value.shape) != shape:
         raise InputError(f"{path}: {name} has shape {tuple(value.shape)}, this model's is {shape}")
     value = value.detach().float().clone()

@@ -1,6 +1,7 @@
 """Which arithmetic a packaged model runs with: what was measured to hold, where the machine can."""
 
 import json
+import sys
 
 import pytest
 
@@ -123,7 +124,8 @@ def test_lengths_of_passes_count_alike(small, tmp_path, monkeypatch):
 
 
 def test_wrong_file_in_one_line(small, tmp_path, capsys):
-    assert fast.main(["small", "--sequences", str(tmp_path / "none"), "--crops", str(tmp_path / "none.tar")]) == 2
+    sequences = folder_set(tmp_path / "set", names=("a",))
+    assert fast.main(["small", "--sequences", str(sequences), "--crops", str(tmp_path / "none.tar")]) == 2
     told = capsys.readouterr().err
     assert "none.tar" in told and told.count("\n") == 1
 
@@ -132,3 +134,21 @@ def test_no_length_in_one_line(small, tmp_path, capsys):
     assert fast.main(["small", "--sequences", str(tmp_path), "--frames"]) == 2
     told = capsys.readouterr().err
     assert "--frames" in told and told.count("\n") == 1
+
+
+def test_what_is_wrong_costs_no_int8_file(small, tmp_path, monkeypatch, capsys):
+    """It was removed before anything was looked at."""
+    models.int8_of(small).parent.mkdir()
+    models.int8_of(small).write_bytes(b"rounded")
+    sequences = str(folder_set(tmp_path / "set", names=("a",)))
+
+    def refused(*more):
+        assert fast.main(["small", "--out", str(tmp_path / "out"), *more]) == 2
+        assert models.int8_of(small).read_bytes() == b"rounded"
+        return capsys.readouterr().err
+
+    assert "nosuch: no such folder" in refused("--sequences", str(tmp_path / "nosuch"))
+    assert "no.tar cannot be read" in refused("--sequences", sequences, "--crops", str(tmp_path / "no.tar"))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "fartrack.export")
+    assert 'int8 files need onnx: pip install ".[train]"' in refused("--sequences", sequences)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from fartrack import models
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.evaluation.datasets import open_folder
 from fartrack.evaluation.passes import begun_anew
 from fartrack.evaluation.results import load_annotations, score_folder
@@ -68,18 +68,24 @@ class Fast:
         """Make, measure, write."""
         if not self.frames:
             raise InputError("--frames has no number: give at least one, as 60")
-        for name in self.model:  # made anew below, and not in the way of one another
-            models.int8_of(models.find(name)).unlink(missing_ok=True)
-        for name in self.model:
-            print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name).items()), sep="  ")
+        open_folder(self.sequences)  # what is wrong with them is said before anything is removed
+        rounded = [models.int8_of(models.find(name)) for name in self.model]
+        for number, name in enumerate(self.model, start=1):
+            print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name, rounded[number:]).items()), sep="  ")
         return 0
 
-    def _decide(self, name: str) -> dict[str, float]:
-        from fartrack.export import export
+    def _decide(self, name: str, later: Sequence[Path]) -> dict[str, float]:
+        """Make and measure; files that are made anew `later` are not in its way."""
+        try:
+            from fartrack.export import export
+        except ModuleNotFoundError as error:
+            raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
 
         path = models.find(name)
         rounded = models.int8_of(path)
         print(export(models.load_network(path), rounded, "int8", crops=self.crops))
+        for file in later:
+            file.unlink(missing_ok=True)
 
         def mean(model: Path, engine: str) -> float:
             return fmean(
