@@ -92,6 +92,8 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     check_model_file(path)
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
+    if path.suffix == ".xml" and runtime == "onnxruntime":
+        raise InputError(f"{path} is in OpenVINO's format and runs with --runtime openvino; give the .onnx file")
     return getattr(importlib.import_module(module), name)(path, threads)  # type: ignore[no-any-return]
 
 
