@@ -87,6 +87,13 @@ def test_int8_is_nothing_for_pytorch(files):
         open_runtime(files / "int8.onnx", "torch")
 
 
+def test_a_file_of_openvino_is_nothing_for_onnx_runtime(tmp_path):
+    """It was said to be damaged."""
+    (tmp_path / "a.xml").write_text("<net/>")
+    with pytest.raises(InputError, match=r"a\.xml is in OpenVINO's format and runs with --runtime openvino"):
+        open_runtime(tmp_path / "a.xml", "onnxruntime")
+
+
 def test_bfloat16_where_the_cpu_has_it(files):
     ov = pytest.importorskip("openvino")
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

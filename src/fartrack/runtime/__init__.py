@@ -97,7 +97,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     if path.suffix == ".xml" and runtime == "onnxruntime":
-        raise InputError(f"{path} is in OpenVINO's format: it runs with --runtime openvino")
+        raise InputError(f"{path} is in OpenVINO's format and runs with --runtime openvino; give the .onnx file")
     try:
         engine = getattr(importlib.import_module(module), name)
     except ImportError as error:  # installed, but not whole or of a version that does not fit
