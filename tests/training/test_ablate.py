@@ -108,6 +108,13 @@ def test_a_page_of_tables():
     assert "## keep" in page and "| 100 % | 50.1 | 1.23 | 2.00 M |" in page
 
 
+@pytest.mark.parametrize(("option", "value"), [("workers", 0), ("frames", 2), ("clips", 0), ("lr", 0.0), ("batch", 0)])
+def test_numbers_that_nothing_can_be_done_with(option, value, tmp_path):
+    """Some were only found out when half of the table was trained."""
+    with pytest.raises(InputError, match=f"--{option} is {value}"):
+        ablate(Ablate(out=tmp_path / "out", data=("/nowhere",), **{option: value}))
+
+
 def test_a_deep_network_that_is_not_deeper_is_refused():
     with pytest.raises(InputError, match="--deep 6"):
         rows(Ablate(deep=6))

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -210,6 +211,21 @@ def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
     tensors, state = checkpoint.load(tmp_path / "last.safetensors")
     assert state["step"] == 2
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+
+
+def test_weights_that_are_kept_are_numbers(pack, config, tmp_path):
+    """On a GPU the loss is not looked at in every step."""
+    trainer = Trainer(config, options(tmp_path, log_every=100, keep_every=2), pack)
+    trainer.device = SimpleNamespace(type="cuda")
+
+    def broken():
+        trainer.step += 1
+        return {"loss": torch.tensor(float("nan")), "norm": torch.tensor(1.0)}
+
+    trainer.train_step = broken
+    with pytest.raises(InputError, match=r"the loss is nan.*step 2"):
+        list(trainer.run())
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):

@@ -83,6 +83,15 @@ def test_cross_entropy_of_soft_words_is_least_at_the_target():
         assert losses.word_cross_entropy(other.expand(1, 4, 10), truth, CONFIG, sigma=1.0) > here
 
 
+def test_narrow_words_are_hard_ones():
+    """Between two words nothing was left of a narrow bell, and the loss was not a number."""
+    logits, truth = torch.randn(1, 4, 10), box(0.1, 0.4, 0.6, 0.99)
+    narrow = losses.word_cross_entropy(logits, truth, CONFIG, sigma=0.01)
+    torch.testing.assert_close(narrow, losses.word_cross_entropy(logits, truth, CONFIG))
+    at_the_end = losses.word_cross_entropy(logits, box(-1, 2, 0, 1), CONFIG, sigma=2.0)
+    assert torch.isfinite(at_the_end).all()
+
+
 def test_distillation_is_kl_of_the_layer_above():
     """The layer above says two words, half each; the one below all five alike. No gradient goes to the teacher."""
     logits = torch.zeros(2, 1, 4, 10)

@@ -19,7 +19,7 @@ from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
 from fartrack.training.data import Resident
-from fartrack.training.options import STAGES, Backbone, Distill, Export, Frame, Sparsify, SynthConfig
+from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Frame, Sparsify, SynthConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel
 from fartrack.training.run import make_trainer, parse, start
@@ -277,13 +277,23 @@ def test_a_bare_gpu_machine_can_train():
         (Frame, ["--synth.gap", "-3"], "--synth.gap is -3"),
         (Frame, ["--threads", "0"], "--threads is 0"),
         (Sparsify, ["--scenes", "-1"], "--scenes is -1"),
+        (Frame, ["--minutes", "nan"], "--minutes is nan"),
+        (Frame, ["--memory", "nan"], "--memory is nan"),
         (Sparsify, ["--micro", "0"], "--micro is 0"),
+        (Sparsify, ["--frames", "2"], "--frames is 2: give 3 or more"),
+        (Features, ["--teacher", "x", "--batch", "0"], "--batch is 0"),
+        (Features, ["--teacher", "x", "--channels", "0"], "--channels is 0"),
+        (Features, ["--teacher", "x", "--workers", "0"], "--workers is 0"),
+        (Features, ["--teacher", "x", "--minutes", "-1"], "--minutes is -1"),
+        (Export, ["--checkpoint", "x", "--samples", "-1"], "--samples is -1"),
+        (Export, ["--checkpoint", "x", "--workers", "0"], "--workers is 0"),
     ],
 )
 def test_numbers_that_no_stage_can_use(tmp_path, stage, words, message):
     """Else they end in a traceback, some after hours, or in a run that learns nothing."""
+    small = SMALL if stage in (Frame, Sparsify) else []
     with pytest.raises(InputError, match=message):
-        start(parse(stage, [*SMALL, "--out", str(tmp_path), "--data", "/nowhere", *words]))
+        start(parse(stage, [*small, "--out", str(tmp_path), "--data", "/nowhere", *words]))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +314,7 @@ def test_what_cannot_be_is_said_at_once(shard, tmp_path, words, message):
         make_trainer(options)
 
 
-def test_a_mistake_is_one_line_without_traceback(capsys):
+def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
     assert run.main(["frame", "--data", "/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("fartrack: --data /nowhere")
     assert run.main([]) == 2
@@ -312,6 +322,16 @@ def test_a_mistake_is_one_line_without_traceback(capsys):
     assert run.main(["frame", "--stepz", "9"]) == 2
     said = capsys.readouterr().err
     assert said == "fartrack: run frame: unrecognized arguments: --stepz 9; --help lists the options\n"
+    (tmp_path / "file").write_bytes(b"no shard")
+    given = ["frame", *SMALL, *SHORT, "--data", str(shard), "--out"]
+    for words, named in (
+        ([*given, str(tmp_path / "file")], "file"),
+        (["frame", "--data", str(tmp_path / "file"), "--out", str(tmp_path / "out")], "is not a whole shard"),
+        ([*given, str(tmp_path / "out"), "--resume", str(tmp_path)], "is a folder"),
+    ):
+        assert run.main(words) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[-1].startswith("fartrack: ") and named in said[-1]
 
 
 class Colours(torch.nn.Module):
@@ -364,6 +384,40 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch, tmp_p
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"] and 0 <= rows[-1]["matching_3"] <= 1
     go("frame", *taught, "--init", at / "backbone/last.safetensors", "--feature-layer", "2", "--out", at / "after")
     assert "feature" in json.loads((at / "after/metrics.jsonl").read_text().splitlines()[-1])
+    branch = ["--resume", at / "after/last.safetensors", "--out", at / "without"]  # its head is not needed any more
+    go("frame", *SMALL, *SHORT, "--data", shard, *branch)
+    assert checkpoint.load(at / "without/last.safetensors")[1]["step"] == 8
+
+
+def test_features_that_are_not_there_yet_are_not_learned_from(shard, at, monkeypatch, tmp_path):
+    """Killed before the first thousand pictures are written down: the table is there, and holds zeros."""
+    words = ["--data", shard, "--teacher", "x", "--out", tmp_path / "features", "--channels", "8", "--batch", "4"]
+    learn = [*SMALL, *SHORT, "--data", shard, "--features", tmp_path / "features", "--out", tmp_path / "frame"]
+    learn += ["--feature-layer", "2"]
+    monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("fartrack.training.features._read_basis", interrupted)
+        go("features", *words)
+    with pytest.raises(InputError, match="has features of none of the pictures"):
+        go("frame", *learn)
+    go("features", *words)
+    (tmp_path / "features/done").write_text("")  # as a kill while it was written left it
+    with pytest.raises(InputError, match="has features of none"):
+        go("frame", *learn)
+    go("features", *words)
+    assert (np.abs(np.load(tmp_path / "features/features.npy")).max((1, 2)) > 0).all()
+    table = tmp_path / "features/features.npy"
+    table.write_bytes(table.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="does not hold whole features"):
+        go("frame", *learn)
+
+
+def test_features_of_pictures_of_one_name_are_refused(shard, tmp_path, monkeypatch):
+    """They are looked up by it: one picture would be taught what the other one shows."""
+    monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
+    shutil.copy(shard, tmp_path / "again.tar")
+    with pytest.raises(InputError, match=r"several pictures of the data are called still0\.webp"):
+        go("features", "--data", shard, tmp_path / "again.tar", "--teacher", "x", "--out", tmp_path / "features")
 
 
 def test_no_share_of_streamed_data_is_asked_for_twice(shard, at, monkeypatch):

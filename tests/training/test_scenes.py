@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fartrack.training import scenes
 from fartrack.training.motion import affine_about
@@ -117,6 +118,27 @@ def test_what_turns_about_its_middle_is_not_blurred(cast):
     turning.show(sharp, 1, 0.0)
     turning.show(blurred, 1, 0.6)
     assert sharp.any() and (sharp == blurred).all()
+
+
+def test_an_actor_is_as_long_as_its_mask_says(pack, cast):
+    """Boxes may be drawn around what is hidden too: actors would be too small, or many times too large."""
+    rows, boxes = next(rows for rows in cast.rows if len(rows) == 1), pack.objects.box.clone()
+    try:
+        for factor in (0.2, 1, 5):
+            pack.objects.box[rows] = boxes[rows] * torch.tensor([1, 1, factor, factor])
+            (pose,) = cast._poses(rows, 60.0, np.random.default_rng(0))
+            assert np.ptp(pose.outline, 0).prod() ** 0.5 == pytest.approx(60, rel=0.05)
+    finally:
+        pack.objects.box[:] = boxes
+
+
+def test_a_darker_actor_is_dark(cast):
+    """What fell below black came back as gray."""
+    row = next(rows[0] for rows in cast.rows if len(rows) == 1)
+    dark = [cast._cut_out(row, 1.0, 1.0, level).pixels.astype(int) for level in (0.0, -40.0)]
+    whole = (dark[0][..., 3:] == 255) & (dark[1][..., 3:] == 255)
+    assert (whole & (dark[0][..., :3] < 40)).any()
+    np.testing.assert_array_equal((dark[1] * whole)[..., :3], (np.maximum(dark[0] - 40, 0) * whole)[..., :3])
 
 
 def test_an_object_that_its_mask_forgot_is_its_box(pack, cast):

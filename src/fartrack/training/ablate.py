@@ -33,7 +33,7 @@ from fartrack.step import TrackStep
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
-from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify
+from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify, check_values
 from fartrack.training.run import LAST, make_trainer, pick_device, speak
 from fartrack.training.sequence import RuntimeStep, one_pass, tracking_config
 
@@ -177,7 +177,7 @@ class Ablation:
             } | ({"frames": o.frames} if sparsify else {"synth": o.synth}) | step.changes  # fmt: skip
             changes |= {"decay": changes["steps"] // 4, "warmup": max(1, changes["steps"] // 20)}
             changes["templates"] = min(model.templates, 5)
-            changes["check_every"] = changes["steps"]
+            changes["check_every"] = max(1, changes["steps"])
             chain.append([step.stage.__name__, dataclasses.asdict(own), {k: str(v) for k, v in changes.items()}])
             key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
             folder = o.out / f"{step.stage.__name__.lower()}-{key}"
@@ -274,6 +274,7 @@ def markdown(done: Sequence[tuple[Row, dict[str, float]]], options: Ablate) -> s
 def ablate(options: Ablate) -> int:
     """Run the ablations; the tables so far are written after every row."""
     speak()
+    check_values(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)

@@ -40,6 +40,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {path} does not exist: check the path")
+    if path.is_dir():
+        raise InputError(f"checkpoint {path} is a folder: give the file in it, last.safetensors say")
     try:
         with safe_open(path, "pt") as file:
             state = json.loads((file.metadata() or {})["state"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fartrack.errors import InputError
+from fartrack.files import write_whole
 from fartrack.training.pack import Pack
 
 Embed = Callable[[Tensor, int], Tensor]
@@ -35,6 +37,10 @@ class TeacherFeatures:
             folder: holds `features.npy` (N, grid * grid, C) float16 and `files.json`, the N names of pictures; a file
                 `done` gives how many of them are filled.
             pack: whose pictures will be looked up.
+
+        Raises:
+            FileNotFoundError: the folder holds no features.
+            InputError: what it holds is damaged, or there are features of none of the pack's pictures.
         """
         table, names, done = folder / TABLE, folder / NAMES, folder / DONE
         for path in (table, names):
@@ -42,14 +48,23 @@ class TeacherFeatures:
                 raise FileNotFoundError(
                     f"teacher features {path} are missing: make them with `fartrack train features`"
                 )
-        self.table = torch.from_numpy(np.load(table, mmap_mode="c"))
+        try:
+            self.table = torch.from_numpy(np.load(table, mmap_mode="c"))
+            every = json.loads(names.read_text())
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{folder} does not hold whole features ({error}): copy or make them again") from None
         if self.table.dtype != torch.float16 or self.table.ndim != 3:
             raise InputError(f"{table} is not a (N, tokens, C) float16 table: make it again")
         self.grid = round(self.table.shape[1] ** 0.5)
         self.channels = self.table.shape[2]
-        filled = int(done.read_text()) if done.exists() else len(self.table)
-        self.number = {name: i for i, name in enumerate(json.loads(names.read_text())[:filled])}
-        self._rows = {id(pack): self._find(pack)}
+        filled = _filled(done) if done.exists() else len(self.table)
+        self.number = {name: i for i, name in enumerate(every[:filled])}
+        rows = self._find(pack)
+        if not (rows >= 0).any():
+            raise InputError(
+                f"{folder} has features of none of the pictures trained on: make them with `fartrack train features`"
+            )
+        self._rows = {id(pack): rows}
 
     def _find(self, pack: Pack) -> Tensor:
         """(N,) row of the table for each picture of a pack, -1 for none."""
@@ -113,9 +128,12 @@ def make_features(
 
     Raises:
         FileNotFoundError: no such basis.
-        InputError: the basis is none of so many channels, or there is no source to come first.
+        InputError: the basis is none of so many channels, there is no source to come first, or pictures share a name.
     """
     count = len(pack.files)
+    if len(set(pack.files)) < count:  # they are looked up by it
+        twice = next(name for name, times in Counter(pack.files).items() if times > 1)
+        raise InputError(f"several pictures of the data are called {twice}: give each a name of its own")
     order = _order(pack, first)
     names = [pack.files[i] for i in order]
     wanted = None if basis is None else _read_basis(basis, channels, "--basis ")
@@ -129,11 +147,11 @@ def make_features(
                 return teacher(pictures.to(device).permute(0, 3, 1, 2).float(), GRID).float().cpu().numpy()
 
         if not done:
-            (folder / DONE).unlink(missing_ok=True)  # of other features: these are not done before they are
+            write_whole(folder / DONE, "0")  # what is there is of others, and what comes is zeros at first
             mean, kept = wanted or _components(features, count, batch, channels)
             np.savez(folder / BASIS, mean=mean, basis=kept)
             np.lib.format.open_memmap(folder / TABLE, "w+", np.float16, (count, GRID * GRID, kept.shape[1])).flush()
-            (folder / NAMES).write_text(json.dumps(names))
+            write_whole(folder / NAMES, json.dumps(names))
         mean, kept = _read_basis(folder / BASIS)
         table = np.lib.format.open_memmap(folder / TABLE, "r+")
         while done < count:
@@ -143,7 +161,7 @@ def make_features(
             last = done == count or enough()
             if last or done // 1024 != rows.start // 1024:
                 table.flush()
-                (folder / DONE).write_text(str(done))
+                write_whole(folder / DONE, str(done))
                 yield done, count
             if last:
                 return
@@ -188,13 +206,21 @@ def _read_basis(path: Path, channels: int | None = None, option: str = "") -> Ba
 def _begun(folder: Path, names: list[str], channels: int, basis: Basis | None) -> int:
     """How many pictures an earlier call has done of the same ones, in the same order, with the same components."""
     parts = [folder / name for name in (TABLE, NAMES, BASIS, DONE)]
-    if not all(path.exists() for path in parts) or json.loads(parts[1].read_text()) != names:
+    if not all(path.exists() for path in parts) or not (done := _filled(parts[3])):
+        return 0
+    if json.loads(parts[1].read_text()) != names:
         return 0
     if np.load(parts[0], mmap_mode="r").shape[-1] != channels:
         return 0
     if basis is not None and not np.array_equal(basis[1], _read_basis(parts[2])[1]):
         return 0
-    return int(parts[3].read_text())
+    return done
+
+
+def _filled(done: Path) -> int:
+    """How many pictures are done; 0 where an earlier version was killed while it wrote that."""
+    text = done.read_text()
+    return int(text) if text.isdigit() else 0
 
 
 def _whole(pack: Pack, number: int) -> npt.NDArray[np.uint8]:

@@ -58,6 +58,8 @@ class Trainer:
     """State of one run: network, its moving average, auxiliary heads, optimisers and the step."""
 
     stage = "frame"
+    together = 2
+    """Samples that must be with the same process: they lend each other occluders."""
     whole_layers = False
     """Call layers as wholes: somebody listens to them."""
 
@@ -119,11 +121,11 @@ class Trainer:
     def _check_options(self, features: bool) -> None:
         check_values(self.train)
         c, t = self.config, self.train
-        pairs = 2 * self.parallel.world
+        share = self.together * self.parallel.world
         problems = [
             (
-                t.batch % pairs != 0 and self.parallel.world > 1,
-                f"--batch {t.batch} is no multiple of {pairs} (2 x processes)",
+                t.batch % share != 0 and self.parallel.world > 1,
+                f"--batch {t.batch} is no multiple of {share} ({self.together} x processes)",
             ),
             (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
             (t.freeze >= c.depth, f"--freeze {t.freeze} leaves none of the {c.depth} layers to learn"),
@@ -451,6 +453,8 @@ class Trainer:
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
         }
+        if self.features is None:  # a head that nothing is asked of from now on
+            tensors, own = ({k: v for k, v in of.items() if not k.startswith("aux.feature.")} for of in (tensors, own))
         differs += [
             f"{k}: {tuple(tensors[k].shape) if k in tensors else 'nothing'} there, {tuple(v.shape)} here"
             for k, v in own.items()
@@ -461,7 +465,7 @@ class Trainer:
                 f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out"
             )
         self.net.load_state_dict(checkpoint.part(tensors, "net."))
-        self.aux.load_state_dict(checkpoint.part(tensors, "aux."), strict=False)  # heads may be left out from now on
+        self.aux.load_state_dict(checkpoint.part(tensors, "aux."), strict=False)
         # A state kept in half precision goes on in the network's own.
         kinds = self.net.state_dict()
         average = checkpoint.part(tensors, "average.")
@@ -516,8 +520,9 @@ class Trainer:
                 raise
             logs = self.step % t.log_every == 0
             row: dict[str, float] = {}
-            # Reading a number makes a GPU wait, so that there they are looked at only when they are written.
-            if logs or self.device.type == "cpu" or self.step == t.steps or self.step % t.save_every == 0:
+            keeps = bool(t.keep_every) and self.step % t.keep_every == 0
+            # Reading a number makes a GPU wait, so that there they are looked at only when something is written.
+            if logs or keeps or self.device.type == "cpu" or self.step == t.steps or self.step % t.save_every == 0:
                 self._complain_unless_finite(rows[-1])
             if logs:
                 means = torch.stack([torch.stack([r[k].float() for r in rows]).mean() for k in rows[0]])
@@ -534,7 +539,7 @@ class Trainer:
                 yield row
             if first and self.step % t.save_every == 0:
                 self.save()
-            if first and t.keep_every and self.step % t.keep_every == 0:
+            if first and keeps:
                 save_weights(t.out / f"step-{self.step:07d}.safetensors", *self.kept())
             over = self.stop or (minutes is not None and time.monotonic() - begun > 60 * minutes)
             # Asking the others makes a GPU wait; where pictures are cut by the CPU it does in any case.

@@ -54,8 +54,9 @@ def word_cross_entropy(logits: Tensor, box: Tensor, config: ModelConfig, sigma: 
     if sigma == 0:
         return -log_p.gather(-1, word.round().long().unsqueeze(-1)).squeeze(-1).mean(-1)
     grid = torch.arange(config.words, device=box.device)
-    target = torch.exp(-0.5 * ((grid - word.unsqueeze(-1)) / sigma).square()) * (grid < config.coordinate_words)
-    return -(target / target.sum(-1, keepdim=True) * log_p).sum(-1).mean(-1)
+    bell = -0.5 * ((grid - word.unsqueeze(-1)) / sigma).square()
+    target = bell.masked_fill(grid >= config.coordinate_words, -torch.inf).softmax(-1)  # however narrow, of sum 1
+    return -(target * log_p).sum(-1).mean(-1)
 
 
 def distillation(logits: Tensor, config: ModelConfig, weight: Tensor | None = None) -> Tensor:

@@ -145,20 +145,23 @@ LEAST = {
     "chunk_steps": 1, "steps": 0, "keep_every": 0, "seed": 0, "warmup": 0, "decay": 0, "freeze": 0, "curriculum": 0,
     "learn": 0, "lost_frames": 0, "fade": 0, "weight_decay": 0, "word_sigma": 0, "siou_weight": 0, "ce_weight": 0,
     "kl_weight": 0, "dense_weight": 0, "look_weight": 0, "feature_weight": 0, "encoder_lr": 0,
+    "threads": 1, "minutes": 0, "memory": 0, "frames": 3, "channels": 1, "samples": 0, "passes": 0, "clip_steps": 1,
+    "clips": 1,
 }  # fmt: skip
 SHARES = ("ema", "shake", "moved", "scenes")
 
 
-def check_values(train: TrainConfig) -> None:
-    """Refuse numbers that no stage can use, before any work is done.
+def check_values(options: TrainConfig | Features | Export | Ablate) -> None:
+    """Refuse numbers that nothing can be done with, before any work is done.
 
     Raises:
         InputError: naming the option.
     """
-    given = vars(train) | {f"synth.{name}": value for name, value in vars(train.synth).items()}
+    synth = getattr(options, "synth", SynthConfig())
+    given = vars(options) | {f"synth.{name}": value for name, value in vars(synth).items()}
     for name, value in given.items():
         option = f"--{name.replace('_', '-')} is {value}"
-        if name in LEAST and not value >= LEAST[name]:  # so that NaN is refused too
+        if name in LEAST and value is not None and not value >= LEAST[name]:  # so that NaN is refused too
             raise InputError(f"{option}: give {LEAST[name]} or more")
         if name in ("lr", "clip") and not value > 0:
             raise InputError(f"{option}: give more than 0, or nothing is learned")
@@ -166,10 +169,8 @@ def check_values(train: TrainConfig) -> None:
             raise InputError(f"{option}: give a share, 0 to 1")
         if name.startswith("synth.") and not value >= 0:
             raise InputError(f"{option}: give 0 or more")
-        if name in ("threads", "minutes", "memory") and value is not None and value < 0:
-            raise InputError(f"{option}: it cannot be negative")
-    if train.decay > train.steps:
-        raise InputError(f"--decay {train.decay} is longer than the run of {train.steps} steps: choose another")
+    if isinstance(options, TrainConfig) and options.decay > options.steps:
+        raise InputError(f"--decay {options.decay} is longer than the run of {options.steps} steps: choose another")
 
 
 @dataclass(frozen=True)

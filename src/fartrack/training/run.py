@@ -54,10 +54,7 @@ def start(options: Features | Run | Export) -> int:
         FileNotFoundError: something given is not there.
     """
     speak()
-    if isinstance(options, Run):
-        check_values(options)
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"--threads is {options.threads}: give 1 or more")
+    check_values(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     cv2.setNumThreads(1)
@@ -212,7 +209,7 @@ def _features(options: Features) -> int:
     teacher = open_teacher(options.teacher).to(device)
     pack = read_cached(packs, options.workers, options.cache)
     log.info("%s", describe_pack(pack))
-    end = time.monotonic() + 60 * options.minutes if options.minutes else math.inf
+    end = math.inf if options.minutes is None else time.monotonic() + 60 * options.minutes
     for done, count in make_features(
         pack, teacher, options.out, options.channels, options.batch, device, options.workers,
         first=options.first, basis=options.basis, enough=lambda: time.monotonic() >= end,
@@ -364,8 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return start(at_home(parse(STAGES[words[0]], words[1:], f"run {words[0]}")))
-    except (InputError, FileNotFoundError) as error:
-        print(f"fartrack: {error}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print("fartrack:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fartrack: stopped", file=sys.stderr)

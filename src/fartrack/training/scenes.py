@@ -287,7 +287,8 @@ class Cast:
     def _poses(self, rows: Sequence[int], goal: float, rng: np.random.Generator) -> list[CutOut]:
         """Cut-outs of an object's pictures, the first of them `goal` pixels long."""
         o = self.sampler.pack.objects
-        long = float(o.box[rows[0], 2:].prod().sqrt())
+        box = o.box if o.outline is None else o.outline  # what is cut out fills its mask, whatever was boxed
+        long = float(box[rows[0], 2:].prod().sqrt())
         gain, level = np.exp(0.25 * rng.normal()), 12 * rng.normal()
         return [self._cut_out(row, goal / long, gain, level) for row in rows]
 
@@ -313,10 +314,10 @@ class Cast:
             alpha[self._place(row)] = 255
         x, y, w, h = cv2.boundingRect(alpha)
         inside = slice(y, y + h), slice(x, x + w)
-        bgr = cv2.convertScaleAbs(np.ascontiguousarray(rgba[inside][..., 2::-1]), alpha=gain, beta=level)
+        lit = relit(np.ascontiguousarray(rgba[inside][..., 2::-1]), np.array([gain, gain, gain, level]))
         shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         room = cv2.copyMakeBorder(alpha[inside], 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-        bgr = cv2.copyMakeBorder(bgr, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        bgr = cv2.copyMakeBorder(lit, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
         to = max(3, round((w + 2) * scale)), max(3, round((h + 2) * scale))
         alpha, bgr = cv2.resize(room, to, interpolation=shrink), cv2.resize(bgr, to, interpolation=shrink)
         hull = outline(alpha)

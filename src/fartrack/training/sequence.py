@@ -262,19 +262,16 @@ class SequenceTrainer(Trainer):
 
     stage = "sparsify"
     train: Sparsify
+    together = 1
 
     def __init__(self, model: ModelConfig, train: Sparsify, *more: Any, **named: Any) -> None:
         """As `Trainer`."""
         super().__init__(model, train, *more, **named)
-        if train.frames < 3:
-            raise InputError(f"--frames {train.frames} is too short a clip: give 3 or more")
         if train.method == "runtime" and model.attention == "oneway":
             raise InputError(
                 "--method runtime prunes within a pass, but one-way templates are computed before it: "
                 "give --model.attention joint"
             )
-        if train.batch % self.parallel.world:
-            raise InputError(f"--batch {train.batch} clips cannot be shared by {self.parallel.world} processes")
         plain = Sparsify()
         idle = [f"--{name.replace('_', '-')}" for name in IDLE if getattr(train, name) != getattr(plain, name)]
         idle += ["--templates"] if train.templates < min(model.templates, plain.templates) else []
