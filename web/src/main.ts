@@ -97,7 +97,7 @@ async function start(open: () => Promise<Source>): Promise<Session | null> {
   await old?.close();
   const fresh = new Session(source, tracker, () => session === fresh && show(), say);
   session = fresh;
-  fresh.fullSpeed = get<HTMLInputElement>("fast").checked;
+  readChoices();
   get("start").hidden = true;
   get("work").hidden = get("other").hidden = false;
   get("timeline").hidden = fresh.live;
@@ -178,6 +178,13 @@ const sentence = (error: unknown): string => (error instanceof Error ? error.mes
 
 // Hands.
 
+/** Tell the session what is ticked. */
+function readChoices(): void {
+  if (!session) return;
+  session.fullSpeed = get<HTMLInputElement>("fast").checked;
+  session.seeks = get<HTMLInputElement>("elsewhere").checked;
+}
+
 async function toggle(): Promise<void> {
   stage.cancel();
   if (!session) return;
@@ -203,9 +210,7 @@ button("play").addEventListener("click", () => void toggle());
 button("back").addEventListener("click", stepBack);
 button("step").addEventListener("click", stepOn);
 button("draw").addEventListener("click", () => stage.edit());
-get<HTMLInputElement>("fast").addEventListener("change", (event) => {
-  if (session) session.fullSpeed = (event.target as HTMLInputElement).checked;
-});
+for (const id of ["fast", "elsewhere"]) get(id).addEventListener("change", readChoices);
 seek.addEventListener("input", () => void session?.show(Number(seek.value)));
 for (const one of document.querySelectorAll<HTMLElement>("[data-do]")) {
   one.addEventListener("click", () => {

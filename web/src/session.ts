@@ -8,7 +8,8 @@ import type { Row } from "./table.ts";
 
 export interface Follower {
   init(frame: Frame, box: Box): Promise<void>;
-  update(frame: Frame): Promise<Answer>;
+  /** @param seeks whether a target that has been lost for a while is looked for elsewhere in the frame as well. */
+  update(frame: Frame, seeks: boolean): Promise<Answer>;
 }
 
 export class Session {
@@ -20,6 +21,8 @@ export class Session {
   head: number | null = null;
   /** Whether to run as fast as the machine can, rather than as the video does at most. */
   fullSpeed = false;
+  /** Whether a target that has been lost for a while is looked for elsewhere in the frame as well. */
+  seeks = false;
   private turn = 0;
   private running = 0;
   private queue: Promise<unknown> = Promise.resolve();
@@ -132,7 +135,7 @@ export class Session {
     if (!frame) return ended();
     if (follows) {
       try {
-        const answer = await this.follower.update(frame);
+        const answer = await this.follower.update(frame, this.seeks);
         this.rows.set(frame.index, { frame: frame.index, ...answer });
         this.head = frame.index;
       } catch (error) {

@@ -124,6 +124,7 @@ async function handle(request: Request): Promise<unknown> {
     return null;
   }
   if (!target) throw new Error("There is nothing to follow yet: draw a box first.");
+  target.seeks = request.seeks;
   await target.update(network, picture);
   const { box, score, found } = target;
   return { box, score, found, network: inNetwork, total: performance.now() - begun } satisfies Answer;

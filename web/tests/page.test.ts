@@ -145,6 +145,11 @@ function overlap(rows: ReferenceRow[], expected: ReferenceRow[]): number {
   return rows.reduce((sum, row, i) => sum + iou(boxOf(row), boxOf(expected[i])), 0) / rows.length;
 }
 
+/** Mean difference of the scores from Python's. */
+function apart(rows: ReferenceRow[], expected: ReferenceRow[]): number {
+  return rows.reduce((sum, row, i) => sum + Math.abs(row[5] - expected[i][5]), 0) / rows.length;
+}
+
 async function frameShown(page: Page): Promise<number> {
   return Number.parseInt((await page.textContent("#frame"))!, 10);
 }
@@ -161,6 +166,20 @@ async function drag(page: Page, [x, y, w, h]: readonly number[], frameWidth: num
   await page.mouse.move(stage.x + (x + w / 2) * scale, stage.y + (y + h / 2) * scale, { steps: 3 });
   await page.mouse.move(stage.x + (x + w) * scale, stage.y + (y + h) * scale, { steps: 3 });
   await page.mouse.up();
+}
+
+/** Draw a box of even numbers, given in pixels of a frame of 640 x 480, with the keys. */
+async function type(page: Page, [x, y, w, h]: readonly number[]): Promise<void> {
+  await page.keyboard.press("b");
+  // The first box is the middle quarter: (240, 180, 160, 120), moved and resized by 2 pixels with each press.
+  const press = async (key: string, times: number) => {
+    for (let i = 0; i < Math.abs(times); i++) await page.keyboard.press(key);
+  };
+  await press(x > 240 ? "ArrowRight" : "ArrowLeft", Math.round((x - 240) / 2));
+  await press(y > 180 ? "ArrowDown" : "ArrowUp", Math.round((y - 180) / 2));
+  await press(w > 160 ? "Shift+ArrowRight" : "Shift+ArrowLeft", Math.round((w - 160) / 2));
+  await press(h > 120 ? "Shift+ArrowDown" : "Shift+ArrowUp", Math.round((h - 120) / 2));
+  await page.keyboard.press("Enter");
 }
 
 /** Let it run to a frame and stop there. */
@@ -206,7 +225,7 @@ test("the clip is followed as in Python, frame for frame", { timeout: PATIENCE }
     const rows = await download(page);
     assert.equal(rows.length, reference.clip.length);
     const mean = overlap(rows, reference.clip);
-    const scores = rows.reduce((sum, row, i) => sum + Math.abs(row[5] - reference.clip[i][5]), 0) / rows.length;
+    const scores = apart(rows, reference.clip);
     const runsOn = await page.getAttribute("html", "data-ready");
     const gaps = (await page.evaluate(() => (window as { gaps?: number[] }).gaps ?? [])).sort((a, b) => a - b);
     console.log(`# mean IoU with Python ${mean.toFixed(4)}, scores differ by ${scores.toFixed(4)}; on ${runsOn}`);
@@ -302,17 +321,7 @@ test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENC
     await networkIsThere(page);
     await page.setInputFiles("#file", join(OUT, "clip.webm"));
     await says(page, /Draw a box/);
-    await page.keyboard.press("b");
-    const [x, y, w, h] = boxOf(reference.webm[0]);
-    // The first box is the middle quarter: (240, 180, 160, 120), moved and resized by 2 pixels with each press.
-    const press = async (key: string, times: number) => {
-      for (let i = 0; i < Math.abs(times); i++) await page.keyboard.press(key);
-    };
-    await press(x > 240 ? "ArrowRight" : "ArrowLeft", Math.round((x - 240) / 2));
-    await press(y > 180 ? "ArrowDown" : "ArrowUp", Math.round((y - 180) / 2));
-    await press(w > 160 ? "Shift+ArrowRight" : "Shift+ArrowLeft", Math.round((w - 160) / 2));
-    await press(h > 120 ? "Shift+ArrowDown" : "Shift+ArrowUp", Math.round((h - 120) / 2));
-    await page.keyboard.press("Enter");
+    await type(page, boxOf(reference.webm[0]));
     await frameIs(page, 3);
     await page.keyboard.press(" ");
     await paused(page);
@@ -325,6 +334,34 @@ test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENC
     assert.equal(rows.length, at + 2);
     assert.deepEqual(boxOf(rows[0]), boxOf(reference.webm[0]));
     assert.ok(overlap(rows, reference.webm) >= 0.95, `IoU ${overlap(rows, reference.webm)}`);
+  });
+});
+
+test("what is lost is looked for in the whole frame as in Python, when that is ticked", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    await networkIsThere(page);
+    await page.setInputFiles("#file", join(OUT, "away.webm"));
+    await says(page, /Draw a box/);
+    const choice = page.getByLabel("When lost, search the whole frame");
+    assert.equal(await choice.isChecked(), false);
+    await page.check("#fast");
+    await type(page, boxOf(reference.away[0]));
+    await says(page, /^Done: 75 frames\.$/);
+    const without = await download(page);
+    assert.ok(!without.slice(12).some((row) => row[6]), "not found again");
+
+    await choice.check();
+    await page.locator("#seek").fill("0");
+    await page.waitForFunction(() => document.getElementById("frame")!.textContent!.startsWith("0 "));
+    await page.focus("#stage");
+    await page.keyboard.press("b"); // the box that was drawn before
+    await page.keyboard.press("Enter");
+    await says(page, /^Done: 75 frames\.$/);
+    const rows = await download(page);
+    const [mean, scores] = [overlap(rows, reference.away), apart(rows, reference.away)];
+    console.log(`# mean IoU with Python ${mean.toFixed(4)}, scores differ by ${scores.toFixed(4)}`);
+    assert.deepEqual(rows.map((row) => row[6]), reference.away.map((row) => row[6]), "found in the same frames");
+    assert.ok(rows.length === 75 && rows[74][6] && mean >= 0.95 && scores <= 0.02, `mean IoU ${mean}, scores ${scores}`);
   });
 });
 

@@ -40,13 +40,15 @@ class FakeFollower implements Follower {
   box: Box = BOX;
   updates = 0;
   breaksAt = Infinity;
+  readonly seeks: boolean[] = [];
 
   async init(_: Frame, box: Box): Promise<void> {
     this.box = box;
   }
 
-  async update(frame: Frame) {
+  async update(frame: Frame, seeks: boolean) {
     if (frame.index >= this.breaksAt) throw new Error("the network broke.");
+    this.seeks.push(seeks);
     this.updates += 1;
     this.box = [this.box[0] + 1, ...this.box.slice(1)] as unknown as Box;
     return { box: this.box, score: 0.9, found: true, network: 1, total: 2 };
@@ -177,6 +179,17 @@ test("a forgetful tracker wants a new box", async () => {
   await session.play();
   assert.match(said[0][0], /Draw a box on this frame/);
   assert.equal(session.rows.size, 2);
+});
+
+test("from the next frame on it is looked for in the whole frame, or no more", async () => {
+  const { session, follower } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  for (const seeks of [false, true, true, false]) {
+    if (seeks !== session.seeks) session.seeks = seeks;
+    await session.step();
+  }
+  assert.deepEqual(follower.seeks, [false, true, true, false]);
 });
 
 test("closing lets go of the frame", async () => {
