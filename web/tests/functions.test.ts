@@ -266,6 +266,11 @@ test("model files from before the tint and the brightening have none, and say al
   assert.throws(() => readConfig(fileWith(less), "less.onnx"), /^Error: less.onnx does not say its keep: /);
 });
 
+test("a model file of which this page would track otherwise than it says is refused", () => {
+  assert.throws(() => readConfig(fileWith({ ...r.config, memory: "cubic" }), "a.onnx"), /^Error: a.onnx says memory "cubic", /);
+  assert.throws(() => readConfig(fileWith({ ...r.config, zoom: 2 }), "b.onnx"), /^Error: b.onnx says zoom 2, .* newer fartrack\?$/);
+});
+
 test("one-way templates are remembered as keys and values of every layer", () => {
   assert.equal(memoryWidth({ ...r.config, attention: "oneway" }), r.onewayWidth);
   assert.equal(memoryWidth({ ...r.config, attention: "joint" }), r.config.width);
