@@ -41,6 +41,16 @@ const NUMBERS = [
   "doubt", "trust", "patience", "lighten",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
+const CHOICES: Partial<Record<keyof ModelConfig, readonly unknown[]>> = {
+  attention: ["joint", "oneway"],
+  memory: ["linear", "exponential"],
+  decoding: ["paper", "release"],
+  withhold: [false, true],
+};
+
+/** What else a file says: the network in it is built so already. */
+const INSIDE = ["name", "heads", "mlp_ratio", "saliency", "block_eps", "final_eps"];
+
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
 
 /** Tokens of one template after pruning. */
@@ -72,6 +82,11 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   }
   for (const key of NUMBERS) {
     if (typeof config[key] !== "number") throw new Error(`${name} does not say its ${key}: was it written by another fartrack?`);
+  }
+  for (const [key, value] of Object.entries(config)) {
+    const choices = CHOICES[key as keyof ModelConfig];
+    if (choices ? choices.includes(value) : [...NUMBERS, ...INSIDE].includes(key)) continue;
+    throw new Error(`${name} says ${key} ${JSON.stringify(value)}, which is not known here: was it written by a newer fartrack?`);
   }
   return config;
 }

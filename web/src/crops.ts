@@ -30,14 +30,16 @@ export function cut(frame: Pixels, window: Window, size: number): Uint8Array {
   const x = span(window.x, window.side, frame.width - 1);
   const y = span(window.y, window.side, frame.height - 1);
   if (x.length <= 0 || y.length <= 0) return result;
-  const pixels = frame.read(window.x + x.start, window.y + y.start, x.length, y.length);
+  const [left, top] = [window.x + x.start, window.y + y.start];
+  // Of a large window few rows are needed: of a target that fills a 4K frame a tenth.
+  const whole = y.length > 2 * size ? null : frame.read(left, top, x.length, y.length);
 
   const across = taps(window.side, size, x.start, x.length);
   const down = taps(window.side, size, y.start, y.length);
   const row = (index: number): Int32Array => {
     const sums = new Int32Array(size * 3);
     if (index === OUTSIDE) return sums;
-    const base = index * x.length;
+    const [pixels, base] = whole ? [whole, index * x.length] : [frame.read(left, top + index, x.length, 1), 0];
     for (let i = 0, to = 0; i < size; i++, to += 3) {
       const { first, second, weight } = across;
       const w = weight[i];

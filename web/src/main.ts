@@ -28,22 +28,30 @@ const tracker = new RemoteTracker((bytes) => {
   if (fetched < total) showEngine(`Loading the network: ${Math.floor((100 * fetched) / total)} %`);
   else showEngine("Starting the network …");
 });
+let failure = ""; // why there is no network
 let ready: Promise<boolean> = openModel({ name: "The model", url: here(PACKAGED.model.file) });
 
 /** Load a model into the worker; false (and a sentence) when that fails. */
-async function openModel(model: ModelFile): Promise<boolean> {
+async function openModel(from: ModelFile | File): Promise<boolean> {
   const wanted = new URLSearchParams(location.search).get("engine");
   const engine: Engine = wanted === "webgpu" || wanted === "wasm" ? wanted : "auto";
   try {
+    const model = from instanceof File ? { name: from.name, bytes: await bytesOf(from) } : from;
     const about = await tracker.open(model, here(PACKAGED.engine.file), engine);
     showEngine(`The network (${about.model}) runs on ${about.runsOn}.`);
     document.documentElement.dataset.ready = about.runsOn;
     return true;
   } catch (error) {
     showEngine("");
-    say(`The network does not load: ${sentence(error)}`, true);
+    say((failure = `The network does not load: ${sentence(error)}`), true);
     return false;
   }
+}
+
+function bytesOf(file: File): Promise<ArrayBuffer> {
+  return file.arrayBuffer().catch(() => {
+    throw new Error(`${file.name} cannot be read: choose it again.`);
+  });
 }
 
 function showEngine(text: string): void {
@@ -57,14 +65,18 @@ let resume = false; // whether it was running when a box was begun
 
 const stage = new Stage(get<HTMLCanvasElement>("stage"), {
   begun() {
-    resume = session?.playing ?? false;
+    resume ||= session?.playing ?? false;
     session?.pause();
     if (stage.draft) say("Arrows move the box, Shift with arrows changes its size, Enter follows it.");
   },
-  drawn: (box) => void follow(box),
+  drawn(box) {
+    resume = false;
+    void follow(box);
+  },
   cancelled() {
+    say(session?.head === null ? INVITATION : "");
     if (resume) void session?.play();
-    else if (session?.head === null) say(INVITATION);
+    resume = false;
   },
 });
 
@@ -73,31 +85,38 @@ const INVITATION = "Draw a box around what to follow.";
 async function follow(box: Box, at = session): Promise<void> {
   if (!at) return;
   if (!document.documentElement.dataset.ready) say("One moment, the network is still loading …");
-  if (!(await ready)) return;
+  if (!(await ready)) return say(failure, true);
   if (at !== session) return; // another video was opened meanwhile
   say("");
   if (await at.begin(box)) await at.play();
   else if (at.live && at.head === null) void at.play(); // back to the preview; the complaint stays
 }
 
+let starts = 0;
+
 /** Exchange the video; what fails to open leaves the old one with its results in place. */
 async function start(open: () => Promise<Source>): Promise<Session | null> {
+  const number = ++starts;
   say("Opening …");
   let source: Source;
   try {
     source = await open();
   } catch (error) {
-    say(sentence(error), true);
+    if (number === starts) say(sentence(error), true);
+    return null;
+  }
+  if (number !== starts) { // another one was asked for meanwhile
+    source.close();
     return null;
   }
   stage.cancel();
   const old = session;
-  session = null;
-  stage.show(null, new Map());
-  await old?.close();
-  const fresh = new Session(source, tracker, () => session === fresh && show(), say);
+  const mine = (): boolean => session === fresh;
+  const fresh = new Session(source, tracker, () => mine() && show(), (text, wrong) => mine() && say(text, wrong));
   session = fresh;
-  fresh.fullSpeed = get<HTMLInputElement>("fast").checked;
+  stage.show(null, new Map()); // before the old one closes the frame that is on it
+  void old?.close();
+  readChoices();
   get("start").hidden = true;
   get("work").hidden = get("other").hidden = false;
   get("timeline").hidden = fresh.live;
@@ -116,9 +135,9 @@ async function openAny(file: File): Promise<void> {
     await start(() => openFile(file, file.name));
     return;
   }
-  const bytes = await file.arrayBuffer();
+  session?.pause(); // the new model knows nothing of the target
   const before = ready;
-  const fresh = openModel({ name: file.name, bytes });
+  const fresh = openModel(file);
   ready = fresh.then(async (good) => good || before);
   if (await fresh) {
     session?.forget();
@@ -127,18 +146,19 @@ async function openAny(file: File): Promise<void> {
 }
 
 async function tryIt(): Promise<void> {
-  let clip: Blob;
-  let box: Box;
+  const clip = fetchClip();
+  const opened = await start(async () => openFile((await clip).video, "clip.mp4"));
+  if (opened) await follow((await clip).box, opened);
+}
+
+async function fetchClip(): Promise<{ video: Blob; box: Box }> {
   try {
     const [video, about] = await Promise.all([fetch(here(PACKAGED.clip.file)), fetch(here(PACKAGED.about.file))]);
     if (!video.ok || !about.ok) throw new Error();
-    [clip, box] = [await video.blob(), ((await about.json()) as { box: Box }).box];
+    return { video: await video.blob(), box: ((await about.json()) as { box: Box }).box };
   } catch {
-    say("The clip cannot be fetched: check the connection, or drop a video of your own.", true);
-    return;
+    throw new Error("The clip cannot be fetched: check the connection, or drop a video of your own.");
   }
-  const opened = await start(() => openFile(clip, "clip.mp4"));
-  if (opened) await follow(box, opened);
 }
 
 let shownAt = 0;
@@ -178,14 +198,23 @@ const sentence = (error: unknown): string => (error instanceof Error ? error.mes
 
 // Hands.
 
+/** Tell the session what is ticked. */
+function readChoices(): void {
+  if (!session) return;
+  session.fullSpeed = get<HTMLInputElement>("fast").checked;
+  session.seeks = get<HTMLInputElement>("elsewhere").checked;
+}
+
 async function toggle(): Promise<void> {
+  const running = session?.playing;
   stage.cancel();
   if (!session) return;
-  if (session.playing) return session.pause();
+  if (running) return session.pause();
+  if (session.playing) return; // giving up a box let it run on
   say("");
   const { frame, rows, source } = session;
   const atEnd = frame !== null && frame.index + 1 === source.count;
-  if (atEnd && rows.size > 1) await session.show(Math.min(...rows.keys())); // from the beginning again
+  if (atEnd && rows.size > 1) await session.show([...rows.keys()].reduce((a, b) => Math.min(a, b))); // from the beginning again
   await session.play();
 }
 
@@ -203,9 +232,7 @@ button("play").addEventListener("click", () => void toggle());
 button("back").addEventListener("click", stepBack);
 button("step").addEventListener("click", stepOn);
 button("draw").addEventListener("click", () => stage.edit());
-get<HTMLInputElement>("fast").addEventListener("change", (event) => {
-  if (session) session.fullSpeed = (event.target as HTMLInputElement).checked;
-});
+for (const id of ["fast", "elsewhere"]) get(id).addEventListener("change", readChoices);
 seek.addEventListener("input", () => void session?.show(Number(seek.value)));
 for (const one of document.querySelectorAll<HTMLElement>("[data-do]")) {
   one.addEventListener("click", () => {
@@ -232,7 +259,8 @@ button("save").addEventListener("click", () => {
 document.addEventListener("keydown", (event) => {
   if (!session || event.ctrlKey || event.metaKey || event.altKey) return;
   const on = event.target as HTMLElement;
-  if (event.key === " " && !(on instanceof HTMLButtonElement || on instanceof HTMLInputElement || on.tagName === "SUMMARY")) void toggle();
+  const pressed = on instanceof HTMLButtonElement || (on instanceof HTMLInputElement && on !== seek) || on.tagName === "SUMMARY";
+  if (event.key === " " && !pressed) void toggle();
   else if (event.key === ",") stepBack();
   else if (event.key === ".") stepOn();
   else if (event.key === "b" || event.key === "B") stage.edit();

@@ -25,7 +25,7 @@ export interface About {
 export interface Calls {
   open: { in: { model: ModelFile; engineUrl: string; engine: Engine }; out: About };
   init: { in: { frame: Frame; box: Box }; out: null };
-  update: { in: { frame: Frame }; out: Answer };
+  update: { in: { frame: Frame; seeks: boolean }; out: Answer };
 }
 
 export type Request = { [K in keyof Calls]: { id: number; kind: K } & Calls[K]["in"] }[keyof Calls];

@@ -10,6 +10,8 @@ export type Engine = "auto" | "webgpu" | "wasm";
 export interface Opened {
   config: ModelConfig;
   network: Network;
+  /** Free its memory. */
+  close: () => Promise<void>;
   /** Where it runs, in words. */
   runsOn: string;
 }
@@ -30,16 +32,16 @@ export async function open(model: Uint8Array, name: string, engine: Engine, bina
   ort.env.wasm.numThreads = threads;
 
   const onGpu = "the graphics card (WebGPU)";
-  if (engine === "webgpu") return { config, network: await start(model, "webgpu", config), runsOn: onGpu };
+  if (engine === "webgpu") return { config, ...(await start(model, "webgpu", config)), runsOn: onGpu };
   if (engine === "auto" && (await hasGpu())) {
     try {
-      return { config, network: await start(model, "webgpu", config), runsOn: onGpu };
+      return { config, ...(await start(model, "webgpu", config)), runsOn: onGpu };
     } catch (error) {
       console.info(`WebGPU is there but does not run the network, so WebAssembly does: ${error}`);
     }
   }
   const runsOn = threads > 1 ? `the processor (WebAssembly, ${threads} threads)` : "the processor (WebAssembly)";
-  return { config, network: await start(model, "wasm", config), runsOn };
+  return { config, ...(await start(model, "wasm", config)), runsOn };
 }
 
 /** Whether there is a graphics card behind WebGPU and not an imitation of one, which is slower than WebAssembly. */
@@ -58,7 +60,7 @@ interface Adapter {
   info?: { isFallbackAdapter?: boolean };
 }
 
-async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: ModelConfig): Promise<Network> {
+async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: ModelConfig): Promise<Pick<Opened, "network" | "close">> {
   const session = await ort.InferenceSession.create(model, {
     executionProviders: [provider],
     graphOptimizationLevel: "all",
@@ -80,14 +82,20 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   };
 
   // A trial: shaders are compiled now, and a driver that computes nonsense is found out.
-  const { tokens, box } = await network({
-    search: new Uint8Array(c.search_size ** 2 * 3),
-    template: new Uint8Array(c.template_size ** 2 * 3),
-    memory: new Float32Array((c.templates - 1) * keptTokens(c) * memoryWidth(c)),
-    trajectory: c.trajectory ? new BigInt64Array(4 * c.trajectory) : null,
-  });
-  if (tokens.length !== templateTokens(c) * memoryWidth(c) || !box.every(Number.isFinite)) {
-    throw new Error("The network's answer makes no sense.");
+  const close = (): Promise<void> => session.release();
+  try {
+    const { tokens, box } = await network({
+      search: new Uint8Array(c.search_size ** 2 * 3),
+      template: new Uint8Array(c.template_size ** 2 * 3),
+      memory: new Float32Array((c.templates - 1) * keptTokens(c) * memoryWidth(c)),
+      trajectory: c.trajectory ? new BigInt64Array(4 * c.trajectory) : null,
+    });
+    if (tokens.length !== templateTokens(c) * memoryWidth(c) || !box.every(Number.isFinite)) {
+      throw new Error("The network's answer makes no sense.");
+    }
+  } catch (error) {
+    await close();
+    throw error;
   }
-  return network;
+  return { network, close };
 }

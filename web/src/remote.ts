@@ -37,8 +37,8 @@ export class RemoteTracker {
     await this.call("init", { frame, box });
   }
 
-  update(frame: Frame): Promise<Answer> {
-    return this.call("update", { frame });
+  update(frame: Frame, seeks: boolean): Promise<Answer> {
+    return this.call("update", { frame, seeks });
   }
 
   private call<K extends keyof Calls>(kind: K, body: Calls[K]["in"]): Promise<Calls[K]["out"]> {

@@ -8,7 +8,8 @@ import type { Row } from "./table.ts";
 
 export interface Follower {
   init(frame: Frame, box: Box): Promise<void>;
-  update(frame: Frame): Promise<Answer>;
+  /** @param seeks whether a target that has been lost for a while is looked for elsewhere in the frame as well. */
+  update(frame: Frame, seeks: boolean): Promise<Answer>;
 }
 
 export class Session {
@@ -20,7 +21,10 @@ export class Session {
   head: number | null = null;
   /** Whether to run as fast as the machine can, rather than as the video does at most. */
   fullSpeed = false;
+  /** Whether a target that has been lost for a while is looked for elsewhere in the frame as well. */
+  seeks = false;
   private turn = 0;
+  private asked = 0;
   private running = 0;
   private queue: Promise<unknown> = Promise.resolve();
 
@@ -72,10 +76,12 @@ export class Session {
     await this.attempt(() => this.advance());
   }
 
-  /** Show a frame of the file. */
+  /** Show a frame of the file, unless another one is asked for before it is read. */
   async show(index: number): Promise<void> {
     this.pause();
+    const number = ++this.asked;
     await this.attempt(async () => {
+      if (number !== this.asked) return false;
       const last = this.source.count === null ? index : this.source.count - 1;
       const frame = await this.source.read(Math.min(Math.max(0, index), last));
       if (frame) this.put(frame);
@@ -130,9 +136,16 @@ export class Session {
     }
     const frame = await this.source.read(preview ? Math.max(at, 0) : at + 1);
     if (!frame) return ended();
+    const before = this.frame;
+    if (follows && before && (frame.width !== before.width || frame.height !== before.height)) {
+      this.head = null;
+      this.put(frame);
+      const was = `${before.width} × ${before.height}`;
+      throw new Error(`The picture is now ${frame.width} × ${frame.height}, it was ${was}: draw the box again.`);
+    }
     if (follows) {
       try {
-        const answer = await this.follower.update(frame);
+        const answer = await this.follower.update(frame, this.seeks);
         this.rows.set(frame.index, { frame: frame.index, ...answer });
         this.head = frame.index;
       } catch (error) {
@@ -161,4 +174,15 @@ export class Session {
   }
 }
 
-const sleep = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
+/** Timers of a page in the background ring late, messages do not. */
+function sleep(ms: number): Promise<void> {
+  return new Promise((done) => {
+    if (ms > 0) return void setTimeout(done, ms);
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      done();
+    };
+    port2.postMessage(null);
+  });
+}

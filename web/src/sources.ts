@@ -192,6 +192,11 @@ class SoughtFile extends VideoFile {
     if (index < 0 || index >= times.length) return null;
     const until = times[index + 1] ?? times[index] + 1 / this.fps;
     try {
+      if (this.video.error) { // it answers no more
+        const anew = happens(this.video, "loadeddata");
+        this.video.load();
+        await anew;
+      }
       const there = happens(this.video, "seeked");
       this.video.currentTime = (times[index] + until) / 2;
       await there;
@@ -212,11 +217,12 @@ class SoughtFile extends VideoFile {
 }
 
 function happens(video: HTMLVideoElement, event: "loadeddata" | "seeked"): Promise<void> {
-  return new Promise((done, failed) => {
-    const options = { once: true };
+  const heard = new AbortController();
+  const options = { signal: heard.signal };
+  return new Promise<void>((done, failed) => {
     video.addEventListener(event, () => done(), options);
     video.addEventListener("error", () => failed(video.error), options);
-  });
+  }).finally(() => heard.abort());
 }
 
 async function codecOf(track: InputVideoTrack): Promise<string> {
@@ -256,7 +262,12 @@ export async function openWebcam(): Promise<Source> {
   video.muted = true;
   video.playsInline = true;
   video.srcObject = stream;
-  await video.play();
+  try {
+    await video.play();
+  } catch (error) {
+    for (const track of stream.getTracks()) track.stop();
+    throw new Error(webcamComplaint(error instanceof DOMException ? error.name : ""));
+  }
   return new Webcam(stream, video);
 }
 

@@ -21,7 +21,7 @@ type Point = [x: number, y: number];
 export class Stage {
   /** The box that is being drawn, if one is. */
   draft: Box | null = null;
-  private drag: { from: Point; onScreen: Point } | null = null;
+  private drag: { pointer: number; from: Point; onScreen: Point } | null = null;
   private frame: Frame | null = null;
   private rows: ReadonlyMap<number, Row> = new Map();
   private readonly pen: CanvasRenderingContext2D;
@@ -34,8 +34,8 @@ export class Stage {
     this.pen = canvas.getContext("2d", { alpha: false })!;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", () => this.release());
-    canvas.addEventListener("pointercancel", () => this.cancel());
+    canvas.addEventListener("pointerup", (event) => this.draws(event) && this.release());
+    canvas.addEventListener("pointercancel", (event) => this.draws(event) && this.cancel());
     canvas.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.redraw()).observe(canvas);
   }
@@ -83,12 +83,17 @@ export class Stage {
     if (!this.frame || event.button !== 0 || !event.isPrimary) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.draft = null;
-    this.drag = { from: this.at(event), onScreen: [event.clientX, event.clientY] };
+    this.drag = { pointer: event.pointerId, from: this.at(event), onScreen: [event.clientX, event.clientY] };
     this.hands.begun();
   }
 
+  /** Whether it is the finger that draws, and not a second one. */
+  private draws(event: PointerEvent): boolean {
+    return this.drag?.pointer === event.pointerId;
+  }
+
   private move(event: PointerEvent): void {
-    if (!this.drag || !this.frame) return;
+    if (!this.drag || !this.frame || !this.draws(event)) return;
     const [x, y] = this.drag.onScreen;
     if (!this.draft && Math.hypot(event.clientX - x, event.clientY - y) < 2) return; // a tap that trembles
     const [x0, y0] = this.drag.from;

@@ -4,6 +4,7 @@ import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./co
 import { cut, lighten, tintOutside, type Pixels } from "./crops.ts";
 import { clip, fromWindow, towards, windowAround, type Box, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
+import * as seek from "./seek.ts";
 import { score, share, toWord } from "./vocabulary.ts";
 
 /** What goes into the network for one frame: see `Runtime` in fartrack/runtime. */
@@ -25,6 +26,12 @@ export interface Output {
 export type Network = (input: Input) => Promise<Output>;
 
 export class Target {
+  /** Once it is lost, look for it elsewhere in the frame too: seek.ts. */
+  seeks = false;
+  /** Frames in a row in which it was not found. */
+  private lostFor = 0;
+  private readonly sizes: number[];
+  private places: Iterator<Window, never> | null = null;
   /** Of the last frames; 1 where the box was given. */
   private readonly scores = [1];
   private readonly memory: TemplateMemory;
@@ -39,6 +46,7 @@ export class Target {
   ) {
     this.memory = new TemplateMemory(config);
     this.past = [box];
+    this.sizes = [Math.sqrt(box[2] * box[3])];
     this.window = windowAround(box, config.search_factor);
   }
 
@@ -75,20 +83,65 @@ export class Target {
     }
     const c = this.config;
     this.window = windowAround(this.box, c.search_factor);
-    const search = lighten(cut(frame, this.window, c.search_size), c.lighten);
-    const template = this.memory.newestCrop;
-    const out = await network({ search, template, memory: this.memory.older(), trajectory: this.trajectory() });
-    const box = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
-    this.scores.push(score(out.logits, c));
-    if (this.scores.length > c.patience) this.scores.shift();
-    const next = towards(this.box, box, share(this.scores, c));
-    this.box = clip(next, this.width, this.height, Math.min(c.margin, this.width, this.height));
-    this.past.push(this.box);
-    if (this.past.length > Math.max(1, c.trajectory)) this.past.shift();
+    const input = {
+      search: this.searchCrop(frame, this.window),
+      template: this.memory.newestCrop,
+      memory: this.memory.older(),
+      trajectory: this.trajectory(),
+    };
+    const place = this.elsewhere();
+    const around = await network(input);
+    const there = place && (await network({ ...input, search: this.searchCrop(frame, place) }));
+    this.absorb(frame, around, there, place);
+  }
+
+  /** Another window in which a target that is lost may be; mostly null. */
+  private elsewhere(): Window | null {
+    if (!this.seeks || this.lostFor < seek.PATIENCE) return null;
+    if (!this.places) {
+      const { box, width, height } = this;
+      const side = this.config.search_factor * seek.median(this.sizes);
+      this.places = again(() => seek.places(box, side, width, height));
+    }
+    return this.places.next().value;
+  }
+
+  /** Take in what the network said of the frame: around the last box, and in the other window if there is one. */
+  private absorb(frame: Pixels, around: Output, there: Output | null, place: Window | null): void {
+    const c = this.config;
+    const [near, far] = [score(around.logits, c), there ? score(there.logits, c) : 0];
+    const jumps = far > Math.max(seek.TRUST, c.lost_below, near);
+    push(this.scores, jumps ? far : near, c.patience);
+    let [out, box] = [around, this.box];
+    if (there && place && jumps) {
+      [out, this.window] = [there, place];
+      box = fromWindow(out.box, place); // whole: half way there is nothing
+      this.past.length = 0;
+    } else {
+      const next = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
+      box = towards(this.box, next, share(this.scores, c));
+    }
+    this.box = clip(box, this.width, this.height, Math.min(c.margin, this.width, this.height));
+    push(this.past, this.box, Math.max(1, c.trajectory));
+    this.remember();
     if (this.found || !c.withhold) {
       this.memory.settle(out.tokens, out.saliency);
       this.memory.add(this.template(frame, false));
     }
+  }
+
+  private remember(): void {
+    if (!this.found) {
+      this.lostFor += 1;
+      return;
+    }
+    this.lostFor = 0;
+    if (this.score > seek.TRUST) this.places = null; // else it may soon be lost again, and the search goes on where it was
+    push(this.sizes, Math.sqrt(this.box[2] * this.box[3]), seek.REMEMBERED);
+  }
+
+  private searchCrop(frame: Pixels, window: Window): Uint8Array {
+    return lighten(cut(frame, window, this.config.search_size), this.config.lighten);
   }
 
   private template(frame: Pixels, given: boolean): Uint8Array {
@@ -109,4 +162,15 @@ export class Target {
     );
     return BigInt64Array.from(words);
   }
+}
+
+/** Append to the last `most` of something. */
+function push<T>(last: T[], value: T, most: number): void {
+  last.push(value);
+  if (last.length > most) last.shift();
+}
+
+/** The same over and over, made anew each time. */
+function* again<T>(make: () => Iterable<T>): Generator<T, never> {
+  for (;;) yield* make();
 }

@@ -4,7 +4,7 @@ import type { ModelConfig } from "./config.ts";
 import type { Pixels } from "./crops.ts";
 import { paint, type Frame } from "./frames.ts";
 import type { About, Answer, ModelFile, Reply, Request } from "./messages.ts";
-import { open, type Engine } from "./network.ts";
+import { open, type Engine, type Opened } from "./network.ts";
 import { PlanarPixels } from "./pixels.ts";
 import { Target, type Network } from "./target.ts";
 
@@ -30,6 +30,7 @@ class Canvas implements Pixels {
   }
 }
 
+let current: Opened | null = null;
 let config: ModelConfig | null = null;
 let network: Network | null = null;
 let target: Target | null = null;
@@ -73,6 +74,8 @@ async function openModel(file: ModelFile, engineUrl: string, engine: Engine): Pr
   ]);
   engineBinary = binary;
   const opened = await open(new Uint8Array(model), file.name, engine, binary);
+  await current?.close();
+  current = opened;
   config = opened.config;
   network = async (input) => {
     const begun = performance.now();
@@ -124,6 +127,7 @@ async function handle(request: Request): Promise<unknown> {
     return null;
   }
   if (!target) throw new Error("There is nothing to follow yet: draw a box first.");
+  target.seeks = request.seeks;
   await target.update(network, picture);
   const { box, score, found } = target;
   return { box, score, found, network: inNetwork, total: performance.now() - begun } satisfies Answer;

@@ -3,12 +3,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
-import { keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
+import { coordinateWords, keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
 import { cut, lighten, tintOutside, type Pixels } from "../src/crops.ts";
 import { clip, complaintAbout, fromWindow, iou, roundHalfEven, towards, windowAround } from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
 import { PlanarPixels } from "../src/pixels.ts";
+import { median, places } from "../src/seek.ts";
 import { COLUMNS, csv, number } from "../src/table.ts";
+import { Target, type Network } from "../src/target.ts";
 import { entropy, score, share, toWord } from "../src/vocabulary.ts";
 import { webcamComplaint } from "../src/sources.ts";
 import { reference as r } from "./reference.ts";
@@ -172,6 +174,63 @@ test("pruning keeps the right tokens", () => {
   assert.deepEqual([...memory.older()], [...tokens.slice(-keptTokens(config))]);
 });
 
+test("windows elsewhere in a frame, the nearest first, equals included", () => {
+  for (const { box, side, size, windows } of r.places) {
+    assert.deepEqual([...places(box, side, ...size)].map((w) => [w.x, w.y, w.side]), windows);
+  }
+  assert.deepEqual([median([3]), median([10, 2]), median([10, 2, 9])], [3, 6, 9]);
+});
+
+test("a small target in a large frame: the nearest window is there at once", () => {
+  const nearest = places([2000, 1000, 4, 4], 12, 3840, 2160).next().value!;
+  assert.ok(Math.abs(nearest.x + 6 - 2002) <= 3 && Math.abs(nearest.y + 6 - 1002) <= 3);
+});
+
+/** A picture that is as red as a column is far right and as green as a row is far down. */
+const gradient: Pixels = {
+  width: 160,
+  height: 120,
+  read(x, y, w, h) {
+    const rgba = new Uint8ClampedArray(w * h * 4);
+    for (let i = 0; i < w * h; i++) rgba.set([x + (i % w), y + Math.floor(i / w), 99, 255], 4 * i);
+    return rgba;
+  },
+};
+
+test("a target that is lost is looked for elsewhere as in Python, box for box", async () => {
+  for (const { config, box, frames } of r.sought) {
+    const tokens = templateTokens(config);
+    let index = -1;
+    let seen: { colours: number[][]; older: number } = { colours: [], older: 0 };
+    const network: Network = async ({ search, memory }) => {
+      const said = frames[Math.max(0, index)].said[seen.colours.length];
+      const token = index < 0 ? 0 : index + 0.5 * seen.colours.length;
+      const colour = [0, 1, 2].map((c) => search.reduce((sum, v, i) => sum + (i % 3 === c ? v : 0), 0) / config.search_size ** 2);
+      seen = { colours: [...seen.colours, colour], older: memory.reduce((sum, v) => sum + v, 0) };
+      const words = coordinateWords(config) + 5;
+      return {
+        box: Float32Array.from(said.corners),
+        logits: Float32Array.from({ length: 4 * words }, (_, i) => (i % words ? 0 : said.peak)),
+        saliency: new Float32Array(tokens),
+        tokens: new Float32Array(tokens * memoryWidth(config)).fill(token),
+      };
+    };
+    const target = await Target.start(config, network, gradient, box);
+    target.seeks = true;
+    for (const expected of frames) {
+      index += 1;
+      seen = { colours: [], older: 0 };
+      await target.update(network, gradient);
+      assert.equal(seen.colours.length, expected.colours.length, `windows looked at in frame ${index}`);
+      seen.colours.forEach((colour, i) => near(colour, expected.colours[i], 1));
+      near([seen.older], [expected.older], 1e-6 * expected.older);
+      near(target.box, expected.box, 0.01); // scores are single precision in Python
+      near([target.score], [expected.score], 1e-4);
+      assert.equal(target.found, expected.found);
+    }
+  }
+});
+
 test("boxes.csv is written like `fartrack track` writes it", () => {
   for (const [value, plain, four] of r.numbers) assert.deepEqual([number(value), number(value, 4)], [plain, four]);
   const row = { score: 0.98765, found: false, network: 1, total: 2 };
@@ -205,6 +264,11 @@ test("model files from before the tint and the brightening have none, and say al
   assert.equal(readConfig(fileWith({ ...older, template_tint: 0.4 }), "newer.onnx").template_tint, 0.4);
   const { keep: __, ...less } = r.config;
   assert.throws(() => readConfig(fileWith(less), "less.onnx"), /^Error: less.onnx does not say its keep: /);
+});
+
+test("a model file of which this page would track otherwise than it says is refused", () => {
+  assert.throws(() => readConfig(fileWith({ ...r.config, memory: "cubic" }), "a.onnx"), /^Error: a.onnx says memory "cubic", /);
+  assert.throws(() => readConfig(fileWith({ ...r.config, zoom: 2 }), "b.onnx"), /^Error: b.onnx says zoom 2, .* newer fartrack\?$/);
 });
 
 test("one-way templates are remembered as keys and values of every layer", () => {

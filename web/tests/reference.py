@@ -14,13 +14,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 import fartrack
-from fartrack import crops, geometry, memory, vocabulary
+from fartrack import crops, geometry, memory, seek, vocabulary
 from fartrack.cli.demo import CLIP
 from fartrack.config import ModelConfig
+from fartrack.crops import Image
 from fartrack.formats.tracks import number
+from fartrack.runtime import Output
+from fartrack.target import Target
 from fartrack.video.reader import frames_from_source
 
 TURNED_FRAMES = 25
@@ -145,6 +149,76 @@ def lightened() -> list[dict]:
     ]
 
 
+def places() -> list[dict]:
+    """Windows of a frame from which several are as far away, of one that has room for one, of odd and of even sides."""
+    cases = [
+        ((300, 220, 40, 40), 120.0, (640, 480)),
+        ((-10.5, 400.25, 33, 21), 78.7, (640, 360)),
+        ((5, 5, 9, 9), 26.5, (97, 71)),
+        ((20, 30, 500, 300), 1161.9, (640, 480)),
+        ((90, 10, 4, 4), 1.2, (12, 9)),
+    ]
+    return [
+        {"box": box, "side": side, "size": size, "windows": [[p.x, p.y, p.side] for p in seek.places(box, side, *size)]}
+        for box, side, size in cases
+    ]
+
+
+def sought(config: ModelConfig) -> list[dict]:
+    """Targets that are lost and looked for elsewhere; what the network says of them is made up."""
+    width, height, box = 160, 120, (40.0, 30.0, 20.0, 14.0)
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[..., 2], picture[..., 1], picture[..., 0] = np.arange(width), np.arange(height)[:, None], 99
+    small = config.replace(attention="joint", width=3, heads=3)
+    cases = []
+    for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}):
+        c = small.replace(**changes)
+        peaks = {score: peak(score, c) for score in (0.1, 0.5, 0.65, 0.75, 0.95)}
+        rng = np.random.default_rng(len(cases))
+        target = Target(c, picture, box, seeks=True)
+        target.start(target.first_template(picture), np.zeros((c.template_tokens, c.memory_width), np.float32))
+        frames = []
+        for index in range(150):
+            said = [
+                (peaks[score], [float(v) for v in rng.uniform((0.2, 0.2, 0.6, 0.6), (0.4, 0.4, 0.8, 0.8)).astype("f4")])
+                for score in (rng.choice(list(peaks), p=p) for p in ((0.8, 0.1, 0, 0, 0.1), (0.8, 0, 0.1, 0.1, 0)))
+            ]
+            seen = [target.look(picture)[0], target.elsewhere(picture)]
+            seen = [crop for crop in seen if crop is not None]
+            outputs = [made_up(*one, index + 0.5 * at, c) for at, one in enumerate(said)]
+            older = float(target.memory.older().sum())
+            target.absorb(picture, *outputs[: len(seen)])
+            frames.append(
+                {
+                    "said": [{"peak": peak, "corners": corners} for peak, corners in said],
+                    "colours": [crop.mean((0, 1)).tolist() for crop in seen],
+                    "older": older,
+                    "box": target.box,
+                    "score": target.score,
+                    "found": target.found,
+                }
+            )
+        cases.append({"config": json.loads(c.to_json()), "box": box, "frames": frames})
+    return cases
+
+
+def peak(score: float, config: ModelConfig) -> float:
+    """How far one word stands out of the others for a score."""
+    low, high = 0.0, 30.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        better = vocabulary.score(made_up(middle, [0] * 4, 0, config).logits, config) > score
+        low, high = (low, middle) if better else (middle, high)
+    return high
+
+
+def made_up(peak: float, corners: list[float], token: float, config: ModelConfig) -> Output:
+    logits = np.zeros((4, config.words), np.float32)
+    logits[:, 0] = peak
+    tokens = np.full((config.template_tokens, config.memory_width), token, np.float32)
+    return Output(np.array(corners, np.float32), logits, np.zeros(config.template_tokens, np.float32), tokens)
+
+
 def colours() -> list[dict]:
     """A colourful picture as planes, and in the colours that FFmpeg makes of them for Python."""
     width, height = 48, 32
@@ -166,8 +240,10 @@ def text(data: np.ndarray) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
 
-def follow(model: Path, video: Path, box: list[float], count: int | None = None) -> list[list[float]]:
-    tracker = fartrack.Tracker(model)
+def follow(
+    model: Path, video: Path, box: list[float], count: int | None = None, seeks: bool = False
+) -> list[list[float]]:
+    tracker = fartrack.Tracker(model, seek=seeks)
     rows = []
     with frames_from_source(video) as frames:
         for frame in frames:
@@ -192,16 +268,37 @@ def turned(clip: bytes) -> bytes:
     return clip[:matrix] + rotated + clip[matrix + 36 :]
 
 
-def in_codec(path: Path, codec: str, options: dict[str, str], count: int) -> None:
-    """The clip's beginning in another container and codec."""
-    with frames_from_source(CLIP) as frames, av.open(str(path), "w") as file:
+def beginning(count: int) -> list[Image]:
+    """The clip's first frames."""
+    with frames_from_source(CLIP) as frames:
+        return [frame.image for frame, _ in zip(frames, range(count), strict=False)]
+
+
+def turned_away(box: list[float]) -> tuple[list[Image], list[float]]:
+    """The clip, small in a large frame, then nothing of it, then in the other corner; with the box in it."""
+    images = beginning(50)
+    height, width = images[0].shape[:2]
+    small = [cv2.resize(image, (192, 144)) for image in images]
+    still = cv2.resize(cv2.GaussianBlur(small[0], (0, 0), 12), (width, height))
+
+    def at(image: Image, x: int, y: int) -> Image:
+        frame = still.copy()
+        frame[y : y + 144, x : x + 192] = image
+        return frame
+
+    images = [at(image, 20, 20) for image in small[:10]] + [still] * 25 + [at(image, 420, 310) for image in small[10:]]
+    x, y, w, h = (v * 192 / width for v in box)
+    return images, [x + 20, y + 20, w, h]
+
+
+def in_codec(path: Path, codec: str, options: dict[str, str], images: list[Image]) -> None:
+    """Frames in another container and codec."""
+    with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=Fraction(30), options=options)
-        stream.width, stream.height, stream.pix_fmt = frames.width, frames.height, "yuv420p"
-        for frame in frames:
-            if frame.index == count:
-                break
-            picture = av.VideoFrame.from_ndarray(frame.image, format="bgr24")
-            file.mux(stream.encode(picture))
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         file.mux(stream.encode(None))
 
 
@@ -218,8 +315,11 @@ def main() -> None:
         turned_size = [frames.width, frames.height]
     x, y, w, h = box
     turned_box = [turned_size[0] - y - h, x, h, w]
-    in_codec(out / "clip.webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, TURNED_FRAMES)
-    in_codec(out / "mpeg4.mp4", "mpeg4", {}, 5)  # which browsers do not decode
+    quick = {"deadline": "realtime", "cpu-used": "8"}
+    in_codec(out / "clip.webm", "libvpx-vp9", quick, beginning(TURNED_FRAMES))
+    in_codec(out / "mpeg4.mp4", "mpeg4", {}, beginning(5))  # which browsers do not decode
+    away, away_box = turned_away(box)
+    in_codec(out / "away.webm", "libvpx-vp9", quick, away)
     (out / "broken.mp4").write_bytes(clip[: len(clip) // 2])
     noise = np.random.default_rng(1).integers(0, 256, 40_000, np.uint8).tobytes()
     (out / "noise.mp4").write_bytes(noise)
@@ -240,11 +340,14 @@ def main() -> None:
         "cuts": cuts(),
         "tinted": tinted(),
         "lightened": lightened(),
+        "places": places(),
+        "sought": sought(config),
         "colours": colours(),
         "clip": follow(model, CLIP, box),
         "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},
         # The keys move a box's sides by two pixels, from the middle of the frame: an even box can be drawn exactly.
         "webm": follow(model, out / "clip.webm", [2.0 * round(v / 2) for v in box]),
+        "away": follow(model, out / "away.webm", [2.0 * round(v / 2) for v in away_box], seeks=True),
     }
     (out / "reference.json").write_text(json.dumps(reference))
 

@@ -44,10 +44,29 @@ export interface Reference {
     picture: string;
     cases: { window: [number, number, number]; box: Box; share: number; given: boolean; bytes: string }[];
   };
+  places: { box: Box; side: number; size: [number, number]; windows: [number, number, number][] }[];
+  /** Of a picture that is as red as a column is far right and as green as a row is far down. */
+  sought: {
+    config: ModelConfig;
+    box: Box;
+    frames: {
+      /** What the network says around the last box, and of the other window if one is looked at. */
+      said: { peak: number; corners: number[] }[];
+      /** Mean red, green and blue of the crops that are looked at. */
+      colours: [number, number, number][];
+      /** Sum of what is remembered. */
+      older: number;
+      box: Box;
+      score: number;
+      found: boolean;
+    }[];
+  }[];
   colours: { matrix: Matrix; fullRange: boolean; width: number; height: number; i420: string; rgb: string }[];
   clip: ReferenceRow[];
   turned: { size: [number, number]; rows: ReferenceRow[] };
   webm: ReferenceRow[];
+  /** Turns away in frame 10 and comes in elsewhere in frame 35; looked for in the whole frame. */
+  away: ReferenceRow[];
 }
 
 export const reference = JSON.parse(readFileSync(join(OUT, "reference.json"), "utf8")) as Reference;

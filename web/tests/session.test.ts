@@ -17,6 +17,8 @@ class FakeSource implements Source {
   readonly fps = 1e6;
   open = 0;
   reads = 0;
+  /** From which frame on they are larger. */
+  growsAt = Infinity;
 
   constructor(
     readonly count: number | null,
@@ -29,7 +31,8 @@ class FakeSource implements Source {
     if (this.count !== null && index >= this.count) return null;
     this.open += 1;
     const image = { close: () => void (this.open -= 1) } as ImageBitmap;
-    return { index, time: index, image, width: 64, height: 48, turn: 0, flip: false, matrix: "bt601" };
+    const [width, height] = index < this.growsAt ? [64, 48] : [96, 72];
+    return { index, time: index, image, width, height, turn: 0, flip: false, matrix: "bt601" };
   }
 
   close(): void {}
@@ -40,13 +43,18 @@ class FakeFollower implements Follower {
   box: Box = BOX;
   updates = 0;
   breaksAt = Infinity;
+  private width = 0;
+  readonly seeks: boolean[] = [];
 
-  async init(_: Frame, box: Box): Promise<void> {
+  async init(frame: Frame, box: Box): Promise<void> {
     this.box = box;
+    this.width = frame.width;
   }
 
-  async update(frame: Frame) {
+  async update(frame: Frame, seeks: boolean) {
     if (frame.index >= this.breaksAt) throw new Error("the network broke.");
+    if (frame.width !== this.width) throw new Error("another size.");
+    this.seeks.push(seeks);
     this.updates += 1;
     this.box = [this.box[0] + 1, ...this.box.slice(1)] as unknown as Box;
     return { box: this.box, score: 0.9, found: true, network: 1, total: 2 };
@@ -177,6 +185,51 @@ test("a forgetful tracker wants a new box", async () => {
   await session.play();
   assert.match(said[0][0], /Draw a box on this frame/);
   assert.equal(session.rows.size, 2);
+});
+
+test("from the next frame on it is looked for in the whole frame, or no more", async () => {
+  const { session, follower } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  for (const seeks of [false, true, true, false]) {
+    if (seeks !== session.seeks) session.seeks = seeks;
+    await session.step();
+  }
+  assert.deepEqual(follower.seeks, [false, true, true, false]);
+});
+
+for (const count of [8, null]) {
+  test(`where the ${count ? "video" : "webcam"} changes its size, a box on the new picture goes on`, async () => {
+    const { session, said, source } = make(new FakeSource(count));
+    source.growsAt = 3;
+    if (count) await session.show(0);
+    else await session.step();
+    await session.begin(BOX);
+    await session.play();
+    assert.deepEqual(said, [["The picture is now 96 × 72, it was 64 × 48: draw the box again.", true]]);
+    assert.deepEqual([session.frame?.index, session.frame?.width, session.playing], [3, 96, false]);
+    assert.deepEqual([...session.rows.keys()], [0, 1, 2]);
+    await session.begin(BOX);
+    await session.step();
+    assert.deepEqual([...session.rows.keys()], [0, 1, 2, 3, 4]);
+    assert.equal(source.open, 1);
+  });
+}
+
+test("of the frames that a slider asks for while one is read, only the last is read", async () => {
+  const { session, source } = make(new FakeSource(200));
+  await Promise.all(Array.from({ length: 100 }, (_, i) => session.show(i)));
+  assert.equal(session.frame?.index, 99);
+  assert.ok(source.reads <= 2, `${source.reads} reads`);
+});
+
+test("at full speed no timer is waited for: those of a page in the background ring once a minute", async (context) => {
+  const { session } = make(new FakeSource(8));
+  await session.show(0);
+  await session.begin(BOX);
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  await session.play();
+  assert.equal(session.rows.size, 8);
 });
 
 test("closing lets go of the frame", async () => {
