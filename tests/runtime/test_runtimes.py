@@ -167,13 +167,6 @@ def test_an_engine_that_does_not_load(files, monkeypatch):
         open_runtime(files / "fp16.onnx")
 
 
-def test_a_file_of_openvinos_in_another_engine(tmp_path):
-    """It was said to be a broken ONNX file, to be copied again."""
-    (tmp_path / "model.xml").write_text("<net/>")
-    with pytest.raises(InputError, match=r"model\.xml is in OpenVINO's format: it runs with --runtime openvino"):
-        open_runtime(tmp_path / "model.xml", "onnxruntime")
-
-
 @pytest.mark.parametrize("engine", [*ENGINES, "torch"])
 def test_a_broken_config_is_said_of_its_file(files, tmp_path, engine):
     """`heads: 0` in a file's metadata ended in a traceback, and `attention: both` tracked as something else."""
