@@ -10,6 +10,7 @@ from fartrack.evaluation.datasets import open_dataset, open_folder
 from fartrack.evaluation.metrics import score_sequence
 from fartrack.evaluation.passes import begun_anew, begun_later
 from small_sets import folder_set, got10k_set
+from videos import clip
 
 
 def two_sequences(tmp_path, frames, unseen, written="nan,nan,nan,nan"):
@@ -84,3 +85,16 @@ def test_what_cannot_be_begun_anew(tmp_path):
         begun_anew(dataset, 1)
     with pytest.raises(InputError, match="not public"):
         begun_anew(replace(dataset, hidden=True), 60)
+
+
+def test_a_video_fails_once_and_says_what_to_do(tmp_path):
+    """It failed in each of its passes, for the same reason."""
+    dataset = open_folder(folder_set(tmp_path, names=("a", "b"), count=12))
+    for picture in (tmp_path / "b" / "img").iterdir():
+        picture.unlink()
+    (tmp_path / "b" / "img").rmdir()
+    clip(tmp_path / "b" / "b.mp4", 12)
+    passes = begun_anew(dataset, 6)
+    assert passes.names == ("a@0-6", "a@6-12", "a@3-12", "b")
+    with pytest.raises(InputError, match=r"b is a video, and .* extract them into img/0001\.jpg"):
+        passes.load("b")

@@ -136,6 +136,15 @@ def test_mot_score_in_the_seventh_column(tmp_path):
     assert [(box.score, box.found) for box in track.boxes] == [(0.8, True), (1.0, False), (0.5, True)]
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_csv_of_a_spreadsheet_with_decimal_commas(tmp_path, between):
+    path = write_boxes("csv", tmp_path / "boxes.csv", TWO, VIDEO)
+    expected = read_boxes(path, VIDEO)
+    text = path.read_text().replace(",", between).replace(".", ",")
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    assert read_boxes(path, VIDEO) == expected
+
+
 @pytest.mark.parametrize("name", ["csv", "coco", "mot"])
 def test_only_given_boxes_are_written_with_score_1(name, tmp_path):
     """A second round of corrections finds the given boxes by it; a very good tracked one must not look like them."""

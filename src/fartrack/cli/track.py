@@ -60,7 +60,7 @@ class Track:
     start: Annotated[int, arg(metavar="FRAME")] = 0
     """Frame in which the box is, counted from 0; frames before it get no row."""
     select: bool = False
-    """Draw the box in a browser instead of giving it."""
+    """Draw the box of one object in a browser instead of giving it."""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """With --select: address to listen on; 0.0.0.0 lets you draw from another machine."""
     port: Annotated[int, arg(metavar="PORT")] = 0
@@ -72,7 +72,8 @@ class Track:
     format: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
     """Write labels as mot, coco, cvat or yolo too; several with commas (boxes.csv is always there)."""
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
-    """What the object is called in the labels, target by default; with several --box once for all, or for each."""
+    """What the object is called in the labels, target by default; with several --box once for all, or for each. With
+    --boxes it is for objects that have no label in that file."""
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None

@@ -81,16 +81,16 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
         raise InputError(f"{dataset.name}: its boxes are not public, so no pass can begin with one")
     dataset = dataset.read_once()  # not once more for each pass
     names: list[str] = []
-    damaged: set[str] = set()
+    whole: set[str] = set()
     for name in dataset.names:
         try:
-            shown = _shown(dataset.load(name))
-        except InputError:  # it stays under its own name, so that it fails alone when its turn comes
-            damaged.add(name)
+            s = _in_pictures(dataset.load(name))
+        except InputError:  # it stays under its own name, so that it fails alone when its turn comes, and once
+            whole.add(name)
             names.append(name)
             continue
-        names += [f"{name}{AT}{begin}-{end}" for begin, end in spans(shown)]
-    read = partial(_read_pass, dataset.read, frozenset(damaged))
+        names += [f"{name}{AT}{begin}-{end}" for begin, end in spans(_shown(s))]
+    read = partial(_read_pass, dataset.read, frozenset(whole))
     # No published number is of passes, so that nothing is said of sequences that are not there.
     return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read, missing=(), whole=0)
 
@@ -100,14 +100,22 @@ def _shown(s: Sequence) -> Mask:
     return s.in_sight & has_area(s.boxes)
 
 
-def _read_pass(read: Callable[[Path, str], Sequence], damaged: frozenset[str], root: Path, name: str) -> Sequence:
-    if name in damaged:
-        return read(root, name)
-    whole, _, span = name.rpartition(AT)
+def _in_pictures(s: Sequence) -> Sequence:
+    """The sequence, unless it is a video: each pass would have to be decoded from its start."""
+    if isinstance(s.frames, ImageFrames):
+        return s
+    raise InputError(
+        f"{s.name} is a video, and passes need its frames as pictures: extract them into img/0001.jpg and so on"
+    )
+
+
+def _read_pass(read: Callable[[Path, str], Sequence], whole: frozenset[str], root: Path, name: str) -> Sequence:
+    if name in whole:
+        return _in_pictures(read(root, name))
+    of, _, span = name.rpartition(AT)
     begin, end = map(int, span.split("-"))
-    s = read(root, whole)
-    if not isinstance(s.frames, ImageFrames):
-        raise InputError(f"{whole} is a video: passes need its frames as pictures")
+    s = read(root, of)
+    assert isinstance(s.frames, ImageFrames)
     frames = replace(s.frames, names=s.frames.names[begin:end])
     cover = None if s.cover is None else s.cover[begin:end]
     return replace(s, name=name, frames=frames, boxes=s.boxes[begin:end], visible=s.visible[begin:end], cover=cover)

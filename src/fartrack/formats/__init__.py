@@ -74,7 +74,7 @@ def detect_format(path: Path) -> str:
         return "cvat"
     if first.startswith(("{", "[")):
         return "coco"
-    cells = first.replace(",", " ").split()
+    cells = first.replace(",", " ").replace(";", " ").split()
     if "frame" in (cell.strip('"').lower() for cell in cells):
         return "csv"
     if len(cells) >= 6 and all(_is_number(cell) for cell in cells):

@@ -48,7 +48,10 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
 
 
 def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
-    reader = csv.DictReader(read_text(path).splitlines(), skipinitialspace=True)
+    lines = read_text(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    between = next((mark for mark in ";\t" if mark in first), ",")  # written where decimals have a comma
+    reader = csv.DictReader(lines, delimiter=between, skipinitialspace=True)
     names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
     reader.fieldnames = names
     missing = [name for name in COLUMNS[:5] if name not in names]
@@ -65,13 +68,17 @@ def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
                 "with a decimal point"
             )
         try:
-            x, y, w, h = (float(cells[name]) for name in ("x", "y", "w", "h"))
-            score, found = float(cells.get("score") or 1.0), _flag(cells.get("found") or "1")
+            x, y, w, h = (_decimal(cells[name]) for name in ("x", "y", "w", "h"))
+            score, found = _decimal(cells.get("score") or "1"), _flag(cells.get("found") or "1")
             box = Box(int(cells["frame"]), x, y, w, h, score, found)
             id = int(cells.get("id") or 1)
         except (TypeError, ValueError) as error:
             raise InputError(f"{where}: {error}; each row is {','.join(names)}") from None
         yield id, (cells.get("label") or "target"), checked_box(box, where)
+
+
+def _decimal(text: str) -> float:
+    return float(text.replace(",", ".") if text else text)
 
 
 def _flag(text: str) -> bool:
