@@ -78,7 +78,9 @@ def _train(options: Run, parallel: Parallel) -> int:
         save_preview(options.out / "preview.png", trainer.make(trainer.step))
         log.info("preview: %s", options.out / "preview.png")
     if options.profile:
-        print(report(trainer))
+        said = report(trainer)  # which all processes take part in
+        if parallel.first:
+            print(said)
         return 0
     left = _stop_on_signals(trainer)
     unit = "clips" if isinstance(trainer, SequenceTrainer) else "samples"
