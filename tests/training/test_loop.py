@@ -10,8 +10,9 @@ from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.data import Resident
 from fartrack.training.loop import Trainer
-from fartrack.training.options import PAPER, SynthConfig, TrainConfig
+from fartrack.training.options import PAPER, Sparsify, SynthConfig, TrainConfig
 from fartrack.training.parallel import Parallel
+from fartrack.training.sequence import SequenceTrainer
 
 EASY = dataclasses.replace(PAPER, centre_jitter=1.0, scale_jitter=0.1, distractor_share=0, occluder_share=0, light=0.1)
 
@@ -112,6 +113,18 @@ def test_one_of_several_processes_stops_after_its_step(pack, config, tmp_path):
     trainer.stop = True
     assert list(trainer.run()) == []
     assert trainer.step == checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == 1
+
+
+def test_clips_are_shared_one_by_one_and_samples_in_pairs(pack, config, tmp_path):
+    """Two processes may have a clip each; samples lend each other occluders."""
+    clips = Sparsify(out=tmp_path, batch=2, frames=4, precision="float32")
+    assert len(SequenceTrainer(config, clips, pack, parallel=Alone(1, 2)).make(0)) == 1
+    for kind, train, share in (
+        (SequenceTrainer, dataclasses.replace(clips, batch=3), 2),
+        (Trainer, options(tmp_path, batch=6), 4),
+    ):
+        with pytest.raises(InputError, match=f"is no multiple of {share}"):
+            kind(config, train, pack, parallel=Alone(0, 2))
 
 
 def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):

@@ -16,6 +16,7 @@ from fartrack.training.data import decode_jobs, draw_jobs, find_data, is_held_ou
 from fartrack.training.got10k_vot import EXCLUDED
 from fartrack.training.pack import read_pack
 from fartrack.training.readers import READERS, Clip, Files, Listing
+from fartrack.training.synth import Sampler
 from tiny_pack import ground, write_shard
 
 BOX = (40, 30, 24, 20)
@@ -340,6 +341,9 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
         decode_jobs(jobs, 2)
 
 
+THING = {"box": [1, 2, 30, 40], "class": "a"}
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -349,6 +353,10 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
         ({"objects": [{"box": [1, 2, 30], "class": "a"}]}, "ValueError"),
         ({"objects": [{"box": [1, 2, 30, None], "class": "a"}]}, "TypeError"),
         ({"track": {"id": "a"}}, "KeyError: 'frame'"),
+        (
+            {"track": {"id": "a", "frame": 1}, "objects": 2 * [THING]},
+            "2 objects in a frame of track a: a line for each",
+        ),
     ],
 )
 def test_a_wrong_line_of_an_index_costs_its_picture_alone(tmp_path, change, named):
@@ -390,6 +398,40 @@ def test_broken_members_of_a_shard(tmp_path, caplog):
     (tmp_path / "c.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:5000])
     with pytest.raises(InputError, match=r"c\.tar is not a whole shard"):
         read_pack([tmp_path / "c.tar"])
+
+
+def test_frames_may_be_counted_in_whatever_unit(tmp_path):
+    """Time stamps in microseconds mixed tracks up."""
+
+    def stamped(rows, files):
+        for row in rows:
+            if "track" in row:
+                later = 2 * int(row["track"]["id"][1:])
+                row["track"]["frame"] = 1_764_000_000_000_000 + 400_000 * (row["track"]["frame"] + later)
+        rows.reverse()
+
+    write_shard(tmp_path / "a.tar", np.random.default_rng(0), edit=stamped)
+    pack = read_pack([tmp_path / "a.tar"])
+    sampler, o = Sampler(pack, held_out=0), pack.objects
+    assert sampler.track_count.tolist() == 5 * [5]
+    tracks = sampler.track_rows.view(5, 5)
+    assert (o.track[tracks] == o.track[tracks[:, :1]]).all() and (o.frame[tracks].diff(dim=1) > 0).all()
+
+
+def test_of_several_supplies_one_that_can_be_measured_on_is(tmp_path):
+    """Pictures alone came first: nothing was measured at the sequence level, though tracks were there."""
+    supplies = []
+    for source in ("background/drawn", "photo0", "track/drawn"):
+
+        def alone(rows, files, source=source):
+            rows[:] = [row for row in rows if row["source"] == source]
+
+        write_shard(tmp_path / "a.tar", np.random.default_rng(0), edit=alone)
+        one = read_pack([tmp_path / "a.tar"])
+        supplies.append(data.Resident(one, one))
+    none, pictures, tracks = supplies
+    for parts, best in (([none, pictures, tracks], tracks), ([none, pictures], pictures), ([tracks, tracks], tracks)):
+        assert data.Mixed(parts).held_out is best.held_out
 
 
 @pytest.fixture

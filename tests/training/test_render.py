@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fartrack import crops
+from fartrack.config import ModelConfig
 from fartrack.geometry import Window
 from fartrack.training import render
 from fartrack.training.options import PAPER, SynthConfig, easier
@@ -222,6 +223,38 @@ def test_another_pose_in_every_crop(pack, config):
     shape = drawn.template_box[..., 0] / drawn.template_box[..., 1]
     off = (shape.log() - (width / height).log()).abs()
     assert off[:, 0].mean() < 0.1 and off[:, 1:].mean() < 1e-4
+
+
+def test_strong_light_is_still_light(pack, config):
+    """A contrast below none made negatives of pictures."""
+    drawn = draw(pack, config, batch=64, synth=dataclasses.replace(PAPER, light=2.0, gray_share=1))
+    gain, offset, _ = render.light(drawn)
+    assert gain.min() >= 0 and torch.isfinite(offset).all()
+
+
+@pytest.mark.parametrize("way", [render.render_opencv, render.render_torch])
+def test_the_search_crop_s_box_is_true_to_a_tenth_of_a_pixel(way):
+    """Mirrored, stretched, near and far: the middle and the size of what is bright in the crop are the box's."""
+    config = ModelConfig(depth=1)
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[120:164, 170:230] = 255
+    row = {"file": "a", "source": "s", "objects": [{"box": [170, 120, 60, 44], "class": "c"}]}
+    pack = assemble([(row, pyramid(image, np.zeros((300, 400), np.uint8)))])
+    plain = dict.fromkeys(
+        ("part_share", "loose_share", "distractor_share", "occluder_share", "light", "dark_share"), 0.0
+    )
+    synth = dataclasses.replace(SynthConfig(), track_share=0, blur_share=0, pose_share=0.5, **plain)
+    drawn = draw(pack, config, batch=24, synth=synth)
+    drawn = dataclasses.replace(drawn, black=torch.ones_like(drawn.black))
+    seen = way(pack.pictures, pack.objects.picture[drawn.objects], drawn, config)[1][:, 0] / 255
+    at = torch.arange(config.search_size) + 0.5
+    whole = (drawn.target.amin(1) > 0.02) & (drawn.target.amax(1) < 0.98)
+    assert whole.sum() > 12 and (drawn.affine[whole, -1, 0, 0] < 0).any()
+    box, seen = config.search_size * drawn.target[whole], seen[whole]
+    total = seen.sum((1, 2))
+    middle = torch.stack([(seen.sum(1) * at).sum(1) / total, (seen.sum(2) * at).sum(1) / total], 1)
+    assert (middle - (box[:, :2] + box[:, 2:]) / 2).abs().max() < 0.15
+    assert (total.sqrt() - (box[:, 2:] - box[:, :2]).prod(1).sqrt()).abs().max() < 0.2
 
 
 def test_no_pose_but_the_old_one_without_a_share(pack, config):

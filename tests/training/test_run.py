@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from fartrack.errors import InputError
 from fartrack.models import load_weights
 from fartrack.training import checkpoint, run
 from fartrack.training.data import Resident
+from fartrack.training.loop import Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Frame, Sparsify, SynthConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel
@@ -323,15 +325,36 @@ def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said == "fartrack: run frame: unrecognized arguments: --stepz 9; --help lists the options\n"
     (tmp_path / "file").write_bytes(b"no shard")
+    checkpoint.save(tmp_path / "tables", {}, {"files": []})
     given = ["frame", *SMALL, *SHORT, "--data", str(shard), "--out"]
     for words, named in (
         ([*given, str(tmp_path / "file")], "file"),
         (["frame", "--data", str(tmp_path / "file"), "--out", str(tmp_path / "out")], "is not a whole shard"),
         ([*given, str(tmp_path / "out"), "--resume", str(tmp_path)], "is a folder"),
+        ([*given, str(tmp_path / "out"), "--resume", str(tmp_path / "tables")], "is no checkpoint of a run"),
     ):
         assert run.main(words) == 2
         said = capsys.readouterr().err.splitlines()
         assert said[-1].startswith("fartrack: ") and named in said[-1]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_after_its_step(shard, tmp_path, monkeypatch, number, code):
+    """With the exit code that the manual gives."""
+    step = Trainer.train_step
+
+    def stopped(trainer):
+        signal.raise_signal(number)
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", stopped)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert run.main(["frame", *SMALL, *SHORT, "--data", str(shard), "--out", str(tmp_path)]) == code
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == 1
 
 
 class Colours(torch.nn.Module):

@@ -159,8 +159,8 @@ class Mixed:
 
     @property
     def held_out(self) -> Sampler:
-        """Of the first."""
-        return self.parts[0].held_out
+        """Of the first one that has tracks there, which the sequence level needs, else of the first that has any."""
+        return max((part.held_out for part in self.parts), key=lambda held: (len(held.track_start) > 0, not held.empty))
 
     def to(self, device: torch.device) -> Mixed:
         """Move all."""

@@ -2,6 +2,7 @@
 
 A shard holds `NAME.webp` pictures, `NAME.png` masks and a last member `index.jsonl` with one picture a line:
 ``{"file", "source", "mask"?, "objects": [{"box": [x, y, w, h], "class", "mask"?}], "track"?: {"id", "frame"}}``.
+A frame of a track has one object; several targets of a video are several tracks, each with its own lines.
 """
 
 from __future__ import annotations
@@ -290,6 +291,8 @@ def _flaw(row: Row) -> str | None:
             raise TypeError(f"source is {row['source']!r}, no text")
         if track := row.get("track"):
             hash(track["id"]), int(track["frame"])
+            if len(row["objects"]) > 1:  # one would be taken for the other
+                raise ValueError(f"{len(row['objects'])} objects in a frame of track {track['id']}: a line for each")
         for item in row["objects"]:
             hash(item["class"]), int(item.get("mask") or 0)
             _, _, _, _ = (float(v) for v in item["box"])

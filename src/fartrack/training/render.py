@@ -27,7 +27,7 @@ class Samples:
     """One batch."""
 
     templates: Tensor
-    """(B, T, 3, S, S) float RGB in 0..255, oldest first."""
+    """(B, T, 3, S, S) float RGB in 0..255: the given one, then others in no order of time."""
     search: Tensor
     """(B, 3, S, S) float RGB in 0..255."""
     box: Tensor

@@ -78,9 +78,11 @@ def _train(options: Run, parallel: Parallel) -> int:
         save_preview(options.out / "preview.png", trainer.make(trainer.step))
         log.info("preview: %s", options.out / "preview.png")
     if options.profile:
-        print(report(trainer))
+        said = report(trainer)  # which all processes take part in
+        if parallel.first:
+            print(said)
         return 0
-    left = _stop_on_signals(trainer)
+    stopped_by = _stop_on_signals(trainer)
     unit = "clips" if isinstance(trainer, SequenceTrainer) else "samples"
     if parallel.first:
         with Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress:
@@ -90,7 +92,8 @@ def _train(options: Run, parallel: Parallel) -> int:
     else:
         for _ in trainer.run(options.minutes):
             pass
-    return 130 if left() else 0
+    number = stopped_by()
+    return 128 + number if number else 0
 
 
 def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply | None = None) -> Trainer:
@@ -176,7 +179,12 @@ def _base(options: Run, last: Path) -> int:
     """The step at which a run branched off from another, 0 for one that did not."""
     if last.exists():
         return int(checkpoint.load(last)[1].get("base", 0))
-    return int(checkpoint.load(options.resume)[1]["step"]) if options.resume else 0
+    if options.resume is None:
+        return 0
+    state = checkpoint.load(options.resume)[1]
+    if "step" not in state:  # a decoded pack's tables, say
+        raise InputError(f"--resume {options.resume} is no checkpoint of a run: give its last.safetensors")
+    return int(state["step"])
 
 
 def pick_device(name: str, parallel: Parallel | None = None) -> str:
@@ -236,8 +244,12 @@ def _export(options: Export) -> int:
     return 0
 
 
-def _stop_on_signals(trainer: Trainer) -> Callable[[], bool]:
-    """Let the first Ctrl-C or SIGTERM end the run after its step, saved; the second one ends it at once."""
+def _stop_on_signals(trainer: Trainer) -> Callable[[], int]:
+    """Let the first Ctrl-C or SIGTERM end the run after its step, saved; the second one ends it at once.
+
+    Returns:
+        What says which of them came, 0 for none.
+    """
     caught: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
@@ -249,7 +261,7 @@ def _stop_on_signals(trainer: Trainer) -> Callable[[], bool]:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    return lambda: bool(caught)
+    return lambda: caught[0] if caught else 0
 
 
 def speak() -> None:

@@ -138,8 +138,9 @@ class Sampler:
     def _tracks(self, pack: Pack, usable: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         o = pack.objects
         rows = (usable & (o.track >= 0)).nonzero().flatten()
-        # A track may hold several objects a frame only in theory: sort by track, then time.
-        rows = rows[(o.track[rows] * 1_000_000 + o.frame[rows]).argsort()]
+        # By track, then time, whatever that is counted in: microseconds, say.
+        rows = rows[o.frame[rows].argsort(stable=True)]
+        rows = rows[o.track[rows].argsort(stable=True)]
         ids, count = o.track[rows].unique_consecutive(return_counts=True)
         start = count.cumsum(0) - count
         source = o.source[rows[start]]
@@ -301,7 +302,8 @@ def plan(
     size = target[:, 2:] - target[:, :2]
     middle = target[:, :2] + size * uniform(batch, 2, lo=0)
     soft = uniform(batch, crops, lo=0)
-    change = synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5))
+    # However strong: a negative of the picture is no light.
+    change = (synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5))).clamp(min=-0.9)
     dark = uniform(batch, 1, lo=0) < synth.dark_share
     change[..., 0] = torch.where(dark, uniform(batch, crops, lo=-0.85, hi=0.5), change[..., 0])
     half = 0.5 * size * uniform(batch, 2, lo=0.2, hi=0.75) * (uniform(batch, 1, lo=0) < synth.occluder_share)
@@ -394,7 +396,7 @@ def _as_meant(box: Tensor, alike: Tensor, synth: SynthConfig, uniform: Callable[
 
 
 def hierarchical(source: Tensor, kind: Tensor) -> Tensor:
-    """Weights by which sources share the draw by the 0.6th power of their size, classes within a source evenly."""
+    """Weights by which sources share the draw by the 0.6th power of their size, classes within one by the 0.3rd."""
     _, inverse, count = kind.unique(return_inverse=True, return_counts=True)
     weight = count.float().pow(-0.7)[inverse]
     total = torch.zeros(int(source.max()) + 1 if len(source) else 1).index_add_(0, source, weight)
