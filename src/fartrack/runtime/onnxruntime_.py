@@ -30,11 +30,11 @@ class OnnxRuntime:
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
             raise InputError(
                 f"{path} is not a whole ONNX model ({_first_line(error)}): export or copy it again"
             ) from None
-        about = self.session.get_modelmeta().custom_metadata_map
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(about["fartrack"], path)
