@@ -32,6 +32,9 @@ class MultiTracker:
     are the same in float32. int8 and OpenVINO in bfloat16, which a packaged name may run in, round otherwise in another
     batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither better nor worse on the whole.
 
+    OpenVINO compiles the network for batches in the first frame with two targets, which takes seconds, once: where a
+    second one may come while frames must not wait, `add` two at the start, `update`, and `remove` one.
+
     As with `fartrack.Tracker`, one is for one thread, and it is not copied or pickled.
     """
 

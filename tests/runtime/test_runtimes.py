@@ -168,6 +168,15 @@ def test_an_engine_that_does_not_load(files, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "torch"])
+def test_a_file_damaged_where_it_says_what_it_is(files, tmp_path, engine):
+    """A byte that is no UTF-8 in its metadata was a traceback."""
+    whole = (files / "fp16.onnx").read_bytes()
+    (tmp_path / "broken.onnx").write_bytes(whole.replace(b'"name": "small"', b'"name": "sm\xffll"'))
+    with pytest.raises(InputError, match=r"broken\.onnx(: model config cannot be read| is not a whole)"):
+        open_runtime(tmp_path / "broken.onnx", engine)
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "torch"])
 def test_a_broken_config_is_said_of_its_file(files, tmp_path, engine):
     """`heads: 0` in a file's metadata ended in a traceback, and `attention: both` tracked as something else."""
     model = onnx.load(files / "fp16.onnx")

@@ -32,9 +32,9 @@ class OnnxRuntime:
         try:
             # Resolved, for what it refers to lies beside the file itself, not beside a link to it.
             self.session = onnxruntime.InferenceSession(path.resolve(), options, providers=["CPUExecutionProvider"])
+            about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
             raise not_whole(path, _first_line(error)) from None
-        about = self.session.get_modelmeta().custom_metadata_map
         if "fartrack" not in about:
             raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(about["fartrack"], path)

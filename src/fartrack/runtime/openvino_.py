@@ -35,18 +35,19 @@ class OpenVino:
             self.core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
         self.core.set_property("CPU", {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"})
+        keys = ("fartrack", "precision", "attention")
         try:
             self.model = self.core.read_model(path.resolve())  # what it refers to lies beside the file, not a link
-        except RuntimeError as error:
+            there = [key for key in keys if self.model.has_rt_info(["framework", key])]
+            about = {key: str(self.model.get_rt_info(["framework", key]).astype(str)) for key in there}
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise not_whole(path, str(error).strip().splitlines()[-1][:200]) from None
-        if not self.model.has_rt_info(["framework", "fartrack"]):
+        if "fartrack" not in about:
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
-        self.config = ModelConfig.from_json(self._about("fartrack"), path)
-        self.precision = self._about("precision") if self.model.has_rt_info(["framework", "precision"]) else "fp32"
+        self.config = ModelConfig.from_json(about["fartrack"], path)
+        self.precision = about.get("precision", "fp32")
+        self._attentions = about.get("attention")
         self._compiled: dict[tuple[int, int], ov.InferRequest] = {}
-
-    def _about(self, key: str) -> str:
-        return str(self.model.get_rt_info(["framework", key]).astype(str))
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
@@ -69,8 +70,8 @@ class OpenVino:
         shapes["memory"][2] = kept
         model = self.model.clone()
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
-        if model.has_rt_info(["framework", "attention"]):
-            join_heads(model, json.loads(self._about("attention")), self.config)
+        if self._attentions is not None:
+            join_heads(model, json.loads(self._attentions), self.config)
         return self.core.compile_model(model, "CPU").create_infer_request()
 
 
