@@ -28,7 +28,8 @@ const tracker = new RemoteTracker((bytes) => {
   if (fetched < total) showEngine(`Loading the network: ${Math.floor((100 * fetched) / total)} %`);
   else showEngine("Starting the network …");
 });
-let failure = ""; // why there is no network
+let running = ""; // what the network runs on
+let failure = ""; // why there is none
 let ready: Promise<boolean> = openModel({ name: "The model", url: here(PACKAGED.model.file) });
 
 /** Load a model into the worker; false (and a sentence) when that fails. */
@@ -38,11 +39,11 @@ async function openModel(from: ModelFile | File): Promise<boolean> {
   try {
     const model = from instanceof File ? { name: from.name, bytes: await bytesOf(from) } : from;
     const about = await tracker.open(model, here(PACKAGED.engine.file), engine);
-    showEngine(`The network (${about.model}) runs on ${about.runsOn}.`);
+    showEngine((running = `The network (${about.model}) runs on ${about.runsOn}.`));
     document.documentElement.dataset.ready = about.runsOn;
     return true;
   } catch (error) {
-    showEngine("");
+    showEngine(running);
     say((failure = `The network does not load: ${sentence(error)}`), true);
     return false;
   }
@@ -84,9 +85,11 @@ const INVITATION = "Draw a box around what to follow.";
 
 async function follow(box: Box, at = session): Promise<void> {
   if (!at) return;
+  const on = at.frame?.index;
   if (!document.documentElement.dataset.ready) say("One moment, the network is still loading …");
   if (!(await ready)) return say(failure, true);
   if (at !== session) return; // another video was opened meanwhile
+  if (!at.live && on !== undefined && on !== at.frame?.index) await at.show(on); // it was left while the network loaded
   say("");
   if (await at.begin(box)) await at.play();
   else if (at.live && at.head === null) void at.play(); // back to the preview; the complaint stays
@@ -122,6 +125,7 @@ async function start(open: () => Promise<Source>): Promise<Session | null> {
   get("timeline").hidden = fresh.live;
   document.body.dataset.source = fresh.live ? "live" : "file";
   seek.max = String((source.count ?? 1) - 1);
+  seek.value = "0";
   if (fresh.live) void fresh.play();
   else await fresh.show(0);
   if (session !== fresh) return null;
@@ -162,6 +166,7 @@ async function fetchClip(): Promise<{ video: Blob; box: Box }> {
 }
 
 let shownAt = 0;
+let sliding = 0; // frames that the slider has asked for and that are not there yet
 
 function show(): void {
   if (!session) return;
@@ -181,7 +186,7 @@ function show(): void {
     get("time").textContent = `${row.total.toFixed(0)} ms, network ${row.network.toFixed(0)}`;
   } else if (!row) get("time").textContent = "–";
   if (frame && count) {
-    if (document.activeElement !== seek || playing) seek.value = String(frame.index);
+    if (!sliding) seek.value = String(frame.index);
     seek.setAttribute("aria-valuetext", `frame ${frame.index} of ${count - 1}`);
     paintChart(get<HTMLCanvasElement>("chart"), rows, count, frame.index);
   }
@@ -233,7 +238,11 @@ button("back").addEventListener("click", stepBack);
 button("step").addEventListener("click", stepOn);
 button("draw").addEventListener("click", () => stage.edit());
 for (const id of ["fast", "elsewhere"]) get(id).addEventListener("change", readChoices);
-seek.addEventListener("input", () => void session?.show(Number(seek.value)));
+seek.addEventListener("input", async () => {
+  sliding += 1;
+  await session?.show(Number(seek.value));
+  sliding -= 1;
+});
 for (const one of document.querySelectorAll<HTMLElement>("[data-do]")) {
   one.addEventListener("click", () => {
     if (one.dataset.do === "choose") get<HTMLInputElement>("file").click();

@@ -385,6 +385,7 @@ test("what cannot be opened is said in one sentence and costs nothing", { timeou
     await says(page, /noise\.mp4 is not/);
     await page.setInputFiles("#file", join(OUT, "noise.onnx"));
     assert.match(await says(page, /noise\.onnx/), /^The network does not load: noise\.onnx is not a whole ONNX model.*\.$/);
+    assert.match((await page.textContent("#engine"))!, /^The network \(pico\) runs on /, "the old one still does");
     assert.deepEqual(await download(page), before, "nothing tracked is lost");
 
     await page.check("#fast");
@@ -438,6 +439,10 @@ test("keys: a box that is given up lets the video run on, and Space works wherev
     await page.focus("#seek");
     await page.keyboard.press(" ");
     await plays(false);
+    await paused(page);
+    await page.keyboard.press(".");
+    await page.waitForTimeout(1000);
+    assert.equal(await page.inputValue("#seek"), String(await frameShown(page)), "the slider goes with the frame");
   });
 });
 
@@ -547,6 +552,27 @@ test("a second finger changes nothing of a box that is being drawn", { timeout: 
     const scale = 640 / stage.width;
     const [x, y, w, h] = boxOf((await download(page))[0]);
     for (const [value, wanted] of [[x, 80], [y, 50], [w, 100], [h, 100]]) assert.ok(Math.abs(value - wanted * scale) < 2 * scale, `${value}`);
+  });
+});
+
+test("a box drawn while the network loads belongs to the frame that it was drawn on", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page, context }) => {
+    await context.route(/model-.*\.onnx$/, async (route) => {
+      await new Promise((done) => setTimeout(done, 8000));
+      await route.continue();
+    });
+    await page.goto(home);
+    await page.setInputFiles("#file", resolve("../src/fartrack/demo/clip.mp4"));
+    await says(page, /Draw a box/);
+    await drag(page, boxOf(reference.clip[0]), 640);
+    await says(page, /^One moment/);
+    await page.keyboard.press(".");
+    await frameIs(page, 1);
+    await page.keyboard.press(".");
+    await frameIs(page, 2);
+    await networkIsThere(page);
+    await runTo(page, 4);
+    assert.ok(overlap(await download(page), reference.clip) >= 0.95);
   });
 });
 
