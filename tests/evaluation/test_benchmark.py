@@ -181,7 +181,7 @@ def test_a_model_that_nothing_runs(tmp_path, capsys):
     """The table was empty and the exit code 0."""
     (tmp_path / "broken.onnx").write_text("this is no model")
     assert main(["benchmark", "--model", str(tmp_path / "broken.onnx"), "--out", str(tmp_path / "out")]) == 2
-    assert "broken.onnx is not a whole ONNX model" in capsys.readouterr().err
+    assert "broken.onnx is not a whole model" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
