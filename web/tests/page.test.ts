@@ -544,7 +544,6 @@ test("a second finger changes nothing of a box that is being drawn", { timeout: 
     await touch("touchMove", [180, 150]);
     await touch("touchStart", [180, 150], [300, 240]);
     await touch("touchMove", [180, 150], [320, 250]);
-    await touch("touchEnd", [180, 150]);
     await page.waitForTimeout(500);
     assert.equal(await page.isDisabled("#save"), true, "not drawn yet");
     await touch("touchEnd");
