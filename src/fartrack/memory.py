@@ -76,7 +76,7 @@ class TemplateMemory:
         """Prune the newest template, once and for all, and store it; returns which tokens stay."""
         keep = most_salient(saliency, self.config.kept_tokens)
         if self.newest % self.stride == 0:
-            self._kept[self.newest] = tokens[keep]
+            self._kept[self.newest] = self.pruned(tokens, keep)
             if self._views is not None and self.newest_crop is not None:
                 self._views[self.newest] = TemplateView(self.newest, self.newest_crop, keep)
             if len(self._kept) > self.capacity:
@@ -84,6 +84,10 @@ class TemplateMemory:
                 if self._views is not None:
                     self._views = {i: view for i, view in self._views.items() if i in self._kept}
         return keep
+
+    def pruned(self, tokens: Tokens, keep: npt.NDArray[np.int64]) -> Tokens:
+        """The tokens that stay."""
+        return tokens[keep]
 
     def _thin(self) -> None:
         """Drop what will never be asked for again; where that is not enough, every second one."""

@@ -57,6 +57,24 @@ def test_clips_are_tracked_as_the_tracker_does(config, tracks, pool):
             np.testing.assert_allclose(together[number - 1][which], target.box, atol=1e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_recorded_step_follows_weights_that_learn(config):
+    """On a GPU the tracking of clips is recorded once, and must not go on with the weights of that day."""
+    step = TrackStep(FARTrack(config)).cuda().eval()
+    recorded = sequence.Replayed(step)
+    c = config
+    crops = [torch.randint(256, (2, s, s, 3), dtype=torch.uint8).cuda() for s in (c.search_size, c.template_size)]
+    memory = torch.randn(2, c.templates - 1, c.kept_tokens, c.memory_width).cuda()
+    for _ in range(2):
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            answers = recorded(*crops, memory)
+            for ours, theirs in zip(answers, step(*crops, memory), strict=True):
+                torch.testing.assert_close(ours.float(), theirs.float(), atol=0.05, rtol=0.05)
+            for p in step.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+            assert (recorded(*crops, memory)[1] - answers[1]).abs().max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("attention", "compiled", "templates"),
     [("joint", "off", 5), ("oneway", "off", 5), ("oneway", "default", 5), ("joint", "off", 1), ("oneway", "off", 1)],

@@ -31,6 +31,7 @@ from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
 from fartrack.training import checkpoint, losses
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
+from fartrack.training.muon import GroupedMuon
 from fartrack.training.options import TrainConfig, check_values, easier
 from fartrack.training.pack import Pack
 from fartrack.training.parallel import Parallel
@@ -164,7 +165,8 @@ class Trainer:
         yield torch.optim.AdamW(listed, lr=t.lr, betas=(0.9, 0.98), fused=True)
         if matrices:
             group = {"params": matrices, "base": t.lr * t.encoder_lr}
-            yield torch.optim.Muon([group], lr=t.lr, weight_decay=t.weight_decay, adjust_lr_fn="match_rms_adamw")
+            kind = GroupedMuon if self.device.type == "cuda" else torch.optim.Muon
+            yield kind([group], lr=t.lr, weight_decay=t.weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @property
     def pictures_on(self) -> torch.device:

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from fartrack import geometry
 from fartrack.config import ModelConfig
-from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.memory import TemplateMemory, most_salient
 from fartrack.network import FARTrack, decode
 from fartrack.runtime import Output as Answer
+from fartrack.runtime.cuda_ import Recorded
 from fartrack.step import TrackStep
 from fartrack.target import Target
 from fartrack.training.clips import Clip, Tracks
@@ -49,9 +49,11 @@ IDLE = ("dense_weight", "look_weight", "feature_weight", "features", "curriculum
 class Moment:
     """One frame of several clips as the network saw it."""
 
-    search: Image
+    search: Tensor
     """(B, S, S, 3)."""
-    trajectory: npt.NDArray[np.int64] | None
+    template: Tensor
+    """(B, s, s, 3) the newest ones."""
+    trajectory: Tensor | None
     slots: list[int]
     """Numbers of the templates that filled the slots."""
     kept: npt.NDArray[np.int64]
@@ -63,13 +65,38 @@ class Moment:
 
 
 class MemoryOnDevice(TemplateMemory):
-    """The tracker's memory, whose tokens are tensors that stay where the network is: they are megabytes a frame."""
+    """The tracker's memory, whose tokens are tensors that stay where the network is: they are megabytes a frame.
+
+    What is done to all targets' tokens is done by `Tracking` in one call: a GPU that several processes share makes each
+    wait for its turn.
+    """
 
     def older(self) -> Any:
-        """(slots - 1, n, D) tensor; a tracker of one template has none."""
-        slots: list[Any] = self.settled()
-        first: Any = self._kept[0]
-        return torch.stack(slots) if slots else first.new_empty(0, *first.shape)
+        """(n, D) tensors of all slots but the newest, oldest first."""
+        return self.settled()
+
+    def pruned(self, tokens: Any, keep: npt.NDArray[np.int64]) -> Any:
+        """`Tracking` has pruned them."""
+        return tokens
+
+
+class Replayed(nn.Module):
+    """A step on a GPU, recorded once for each shape of its inputs: hundreds of launches become one."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+        self._graphs: dict[Any, Recorded] = {}
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """As the step."""
+        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        if key not in self._graphs:
+            # Weights learn: their copies in half precision are made in every replay, not kept from the first.
+            halves = torch.is_autocast_enabled("cuda")
+            with torch.autocast("cuda", torch.bfloat16, enabled=halves, cache_enabled=False):
+                self._graphs[key] = Recorded(self.step, [tensor.clone() for tensor in inputs])
+        return tuple(part.clone() for part in self._graphs[key](inputs))
 
 
 class Tracking:
@@ -87,45 +114,56 @@ class Tracking:
         c, b = config, len(self.clips)
         nothing = torch.zeros(b, c.templates - 1, c.template_tokens, c.memory_width, device=self.device)
         words = np.full((b, c.trajectory_tokens), c.padding_word) if c.trajectory else None
-        tokens = self._ask(
-            np.zeros((b, c.search_size, c.search_size, 3), np.uint8), np.stack(crops), nothing, words
-        ).tokens
+        search = self._there(np.zeros((b, c.search_size, c.search_size, 3), np.uint8))
+        tokens = self._ask(search, self._there(np.stack(crops)), nothing, self._past(words)).tokens
         for target, crop, own in zip(self.targets, crops, tokens, strict=True):
             target.start(crop, own)
 
+    def _there(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _past(self, words: npt.NDArray[np.int64] | None) -> Tensor | None:
+        return None if words is None else self._there(words)
+
     @torch.no_grad()
-    def _ask(self, search: Image, template: Image, memory: Tensor, words: npt.NDArray[np.int64] | None) -> Answer:
-        def there(array: npt.NDArray[Any]) -> Tensor:
-            return torch.from_numpy(array).to(self.device)
-
-        past = [] if words is None else [there(words)]
-        *said, tokens = self.step(there(search), there(template), memory, *past)
-        box, logits, saliency = (part.float().cpu().numpy() for part in said)
-        return Answer(box, logits, saliency, tokens)
-
-    def templates(self) -> Image:
-        """(B, s, s, 3) the newest ones."""
-        crops = [target.memory.newest_crop for target in self.targets]
-        return np.stack([crop for crop in crops if crop is not None])
+    def _ask(self, search: Tensor, template: Tensor, memory: Tensor, words: Tensor | None) -> Answer:
+        box, logits, saliency, tokens = self.step(search, template, memory, *([] if words is None else [words]))
+        said = [part.flatten(1).float() for part in (box, logits, saliency)]
+        widths = [part.shape[1] for part in said]
+        boxes, flat, salient = torch.cat(said, 1).cpu().split(widths, 1)
+        return Answer(boxes.numpy(), flat.view(logits.shape).numpy(), salient.numpy(), tokens)
 
     def frame(self, number: int) -> Moment:
         """Track the next frame of every clip."""
         pairs = list(zip(self.targets, self.clips, strict=True))
         looks = list(self.pool.map(lambda pair: pair[0].look(pair[1].frames[number]), pairs))
-        search, template = (np.stack([look[i] for look in looks]) for i in range(2))
-        memory = torch.stack([look[2] for look in looks])  # type: ignore[arg-type]
-        words = np.stack([look[3] for look in looks if look[3] is not None]) if self.config.trajectory else None
+        search, template = (self._there(np.stack([look[i] for look in looks])) for i in range(2))
+        memory = self._memory([look[2] for look in looks])  # type: ignore[misc]
+        words = self._past(
+            np.stack([look[3] for look in looks if look[3] is not None]) if self.config.trajectory else None
+        )
         slots = self.targets[0].memory.frames()
         truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
         answer = self._ask(search, template, memory, words)
         kept = np.stack([most_salient(saliency, self.config.kept_tokens) for saliency in answer.saliency])
+        everyone: Any = answer.tokens
+        rows = self._there(kept).unsqueeze(-1).expand(-1, -1, everyone.shape[-1])
+        tokens = everyone.gather(1, rows)
 
         def absorb(i: int) -> None:
-            self.targets[i].absorb(self.clips[i].frames[number], Answer(*(part[i] for part in answer)))
+            own = Answer(answer.box[i], answer.logits[i], answer.saliency[i], tokens[i])
+            self.targets[i].absorb(self.clips[i].frames[number], own)
 
         list(self.pool.map(absorb, range(len(pairs))))
         boxes = np.array([target.box for target in self.targets])
-        return Moment(search, words, slots, kept, truth, boxes)
+        return Moment(search, template, words, slots, kept, truth, boxes)
+
+    def _memory(self, slots: Sequence[Sequence[Tensor]]) -> Tensor:
+        """(B, slots - 1, n, D) of what each target's memory gave; a tracker of one template has no slots."""
+        flat = [tokens for own in slots for tokens in own]
+        if not flat:
+            return torch.zeros(len(slots), 0, self.config.kept_tokens, self.config.memory_width, device=self.device)
+        return torch.stack(flat).unflatten(0, (len(slots), -1))
 
     def _truth(self, target: Target, box: npt.NDArray[np.float64]) -> list[float]:
         x, y, w, h = box.tolist()
@@ -195,12 +233,11 @@ def roll(
     rngs = [np.random.default_rng(clip.seed) for clip in clips]
     lost = np.zeros(len(clips), int)
     tracking = Tracking(step, config, clips, pool)
-    moments, templates, overlaps = [], [], []
+    moments, overlaps = [], []
     for number in range(1, len(clips[0].boxes)):
         for target, rng in zip(tracking.targets, rngs, strict=True):
             if rng.random() < shake:
                 target.move(knocked(target.box, rng))
-        templates.append(tracking.templates())
         moment = tracking.frame(number)
         moments.append(moment)
         truth = np.array([clip.boxes[number] for clip in tracking.clips])
@@ -215,17 +252,17 @@ def roll(
     in_view = torch.isfinite(truths).all(-1) & ((middle > 0) & (middle < 1)).all(-1)
     device, words = tracking.device, [m.trajectory for m in moments if m.trajectory is not None]
 
-    def pictures(stack: list[Image]) -> Tensor:
-        return torch.from_numpy(np.stack(stack)).to(device).permute(0, 1, 4, 2, 3)
+    def pictures(stack: list[Tensor]) -> Tensor:
+        return torch.stack(stack).permute(0, 1, 4, 2, 3)
 
     return Rollout(
         search=pictures([m.search for m in moments]),
-        templates=pictures(templates),
+        templates=pictures([m.template for m in moments]),
         slots=torch.tensor([m.slots for m in moments], device=device),
         kept=torch.from_numpy(np.stack([m.kept for m in moments])).to(device),
         truth=torch.nan_to_num(truths).to(device),
         weight=in_view.float().to(device),
-        trajectory=torch.from_numpy(np.stack(words)).to(device) if words else None,
+        trajectory=torch.stack(words) if words else None,
         overlap=float(np.nanmean(np.stack(overlaps))),
     )
 
@@ -286,6 +323,7 @@ class SequenceTrainer(Trainer):
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
         self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
+        self._recorded: dict[int, Replayed] = {}
         shared = model.attention == "oneway"
         self.seen_by = self._once if shared else self._each
         self.look_kept = self._compiled(self._look_once if shared else self._look_each)
@@ -337,6 +375,12 @@ class SequenceTrainer(Trainer):
         net = prefix(self.net, depth)
         return RuntimeStep(net) if self.train.method == "runtime" else TrackStep(net)
 
+    def _replayed(self, depth: int) -> Replayed:
+        """The same for one size of batch, the clips of a step."""
+        if depth not in self._recorded:
+            self._recorded[depth] = Replayed(self.step_of(depth))
+        return self._recorded[depth]
+
     def tracking_config(self, depth: int) -> ModelConfig:
         """What the targets of such a tracker remember."""
         return tracking_config(self.config.replace(depth=depth), self.train.method)
@@ -365,7 +409,9 @@ class SequenceTrainer(Trainer):
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
         clips = self.made(step)
         with self.autocast():
-            rolled = roll(self.step_of(driver), self.tracking_config(driver), clips, self.pool, t.shake, t.lost_frames)
+            recorded = self.device.type == "cuda" and t.method == "sequence"
+            look = self._replayed(driver) if recorded else self.step_of(driver)
+            rolled = roll(look, self.tracking_config(driver), clips, self.pool, t.shake, t.lost_frames)
         return rolled, *self._learned(rolled, np.random.default_rng([t.seed, step, self.parallel.rank]))
 
     def _about(self, rolled: Rollout) -> Parts:
