@@ -40,3 +40,11 @@ def tracks(pack):
     from fartrack.training.synth import Sampler
 
     return Tracks(Sampler(pack, held_out=0))
+
+
+@pytest.fixture
+def pool():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        yield pool

@@ -316,6 +316,20 @@ def test_what_cannot_be_is_said_at_once(shard, tmp_path, words, message):
         make_trainer(options)
 
 
+@pytest.mark.parametrize(
+    ("stage", "words", "message"),
+    [
+        (Frame, ["--init", "a.safetensors", "--resume", "b.safetensors"], "--init and --resume both"),
+        (Distill, ["--exits", "2", "3", "--lowest", "1"], "--lowest 1 and --exits both"),
+    ],
+)
+def test_of_two_options_that_say_the_same_none_is_ignored(shard, tmp_path, stage, words, message):
+    """Whoever gives both must not find out after hours which of them was meant."""
+    (tmp_path / "b.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match=message):
+        make_trainer(parse(stage, [*SMALL, "--out", str(tmp_path / "out"), "--data", str(shard), *words]))
+
+
 def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
     assert run.main(["frame", "--data", "/nowhere"]) == 2
     assert capsys.readouterr().err.startswith("fartrack: --data /nowhere")

@@ -34,8 +34,9 @@ from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
 from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify, check_values
+from fartrack.training.rollout import one_pass
 from fartrack.training.run import LAST, make_trainer, pick_device, speak
-from fartrack.training.sequence import RuntimeStep, one_pass, tracking_config
+from fartrack.training.sequence import RuntimeStep, tracking_config
 
 log = logging.getLogger("fartrack.training")
 

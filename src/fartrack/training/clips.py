@@ -105,3 +105,9 @@ class Tracks:
             motion = draw_motion(boxes, width, height, rng)
             boxes = motion.boxes(boxes)
         return Clip(PackFrames(self.sampler, pictures, mirrored, motion), boxes, seed)
+
+
+def begins_in_view(clip: Clip) -> bool:
+    """Whether the middle of a clip's first box lies in its first frame."""
+    (height, width), (x, y, w, h) = clip.frames[0].shape[:2], clip.boxes[0].tolist()
+    return bool(0 < x + w / 2 < width and 0 < y + h / 2 < height)

@@ -107,8 +107,13 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     parallel = parallel or Parallel()
     device = pick_device(options.device, parallel)
     last = options.out / LAST
+    removes = isinstance(options, Distill) and options.method == "removal"
+    if options.init and options.resume and not removes:
+        raise InputError("--init and --resume both say what to begin with: give one of them")
     base = _base(options, last)
     model = options.model
+    if isinstance(options, Distill) and options.exits and options.lowest != Distill.lowest:
+        raise InputError(f"--lowest {options.lowest} and --exits both say which layers read the box: give one of them")
     if isinstance(options, Distill) and options.method == "layer-by-layer" and not options.exits:
         if not 1 <= options.lowest < model.depth:
             raise InputError(f"--lowest {options.lowest} is not in 1..{model.depth - 1}: choose another")
@@ -117,7 +122,6 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     if options.above and not options.init:
         raise InputError(f"--above {options.above} has nothing to stand on: give --init")
     source = last if last.exists() else options.resume
-    removes = isinstance(options, Distill) and options.method == "removal"
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = removes or source is None
     weights = read_start(options.init, model, options.above) if options.init and begins else None
