@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fartrack.errors import InputError
-from fartrack.geometry import Window, check_box, clip, from_window, iou, window_around
+from fartrack.geometry import Window, change_of_shape, check_box, clip, from_window, iou, window_around
 
 
 @pytest.mark.parametrize(
@@ -146,3 +146,18 @@ def test_boxes_that_would_take_all_memory_are_refused(box):
     with pytest.raises(InputError, match="far larger than the 100 x 80 frame: give x, y, w, h of the object") as caught:
         check_box(box, 100, 80)
     assert str(caught.value).startswith(f"box {box[0]:g},{box[1]:g},{box[2]:g},{box[3]:g} is")
+
+
+@pytest.mark.parametrize(
+    ("box", "change"),
+    [
+        ((70, 5, 20, 10), 0),
+        ((0, 0, 40, 10), math.log(2)),
+        ((0, 0, 22, 5), math.log(2)),  # the further of the two
+        ((0, 0, 5, 40), math.log(4)),
+        ((0, 0, 20, 0), math.log(10 / 1e-3)),  # no area: far, and no error
+    ],
+)
+def test_change_of_shape(box, change):
+    """Where a box lies does not count, and one frame that was off does not either."""
+    assert change_of_shape(box, [(20, 10), (19, 9), (21, 11), (300, 2), (20, 10)]) == pytest.approx(change)

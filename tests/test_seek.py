@@ -62,12 +62,12 @@ def test_a_whole_round_takes_no_memory():
 
 
 @pytest.mark.parametrize(
-    ("score", "lost_below", "jumps"), [(0.8, 0.25, True), (0.6, 0.25, False), (0.8, 0.9, False), (0.99, 0.9, True)]
+    ("score", "lost_below", "jumps"), [(0.9, 0.25, True), (0.8, 0.25, False), (0.9, 0.95, False), (0.99, 0.95, True)]
 )
 def test_what_is_seen_elsewhere_is_taken_whole_or_not_at_all(score, lost_below, jumps, monkeypatch):
     """With `trust` above its score it came to lie half way, where nothing is."""
     config = SMALL.replace(doubt=0.2, trust=0.95, lost_below=lost_below, trajectory=3)
-    monkeypatch.setattr(vocabulary, "score", lambda logits, config: logits.mean())
+    monkeypatch.setattr(vocabulary, "score", lambda logits, config, change: logits.mean())
     image = frames(1)[0]
     target = Target(config, image, BOX, explain=True, seeks=True)
     tokens = np.zeros((config.template_tokens, config.memory_width), np.float32)
@@ -198,7 +198,7 @@ def test_a_multitracker_of_one_target_takes_no_batch_of_two(tiny_model, monkeypa
 
 def test_what_is_taken_for_it_now_and_then_does_not_begin_the_search_anew(monkeypatch):
     """In other pictures something is found in every third frame: only the nearest windows were ever looked at."""
-    monkeypatch.setattr(vocabulary, "score", lambda logits, config: logits.mean())
+    monkeypatch.setattr(vocabulary, "score", lambda logits, config, change: logits.mean())
     image = frames(1)[0]
     target = Target(SMALL, image, BOX, seeks=True)
     tokens = np.zeros((SMALL.template_tokens, SMALL.memory_width), np.float32)
@@ -220,6 +220,6 @@ def test_what_is_taken_for_it_now_and_then_does_not_begin_the_search_anew(monkey
     assert search(0, 3) == every[:3]
     assert search(0.4, 1) == [every[3]] and search(0, seek.PATIENCE) == []
     assert search(0, 2) == every[4:6]
-    search(0.9, 1)
+    search(0.95, 1)
     assert search(0, seek.PATIENCE) == []
     assert search(0, 1)[0] == next(seek.places(target.box, target.config.search_factor * 22, 160, 120))

@@ -50,6 +50,16 @@ def test_score_falls_with_entropy_and_stays_between_0_and_1():
     assert (np.diff(scores) < 0).all()
 
 
+def test_score_falls_where_the_shape_changes_if_the_model_says_so():
+    """A tracker that slips is as sure of itself as one that does not: its box gives it away."""
+    logits = peaked([9] * 4, 8)
+    plain, wary = PAPER.replace(score_bias=1.0), PAPER.replace(score_bias=1.0, score_shape=-2.0)
+    still = vocabulary.score(logits, plain)
+    assert vocabulary.score(logits, plain, 1.0) == still == vocabulary.score(logits, wary)
+    odds = [s / (1 - s) for s in (still, vocabulary.score(logits, wary, 0.5))]
+    assert odds[0] / odds[1] == pytest.approx(np.e, rel=1e-5)
+
+
 torch = pytest.importorskip("torch")
 
 

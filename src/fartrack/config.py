@@ -77,7 +77,9 @@ class ModelConfig:
 
     score_bias: float = 5.5
     score_slope: float = -1.5
-    """The score is ``sigmoid(score_bias + score_slope * entropy)``, entropy in nats, mean of the four coordinates."""
+    score_shape: float = 0.0
+    """The score is ``sigmoid(score_bias + score_slope * entropy + score_shape * change)``: entropy in nats, mean of the
+    four coordinates, and how far the box's shape lies from that of the frames before (`geometry.change_of_shape`)."""
     lost_below: float = 0.25
     """`update` says "not found" under this score."""
 
@@ -231,6 +233,7 @@ OURS: dict[str, Any] = {
     "search_size": 192,
     "search_factor": 3.0,
     "attention": "oneway",
+    "lost_below": 0.5,
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)

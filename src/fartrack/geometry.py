@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -61,6 +62,21 @@ def clip(box: Sequence[float], width: int, height: int, margin: float) -> Box:
     x0, x1 = min(max(0.0, x0), width - margin), max(margin, min(x1, float(width)))
     y0, y1 = min(max(0.0, y0), height - margin), max(margin, min(y1, float(height)))
     return x0, y0, max(margin, x1 - x0), max(margin, y1 - y0)
+
+
+EMPTY = 1e-3
+"""Pixels for which a side of none is taken."""
+
+
+def change_of_shape(box: Sequence[float], before: Sequence[Sequence[float]]) -> float:
+    """How far a box's width or height, whichever is further, lies from their medians, as a logarithm: ln 2 is twice.
+
+    Args:
+        box: x, y, w, h.
+        before: w, h of boxes to compare with.
+    """
+    usual = [statistics.median(lengths) for lengths in zip(*before, strict=True)]
+    return max(abs(math.log(max(now, EMPTY) / max(then, EMPTY))) for now, then in zip(box[2:], usual, strict=True))
 
 
 def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -15,10 +15,10 @@ from fartrack.geometry import Window
 
 PATIENCE = 5
 """Frames without the target before it is looked for elsewhere."""
-TRUST = 0.7
+TRUST = 0.85
 """Score from which a box elsewhere is believed; more than around the last box, for much is seen in a whole frame."""
 REMEMBERED = 60
-"""Boxes whose median size is looked for: what leaves the view has shrunk at its edge."""
+"""Boxes whose median size and shape are looked for: what leaves the view has shrunk at its edge."""
 
 
 def places(box: Sequence[float], side: float, width: int, height: int) -> Iterator[Window]:

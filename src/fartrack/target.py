@@ -21,6 +21,9 @@ from fartrack.insight import Insight, TemplateView
 from fartrack.memory import TemplateMemory, most_salient
 from fartrack.runtime import Output
 
+COMPARED = 30
+"""Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do."""
+
 
 class Target:
     """State of one target: its box, its templates, its past boxes.
@@ -65,7 +68,10 @@ class Target:
         self.seeks = seeks
         self.lost_for = 0
         """Frames in a row in which it was not found."""
-        self._sizes = deque([math.sqrt(self.box[2] * self.box[3])], maxlen=seek.REMEMBERED)
+        self.change = 0.0
+        """Of the box's shape in the last frame: a part of its score."""
+        self._shapes = deque([self.box[2:]], maxlen=COMPARED)
+        self._held = deque([self.box[2:]], maxlen=seek.REMEMBERED)
         self._places: Iterator[Window] | None = None
         self._place = self.window
 
@@ -105,7 +111,8 @@ class Target:
             return None
         c = self.config
         if self._places is None:
-            box, side = self.box, c.search_factor * statistics.median(self._sizes)
+            box, length = self.box, statistics.median(math.sqrt(w * h) for w, h in self._held)
+            side = c.search_factor * length
             # Every round is made anew: `itertools.cycle` would remember all windows of one, tens of megabytes.
             rounds = (seek.places(box, side, *self.size) for _ in itertools.repeat(None))
             self._places = itertools.chain.from_iterable(rounds)
@@ -121,20 +128,24 @@ class Target:
             other: of the one that `elsewhere` made.
         """
         c = self.config
-        width, height = self.size
-        score = float(vocabulary.score(output.logits, c))
-        there = 0.0 if other is None else float(vocabulary.score(other.logits, c))
+        box = geometry.from_window(output.box.tolist(), self.window, self.box if c.decoding == "release" else None)
+        self.change, score = self._judged(output, box, self._shapes)
+        there = 0.0
+        if other is not None:
+            # Since it was lost the box may have become another: what comes in elsewhere has the shape of before.
+            whole = geometry.from_window(other.box.tolist(), self._place)
+            differs, there = self._judged(other, whole, self._held)
         jumps = there > max(seek.TRUST, c.lost_below, score)
         self.scores.append(there if jumps else score)
         if other is not None and jumps:
-            output, self.window = other, self._place
-            box = geometry.from_window(output.box.tolist(), self.window)  # whole: half way there is nothing
+            output, self.window, self.change = other, self._place, differs
+            box = whole  # taken whole: half way there is nothing
             self.past.clear()
         else:
-            box = geometry.from_window(output.box.tolist(), self.window, self.box if c.decoding == "release" else None)
             box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
-        self.box = geometry.clip(box, width, height, min(c.margin, width, height))
+        self.box = self._clipped(box)
         self.past.append(self.box)
+        self._shapes.append(self.box[2:])
         self._remember()
         seen = self.memory.views() if self.explain else ()
         if seen:
@@ -146,6 +157,8 @@ class Target:
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
         self.box, self.lost_for, self._places = box, 0, None
+        self._shapes.clear()
+        self._shapes.append(box[2:])
         if anew:
             self.past.clear()
         else:
@@ -162,12 +175,21 @@ class Target:
         """Whether the score says that the target is in the box."""
         return self.score >= self.config.lost_below
 
+    def _judged(self, output: Output, box: Box, shapes: Sequence[Sequence[float]]) -> tuple[float, float]:
+        """How much a box that the network wrote differs in shape from others, and its score."""
+        change = geometry.change_of_shape(self._clipped(box), shapes)
+        return change, float(vocabulary.score(output.logits, self.config, change))
+
+    def _clipped(self, box: Box) -> Box:
+        width, height = self.size
+        return geometry.clip(box, width, height, min(self.config.margin, width, height))
+
     def _remember(self) -> None:
         if self.found:
             self.lost_for = 0
             if self.score > seek.TRUST:  # else it may soon be lost again, and the search goes on where it was
                 self._places = None
-            self._sizes.append(math.sqrt(self.box[2] * self.box[3]))
+            self._held.append(self.box[2:])
         else:
             self.lost_for += 1
 

@@ -47,7 +47,13 @@ def share(scores: Sequence[float], config: ModelConfig) -> float:
     return min(1.0, max(0.0, (score - config.doubt) / (config.trust - config.doubt)))
 
 
-def score(logits: Floats, config: ModelConfig) -> Floats:
-    """(..., 4, words) -> (...) calibrated chance, 0 to 1, that the box overlaps the target by more than half."""
-    z = config.score_bias + config.score_slope * entropy(logits, config)
+def score(logits: Floats, config: ModelConfig, change: float = 0.0) -> Floats:
+    """Calibrated chance, 0 to 1, that a box overlaps the target by more than half.
+
+    Args:
+        logits: (..., 4, words) that it was read from.
+        config: of the network.
+        change: of the box's shape, as `fartrack.geometry.change_of_shape` has it.
+    """
+    z = config.score_bias + config.score_slope * entropy(logits, config) + config.score_shape * change
     return 1 / (1 + np.exp(-z))

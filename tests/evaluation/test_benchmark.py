@@ -39,7 +39,7 @@ def model(tmp_path_factory):
         {"keep": 0.5},
         {"template_tint": 0.4},
         {"withhold": True, "lost_below": 0.26576},
-        {"doubt": 0.1, "trust": 0.9},
+        {"doubt": 0.1, "trust": 0.9, "score_shape": -1.0},
         RELEASE,
     ],
     ids=["paper", "half", "tinted", "withheld", "doubted", "release"],

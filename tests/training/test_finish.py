@@ -18,17 +18,16 @@ from fartrack.training.synth import Sampler
 
 def test_a_logistic_is_found_again():
     rng = np.random.default_rng(0)
-    x = rng.uniform(0, 6, 20_000)
-    hit = rng.random(len(x)) < 1 / (1 + np.exp(-(4 - 1.5 * x)))
-    bias, slope = fit_logistic(x, hit)
-    assert bias == pytest.approx(4, abs=0.15) and slope == pytest.approx(-1.5, abs=0.06)
+    x = rng.uniform(0, (6, 1), (20_000, 2))
+    hit = rng.random(len(x)) < 1 / (1 + np.exp(-(4 - 1.5 * x[:, 0] - 2 * x[:, 1])))
+    assert fit_logistic(x, hit) == pytest.approx([4, -1.5, -2], abs=0.15)
 
 
 def test_a_logistic_of_what_is_told_apart_wholly_stays_finite():
-    bias, slope = fit_logistic(np.array([1.0, 2, 3, 4]), np.array([True, True, False, False]))
+    bias, slope = fit_logistic(np.array([[1.0], [2], [3], [4]]), np.array([True, True, False, False]))
     assert np.isfinite([bias, slope]).all() and slope < 0
     with pytest.raises(InputError, match="4 of 4"):
-        fit_logistic(np.arange(4.0), np.ones(4, bool))
+        fit_logistic(np.arange(4.0)[:, None], np.ones(4, bool))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +59,25 @@ def test_a_calibration_counts_every_depth(pack, config):
     original = finish.losses.iou
     finish.losses.iou = lambda p, g: torch.rand(p.shape[:-1])
     try:
-        found = calibrate(net, sampler, (2, 3), 128, batch=16)
+        found = calibrate(net, sampler, (2, 3), 128)
     finally:
         finish.losses.iou = original
     assert set(found) == {2, 3}
     assert 0.1 < found[3].hits < 0.4 and 0 <= found[3].error < 0.2 and 0 < found[3].auroc < 1
+    assert found[2].shape == 0  # of a still picture nothing is known of it
+
+
+def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypatch):
+    """Single samples are told apart more easily than the frames of a video: a score fitted on them is too steep."""
+    torch.manual_seed(0)
+    sampler, drawn = Sampler(pack, held_out=0), np.random.default_rng(0)
+    monkeypatch.setattr(finish, "overlap", lambda boxes, truth: drawn.random(len(boxes)))
+    found = calibrate(FARTrack(config).eval(), sampler, (2, 3), 128, clips=3)
+    assert found[2].frames == found[3].frames == 3 * 95  # an odd one: measured by halves, fitted on all
+    assert found[2].shape != 0 and 0.3 < found[3].auroc < 0.7 and 0.4 < found[3].hits < 0.6
+    monkeypatch.setattr(finish, "Tracks", lambda sampler: ())
+    monkeypatch.setattr(finish, "Cast", lambda sampler: ())
+    assert finish.of_clips(FARTrack(config), sampler, (3,), 3) is None
 
 
 def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):

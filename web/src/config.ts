@@ -32,13 +32,15 @@ export interface ModelConfig {
   margin: number;
   score_bias: number;
   score_slope: number;
+  /** What a changed shape of the box is worth; files from before it was thought of have none. */
+  score_shape: number;
   lost_below: number;
 }
 
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
   "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
-  "doubt", "trust", "patience", "lighten",
+  "doubt", "trust", "patience", "lighten", "score_shape",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 const CHOICES: Partial<Record<keyof ModelConfig, readonly unknown[]>> = {
@@ -75,7 +77,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    const older = { template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3 };
+    const older = { template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3, score_shape: 0 };
     config = { ...older, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);

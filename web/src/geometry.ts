@@ -53,6 +53,26 @@ export function clip([x, y, w, h]: Box, width: number, height: number, margin: n
   return [x0, y0, Math.max(margin, x1 - x0), Math.max(margin, y1 - y0)];
 }
 
+/** Pixels for which a side of none is taken. */
+const EMPTY = 1e-3;
+
+export type Size = readonly [w: number, h: number];
+
+/** How far a box's width or height, whichever is further, lies from their medians before, as a logarithm. */
+export function changeOfShape(box: Box, before: readonly Size[]): number {
+  const apart = ([0, 1] as const).map((i) =>
+    Math.abs(Math.log(Math.max(box[2 + i], EMPTY) / Math.max(median(before.map((size) => size[i])), EMPTY))),
+  );
+  return Math.max(...apart);
+}
+
+/** The middle one of some numbers, or the mean of the two there. */
+export function median(values: readonly number[]): number {
+  const sorted = Float64Array.from(values).sort();
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+}
+
 /** Intersection over union. */
 export function iou(a: Box, b: Box): number {
   const w = Math.min(a[0] + a[2], b[0] + b[2]) - Math.max(a[0], b[0]);

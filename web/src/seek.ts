@@ -5,8 +5,8 @@ import { roundHalfEven, type Box, type Window } from "./geometry.ts";
 /** Frames without the target before it is looked for elsewhere. */
 export const PATIENCE = 5;
 /** Score from which a box elsewhere is believed; more than around the last box, for much is seen in a whole frame. */
-export const TRUST = 0.7;
-/** Boxes whose median size is looked for: what leaves the view has shrunk at its edge. */
+export const TRUST = 0.85;
+/** Boxes whose median size and shape are looked for: what leaves the view has shrunk at its edge. */
 export const REMEMBERED = 60;
 
 /** Windows of a side that cover a frame, half a side apart, the nearest to a box first; each made when asked for. */
@@ -30,11 +30,4 @@ export function* places(box: Box, side: number, width: number, height: number): 
 function middles(length: number, side: number): number[] {
   const count = Math.max(1, Math.ceil((2 * length) / side) - 1);
   return Array.from({ length: count }, (_, i) => (length * (i + 1)) / (count + 1));
-}
-
-/** The middle one of some numbers, or the mean of the two there. */
-export function median(values: readonly number[]): number {
-  const sorted = Float64Array.from(values).sort();
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }

@@ -2,7 +2,7 @@
 
 import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./config.ts";
 import { cut, lighten, tintOutside, type Pixels } from "./crops.ts";
-import { clip, fromWindow, towards, windowAround, type Box, type Window } from "./geometry.ts";
+import { changeOfShape, clip, fromWindow, median, towards, windowAround, type Box, type Size, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
 import * as seek from "./seek.ts";
 import { score, share, toWord } from "./vocabulary.ts";
@@ -25,12 +25,18 @@ export interface Output {
 
 export type Network = (input: Input) => Promise<Output>;
 
+/** Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do. */
+const COMPARED = 30;
+
 export class Target {
   /** Once it is lost, look for it elsewhere in the frame too: seek.ts. */
   seeks = false;
   /** Frames in a row in which it was not found. */
   private lostFor = 0;
-  private readonly sizes: number[];
+  /** Of the boxes of the last frames. */
+  private readonly shapes: Size[];
+  /** Of those of the last frames in which it was found. */
+  private readonly held: Size[];
   private places: Iterator<Window, never> | null = null;
   /** Of the last frames; 1 where the box was given. */
   private readonly scores = [1];
@@ -46,7 +52,8 @@ export class Target {
   ) {
     this.memory = new TemplateMemory(config);
     this.past = [box];
-    this.sizes = [Math.sqrt(box[2] * box[3])];
+    this.shapes = [[box[2], box[3]]];
+    this.held = [[box[2], box[3]]];
     this.window = windowAround(box, config.search_factor);
   }
 
@@ -100,7 +107,7 @@ export class Target {
     if (!this.seeks || this.lostFor < seek.PATIENCE) return null;
     if (!this.places) {
       const { box, width, height } = this;
-      const side = this.config.search_factor * seek.median(this.sizes);
+      const side = this.config.search_factor * median(this.held.map(([w, h]) => Math.sqrt(w * h)));
       this.places = again(() => seek.places(box, side, width, height));
     }
     return this.places.next().value;
@@ -109,25 +116,38 @@ export class Target {
   /** Take in what the network said of the frame: around the last box, and in the other window if there is one. */
   private absorb(frame: Pixels, around: Output, there: Output | null, place: Window | null): void {
     const c = this.config;
-    const [near, far] = [score(around.logits, c), there ? score(there.logits, c) : 0];
+    const next = fromWindow(around.box, this.window, c.decoding === "release" ? this.box : undefined);
+    const near = this.judged(around, next, this.shapes);
+    // Since it was lost the box may have become another: what comes in elsewhere has the shape of before.
+    const whole = there && place && fromWindow(there.box, place);
+    const far = there && whole ? this.judged(there, whole, this.held) : 0;
     const jumps = far > Math.max(seek.TRUST, c.lost_below, near);
     push(this.scores, jumps ? far : near, c.patience);
     let [out, box] = [around, this.box];
-    if (there && place && jumps) {
+    if (there && place && whole && jumps) {
       [out, this.window] = [there, place];
-      box = fromWindow(out.box, place); // whole: half way there is nothing
+      box = whole; // taken whole: half way there is nothing
       this.past.length = 0;
     } else {
-      const next = fromWindow(out.box, this.window, c.decoding === "release" ? this.box : undefined);
       box = towards(this.box, next, share(this.scores, c));
     }
-    this.box = clip(box, this.width, this.height, Math.min(c.margin, this.width, this.height));
+    this.box = this.clipped(box);
     push(this.past, this.box, Math.max(1, c.trajectory));
+    push(this.shapes, [this.box[2], this.box[3]], COMPARED);
     this.remember();
     if (this.found || !c.withhold) {
       this.memory.settle(out.tokens, out.saliency);
       this.memory.add(this.template(frame, false));
     }
+  }
+
+  /** Score of a box that the network wrote. */
+  private judged(output: Output, box: Box, shapes: readonly Size[]): number {
+    return score(output.logits, this.config, changeOfShape(this.clipped(box), shapes));
+  }
+
+  private clipped(box: Box): Box {
+    return clip(box, this.width, this.height, Math.min(this.config.margin, this.width, this.height));
   }
 
   private remember(): void {
@@ -137,7 +157,7 @@ export class Target {
     }
     this.lostFor = 0;
     if (this.score > seek.TRUST) this.places = null; // else it may soon be lost again, and the search goes on where it was
-    push(this.sizes, Math.sqrt(this.box[2] * this.box[3]), seek.REMEMBERED);
+    push(this.held, [this.box[2], this.box[3]], seek.REMEMBERED);
   }
 
   private searchCrop(frame: Pixels, window: Window): Uint8Array {

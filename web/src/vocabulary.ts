@@ -33,7 +33,8 @@ export function share(scores: readonly number[], { doubt, trust }: ModelConfig):
   return trust === 0 ? 1 : Math.min(1, Math.max(0, (Math.max(...scores) - doubt) / (trust - doubt)));
 }
 
-/** The calibrated chance, 0 to 1, that the box overlaps the target by more than half. */
-export function score(logits: ArrayLike<number>, config: ModelConfig): number {
-  return 1 / (1 + Math.exp(-(config.score_bias + config.score_slope * entropy(logits, config))));
+/** The calibrated chance, 0 to 1, that the box overlaps the target by more than half; `change` is `changeOfShape`'s. */
+export function score(logits: ArrayLike<number>, config: ModelConfig, change = 0): number {
+  const { score_bias, score_slope, score_shape } = config;
+  return 1 / (1 + Math.exp(-(score_bias + score_slope * entropy(logits, config) + score_shape * change)));
 }

@@ -5,10 +5,12 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import { coordinateWords, keptTokens, memoryWidth, readConfig, templateTokens } from "../src/config.ts";
 import { cut, lighten, tintOutside, type Pixels } from "../src/crops.ts";
-import { clip, complaintAbout, fromWindow, iou, roundHalfEven, towards, windowAround } from "../src/geometry.ts";
+import {
+  changeOfShape, clip, complaintAbout, fromWindow, iou, median, roundHalfEven, towards, windowAround, type Size,
+} from "../src/geometry.ts";
 import { mostSalient, sampleHistory, TemplateMemory } from "../src/memory.ts";
 import { PlanarPixels } from "../src/pixels.ts";
-import { median, places } from "../src/seek.ts";
+import { places } from "../src/seek.ts";
 import { COLUMNS, csv, number } from "../src/table.ts";
 import { Target, type Network } from "../src/target.ts";
 import { entropy, score, share, toWord } from "../src/vocabulary.ts";
@@ -35,6 +37,8 @@ test("windows, boxes from windows, clipped boxes, overlaps", () => {
     near([share([0.1, i / r.boxes.length, 0.05], { ...r.config, doubt: 0.25, trust: 0.75 })], [r.shares[i]]);
     near(towards(box, r.found[i], r.shares[i]), r.towards[i]);
     if (i) near([iou(r.boxes[i - 1], box)], [r.overlaps[i - 1]]);
+    const shapes = r.clipped.slice(0, i + 1).map(([, , w, h]): Size => [w, h]);
+    near([changeOfShape(r.clipped[i], shapes)], [r.changes[i]]);
   });
 });
 
@@ -136,7 +140,7 @@ test("planes are turned and mirrored like the picture that is painted", () => {
 test("score, entropy and words", () => {
   r.logits.forEach((logits, i) => {
     near([entropy(logits, r.config)], [r.entropies[i]], 1e-5);
-    near([score(logits, r.config)], [r.scores[i]], 1e-5);
+    near([score(logits, r.config, 0.3)], [r.scores[i]], 1e-5);
   });
   near(r.coordinates.map((c) => toWord(c, r.config)), r.words);
 });

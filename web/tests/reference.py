@@ -53,9 +53,10 @@ def functions(config: ModelConfig) -> dict:
         "clipped": clipped,
         "shares": shares,
         "towards": [geometry.towards(*pair) for pair in zip(boxes, found, shares, strict=True)],
+        "changes": [geometry.change_of_shape(b, [c[2:] for c in clipped[: i + 1]]) for i, b in enumerate(clipped)],
         "overlaps": [float(geometry.iou(a, b)) for a, b in itertools.pairwise(boxes)],
         "logits": logits.reshape(6, -1).tolist(),
-        "scores": vocabulary.score(logits, config).tolist(),
+        "scores": vocabulary.score(logits, config, 0.3).tolist(),
         "entropies": vocabulary.entropy(logits, config).tolist(),
         "coordinates": (coordinates := rng.uniform(-0.7, 1.7, 50).tolist()),
         "words": vocabulary.to_words(coordinates, config).tolist(),
@@ -169,11 +170,11 @@ def sought(config: ModelConfig) -> list[dict]:
     width, height, box = 160, 120, (40.0, 30.0, 20.0, 14.0)
     picture = np.empty((height, width, 3), np.uint8)
     picture[..., 2], picture[..., 1], picture[..., 0] = np.arange(width), np.arange(height)[:, None], 99
-    small = config.replace(attention="joint", width=3, heads=3)
+    small = config.replace(attention="joint", width=3, heads=3, score_shape=-1.0)
     cases = []
     for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}):
         c = small.replace(**changes)
-        peaks = {score: peak(score, c) for score in (0.1, 0.5, 0.65, 0.75, 0.95)}
+        peaks = {score: peak(score, c) for score in (0.1, 0.6, 0.75, 0.9, 0.99)}
         rng = np.random.default_rng(len(cases))
         target = Target(c, picture, box, seeks=True)
         target.start(target.first_template(picture), np.zeros((c.template_tokens, c.memory_width), np.float32))

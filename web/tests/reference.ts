@@ -23,8 +23,11 @@ export interface Reference {
   /** Of scores 0, 1 / n, 2 / n ... with doubt 0.25 and trust 0.75. */
   shares: number[];
   towards: Box[];
+  /** Of each clipped box, from those up to it. */
+  changes: number[];
   overlaps: number[];
   logits: number[][];
+  /** With a change of 0.3. */
   scores: number[];
   entropies: number[];
   coordinates: number[];

@@ -23,6 +23,7 @@ from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.memory import most_salient, sample_history
 from fartrack.network import Block, FARTrack, decode
+from fartrack.target import COMPARED
 
 
 class DenseTracker:
@@ -40,6 +41,7 @@ class DenseTracker:
         self.network_seconds = 0.0
         self.box: Box = (0.0, 0.0, 0.0, 0.0)
         self._scores = [1.0]
+        self._shapes: list[tuple[float, float]] = []
         self._crops: list[Image] = []
         self._visible: list[Tensor] = []
 
@@ -48,7 +50,7 @@ class DenseTracker:
         x, y, w, h = (float(v) for v in box)
         self.box = (x, y, w, h)
         self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
-        self._scores = [1.0]
+        self._scores, self._shapes = [1.0], [(w, h)]
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -58,19 +60,22 @@ class DenseTracker:
         whole = torch.ones(c.template_tokens, dtype=torch.bool)
         visible = torch.cat([self._visible[i] if i < len(self._visible) else whole for i in slots])
         begun = time.perf_counter()
-        coordinates, saliency, score = self._network(np.stack([self._crops[i] for i in slots]), search[None], visible)
+        coordinates, saliency, logits = self._network(np.stack([self._crops[i] for i in slots]), search[None], visible)
         self.network_seconds += time.perf_counter() - begun
+        height, width = frame.shape[:2]
+        margin = min(c.margin, width, height)
+        box = geometry.from_window(coordinates, window, self.box if c.decoding == "release" else None)
+        change = geometry.change_of_shape(geometry.clip(box, width, height, margin), self._shapes)
+        score = float(vocabulary.score(logits, c, change))
         given = score >= c.lost_below or not c.withhold
         if given:
             mask = torch.zeros(c.template_tokens, dtype=torch.bool)
             mask[torch.from_numpy(most_salient(saliency, c.kept_tokens))] = True
             self._visible.append(mask)
-        height, width = frame.shape[:2]
-        centre_of = self.box if c.decoding == "release" else None
-        box = geometry.from_window(coordinates, window, centre_of)
         self._scores = [*self._scores, score][-c.patience :]
         box = geometry.towards(self.box, box, vocabulary.share(self._scores, c))
-        self.box = geometry.clip(box, width, height, min(c.margin, width, height))
+        self.box = geometry.clip(box, width, height, margin)
+        self._shapes = [*self._shapes, self.box[2:]][-COMPARED:]
         if given:
             self._crops.append(self._template(frame, crops.OWN))
         return True, self.box
@@ -86,7 +91,7 @@ class DenseTracker:
         return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB), window  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray, float]:
+    def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray, np.ndarray]:
         net, c = self.net, self.config
         pictures = (torch.from_numpy(p).permute(0, 3, 1, 2) for p in (templates, search))
         embedded, looked = (net.normalise(p) for p in pictures)
@@ -103,8 +108,7 @@ class DenseTracker:
             saliency = saliency + received
         logits = net.read(x[:, -4:])
         newest = saliency[m - c.template_tokens : m]
-        score = float(vocabulary.score(logits[0].numpy(), c))
-        return decode(logits, c)[0].tolist(), newest.numpy(), score
+        return decode(logits, c)[0].tolist(), newest.numpy(), logits[0].numpy()
 
     def _layer(self, block: Block, x: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         a = block.attn

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +23,26 @@ from fartrack.errors import InputError
 from fartrack.files import write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
+from fartrack.step import TrackStep
 from fartrack.training import losses
+from fartrack.training.clips import Clip, Tracks, begins_in_view
 from fartrack.training.options import PAPER
 from fartrack.training.render import Samples, render
+from fartrack.training.rollout import Tracking, overlap
+from fartrack.training.scenes import Cast
+from fartrack.training.sequence import prefix
 from fartrack.training.start import cut, read_same, read_trained
 from fartrack.training.synth import Sampler, plan
+
+Floats = npt.NDArray[np.float64]
 
 log = logging.getLogger(__name__)
 
 NAMES = {config.depth: name for name, config in PRESETS.items()}
 AS_TRACKED = replace(PAPER, centre_jitter=2.0, scale_jitter=0.25, blur_share=0.3, template_scale_jitter=0.18)
 """Held-out samples about as hard as a tracker's frames."""
+TOGETHER = 16
+"""Clips that are tracked side by side."""
 
 
 @dataclass(frozen=True)
@@ -39,37 +51,59 @@ class Calibration:
 
     bias: float
     slope: float
+    shape: float
+    """0 where no clips were tracked."""
     auroc: float
     """Chance that a frame with IoU above 0.5 scores above one without."""
     error: float
     """Mean difference between score and share of hits, over ten bins (expected calibration error)."""
     hits: float
-    """Share of samples with IoU above 0.5; half of the samples do not show the target."""
+    """Share of frames with IoU above 0.5."""
+    frames: int
+    """It was fitted on, of clips as they were tracked; of samples, half without their target, where no clips were."""
     iou: float
-    """Mean IoU where the target is in view."""
+    """Mean IoU over held-out samples that show the target."""
 
 
-def fit_logistic(x: npt.NDArray[np.float64], hit: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Bias and slope of ``sigmoid(bias + slope * x)`` with the greatest likelihood (a little ridge keeps it finite).
+@dataclass(frozen=True)
+class Evidence:
+    """What the score goes by, and whether the box was right, for E depths and N frames."""
+
+    entropy: Floats
+    """(E, N)."""
+    change: Floats
+    """(E, N)."""
+    hit: npt.NDArray[np.bool_]
+    """(E, N)."""
+    part: npt.NDArray[np.int64]
+    """(N,) number of the clip, or of the sample: what is fitted on is not measured on."""
+
+
+def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
+    """Coefficients of ``sigmoid(b[0] + x @ b[1:])`` with the greatest likelihood (a little ridge keeps them finite).
+
+    Args:
+        x: (N, k).
+        hit: (N,).
 
     Raises:
         InputError: all are hits, or none.
     """
     if hit.all() or not hit.any():
-        raise InputError(f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out samples were hits")
-    mean, deviation = x.mean(), max(float(x.std()), 1e-9)
-    design = np.stack([np.ones_like(x), (x - mean) / deviation], 1)
-    w = np.zeros(2)
+        raise InputError(f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out boxes were hits")
+    mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
+    design = np.concatenate([np.ones((len(x), 1)), (x - mean) / deviation], 1)
+    w = np.zeros(design.shape[1])
     for _ in range(100):
         p = 1 / (1 + np.exp(-design @ w))
         gradient = design.T @ (p - hit) + 1e-3 * w
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-3 * np.eye(2)
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-3 * np.eye(len(w))
         step = np.linalg.solve(hessian, gradient)
         w -= np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-9:
             break
-    slope = float(w[1] / deviation)
-    return float(w[0] - slope * mean), slope
+    slopes = w[1:] / deviation
+    return np.concatenate([[w[0] - slopes @ mean], slopes])
 
 
 def auroc(score: npt.NDArray[np.float64], hit: npt.NDArray[np.bool_]) -> float:
@@ -93,13 +127,92 @@ class Mistaken(Sampler):
         return torch.cat([rows[:, :-1], other.unsqueeze(1)], 1)
 
 
-@torch.no_grad()
 def calibrate(
-    net: FARTrack, sampler: Sampler, depths: Sequence[int], samples: int, batch: int = 64, device: str = "cpu"
+    net: FARTrack, sampler: Sampler, depths: Sequence[int], samples: int, clips: int = 0, device: str = "cpu"
 ) -> dict[int, Calibration]:
-    """Fit the score of each depth on held-out samples: half with the target, a quarter without, a quarter with another.
+    """Fit the score of each depth on held-out clips as they are tracked, else on samples.
 
-    Every other sample fits, the others measure.
+    It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score.
+
+    Args:
+        net: the network.
+        sampler: of what is held out.
+        depths: after which layers a box is read.
+        samples: held-out samples for the mean IoU.
+        clips: to be tracked; 0, or data of which no clips can be made, leaves the samples.
+        device: where the network is.
+    """
+    evidence, overlap = of_samples(net, sampler, depths, samples, device=device)
+    if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
+        evidence = tracked
+    odd = evidence.part % 2 == 1
+    result = {}
+    for row, depth in enumerate(sorted(depths)):
+        x, hit = np.stack([evidence.entropy[row], evidence.change[row]], 1), evidence.hit[row]
+        score = np.empty(len(x))
+        for half in (odd, ~odd):
+            b = fit_logistic(x[half], hit[half])
+            score[~half] = 1 / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
+        bins = np.minimum((score * 10).astype(int), 9)
+        error = sum(abs(float((score - hit)[bins == k].sum())) for k in range(10)) / len(score)
+        bias, slope, shape = (float(v) for v in fit_logistic(x, hit))
+        result[depth] = Calibration(
+            bias, slope, shape if evidence.change.any() else 0.0, auroc(score, hit), error,
+            hits=float(hit.mean()), frames=len(hit), iou=float(overlap[row].mean()),
+        )  # fmt: skip
+    return result
+
+
+@torch.no_grad()
+def of_clips(net: FARTrack, sampler: Sampler, depths: Sequence[int], clips: int, length: int = 96) -> Evidence | None:
+    """Held-out clips, tracked once from their first boxes: every other of a track, given motion, the others scenes.
+
+    None when the data has neither.
+    """
+    tracks, cast = Tracks(sampler), Cast(sampler)
+    kinds: list[Callable[[np.random.Generator], Clip]] = []
+    if len(tracks):
+        kinds.append(lambda rng: tracks.clip(int(rng.choice(len(tracks), p=tracks.weight)), length, rng, moved=0.8))
+    if len(cast):
+        kinds.append(lambda rng: cast.clip(length, rng))
+    if not kinds:
+        return None
+    # Neighbours are of one kind, so that both kinds are fitted and measured on.
+    drawn = (kinds[i // 2 % len(kinds)](np.random.default_rng([4242, i])) for i in itertools.count())
+    wanted = itertools.islice(filter(begins_in_view, drawn), clips)
+    parts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
+        while some := list(itertools.islice(wanted, TOGETHER)):  # their frames take megabytes
+            told = [_tracked(prefix(net, depth), some, pool) for depth in sorted(depths)]
+            parts.append(tuple(np.stack(rows) for rows in zip(*told, strict=True)))  # type: ignore[arg-type]
+    entropy, change, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
+    frames = length - 1
+    return Evidence(entropy, change, hit, np.repeat(np.arange(hit.shape[1] // frames), frames))
+
+
+def _tracked(
+    net: FARTrack, clips: Sequence[Clip], pool: ThreadPoolExecutor
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """(N,) entropy, change and hit of every frame of every clip, clip after clip."""
+    with torch.autocast(net.words.device.type, torch.bfloat16):
+        tracking = Tracking(TrackStep(net), net.config, clips, pool)
+        rows = []
+        for number in range(1, len(clips[0].boxes)):
+            boxes = tracking.frame(number).boxes
+            overlaps = overlap(boxes, np.array([clip.boxes[number] for clip in clips]))
+            change = np.array([target.change for target in tracking.targets])
+            rows.append([vocabulary.entropy(tracking.logits, net.config), change, np.nan_to_num(overlaps) > 0.5])
+    entropy, change, hit = (np.stack(one, 1).ravel() for one in zip(*rows, strict=True))
+    return entropy.astype(np.float64), change.astype(np.float64), hit.astype(bool)
+
+
+@torch.no_grad()
+def of_samples(
+    net: FARTrack, sampler: Sampler, depths: Sequence[int], samples: int, batch: int = 64, device: str = "cpu"
+) -> tuple[Evidence, npt.NDArray[np.float32]]:
+    """Held-out samples, half with the target, a quarter without, a quarter with another; and (E, M) IoU of the first.
+
+    Nothing has changed its shape in them.
     """
     config, o = net.config, sampler.pack.objects
     templates = list(range(config.templates))
@@ -115,17 +228,17 @@ def calibrate(
             words = losses.coordinate_words(s.trajectory, config).round().long().flatten(1)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             logits = net(tokens, net.embed_search(net.normalise(s.search)), words, exits=tuple(sorted(depths))).logits
-        overlap = losses.iou(decode(logits, config), s.box.expand(len(logits), -1, -1))
-        return vocabulary.entropy(logits.float().cpu().numpy(), config), overlap
+        value = losses.iou(decode(logits, config), s.box.expand(len(logits), -1, -1))
+        return vocabulary.entropy(logits.float().cpu().numpy(), config), value
 
     for number in range(max(2, -(-samples // (2 * batch)))):
         rng = torch.Generator(device).manual_seed(4242 + number)
         drawn = plan(sampler, config, AS_TRACKED, batch, config.templates, rng)
         s = render(sampler.pack.pictures, o, drawn, config)
-        unsure, overlap = look(s)
+        unsure, value = look(s)
         entropy.append(unsure)
-        hits.append((overlap > 0.5).cpu().numpy())
-        overlaps.append(overlap.cpu().numpy())
+        hits.append((value > 0.5).cpu().numpy())
+        overlaps.append(value.cpu().numpy())
         if number % 2:
             s.search = s.search.roll(1, 0)  # somebody else's surroundings: the target is absent
             shown = drawn.objects[:, -1].roll(1, 0)
@@ -137,17 +250,9 @@ def calibrate(
         unsure, _ = look(s)
         entropy.append(unsure[:, keep])
         hits.append(np.zeros((len(depths), int(keep.sum())), bool))
-    x, hit = np.concatenate(entropy, 1).astype(np.float64), np.concatenate(hits, 1)
-    fit = np.arange(x.shape[1]) % 2 == 0
-    result = {}
-    for row, depth in enumerate(sorted(depths)):
-        bias, slope = fit_logistic(x[row, fit], hit[row, fit])
-        score, truth = 1 / (1 + np.exp(-(bias + slope * x[row, ~fit]))), hit[row, ~fit]
-        bins = np.minimum((score * 10).astype(int), 9)
-        error = sum(abs(float((score - truth)[bins == b].sum())) for b in range(10)) / len(score)
-        mean = float(np.concatenate(overlaps, 1)[row].mean())
-        result[depth] = Calibration(bias, slope, auroc(score, truth), error, float(truth.mean()), mean)
-    return result
+    x = np.concatenate(entropy, 1).astype(np.float64)
+    evidence = Evidence(x, np.zeros_like(x), np.concatenate(hits, 1), np.arange(x.shape[1]))
+    return evidence, np.concatenate(overlaps, 1)
 
 
 def export_run(
@@ -156,6 +261,7 @@ def export_run(
     depths: Sequence[int],
     sampler: Sampler | None,
     samples: int,
+    clips: int = 0,
     *,
     also: Sequence[Path] = (),
     onnx: bool = True,
@@ -170,6 +276,7 @@ def export_run(
         depths: prefixes to write; none means all exits that have a name, else the whole network.
         sampler: of held-out samples, to calibrate on.
         samples: how many of them; 0 leaves the score as it is.
+        clips: how many held-out clips are tracked for it.
         also: checkpoints or model files whose weights are averaged with those of `path`.
         onnx: write ONNX files as well.
         precision: of the weights in the ONNX files.
@@ -197,14 +304,15 @@ def export_run(
         )
     net = FARTrack(config).to(device)
     net.load_state_dict(weights)
-    found = calibrate(net.eval(), sampler, chosen, samples, device=device) if sampler and samples else {}
+    found = calibrate(net.eval(), sampler, chosen, samples, clips, device) if sampler and samples else {}
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for depth in chosen:
         name = NAMES.get(depth, f"depth{depth}")
         own = config.replace(name=name, depth=depth)
         if depth in found:
-            own = own.replace(score_bias=round(found[depth].bias, 4), score_slope=round(found[depth].slope, 4))
+            bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))
+            own = own.replace(score_bias=bias, score_slope=slope, score_shape=shape)
         small = FARTrack(own)
         small.load_state_dict(cut(weights, depth))
         file = out / f"{name}.safetensors"

@@ -146,7 +146,7 @@ LEAST = {
     "learn": 0, "lost_frames": 0, "fade": 0, "weight_decay": 0, "word_sigma": 0, "siou_weight": 0, "ce_weight": 0,
     "kl_weight": 0, "dense_weight": 0, "look_weight": 0, "feature_weight": 0, "encoder_lr": 0,
     "threads": 1, "minutes": 0, "memory": 0, "frames": 3, "channels": 1, "samples": 0, "passes": 0, "clip_steps": 1,
-    "clips": 1,
+    "clips": 1, "score_clips": 0,
 }  # fmt: skip
 SHARES = ("ema", "shake", "moved", "scenes")
 
@@ -327,7 +327,10 @@ class Export:
     data: tuple[str, ...] = ()
     """What the score is calibrated on: the held-out part of these."""
     samples: int = 4096
-    """Held-out samples, half of them with the target in view; 0 leaves the score as it is."""
+    """Held-out samples, half of them with the target in view, whose IoU is measured; 0 leaves the score as it is."""
+    score_clips: int = 128
+    """Held-out clips of 96 frames that are tracked: what the score is calibrated on where tracks or masks are held out,
+    else, and with 0, it is the samples."""
     onnx: bool = True
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"

@@ -87,6 +87,8 @@ class Tracking:
         config = config.replace(withhold=False, doubt=0.0, trust=0.0)
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
+        self.logits = np.zeros((0, 4, config.words), np.float32)
+        """(B, 4, words) of the last frame."""
         self.targets = [
             Target(config, clip.frames[0], clip.boxes[0].tolist(), memory=MemoryOnDevice(config)) for clip in self.clips
         ]
@@ -125,6 +127,7 @@ class Tracking:
         slots = self.targets[0].memory.frames()
         truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
         answer = self._ask(search, template, memory, words)
+        self.logits = answer.logits
         kept = np.stack([most_salient(saliency, self.config.kept_tokens) for saliency in answer.saliency])
         everyone: Any = answer.tokens
         rows = self._there(kept).unsqueeze(-1).expand(-1, -1, everyone.shape[-1])

@@ -238,7 +238,7 @@ def _export(options: Export) -> int:
         supply = open_data(options.data, memory=options.memory, workers=options.workers, cache=options.cache)
         sampler = supply.to(torch.device(device)).held_out
     files = export_run(
-        options.checkpoint, options.out, options.depths, sampler, options.samples,
+        options.checkpoint, options.out, options.depths, sampler, options.samples, options.score_clips,
         also=options.also, onnx=options.onnx, precision=options.precision, device=device,
     )  # fmt: skip
     if options.state:
