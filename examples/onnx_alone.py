@@ -21,20 +21,19 @@ def crop(frame, box, kind: str, colour: tuple = (255, 0, 255)) -> tuple:
 
 _, k, _, width = (session := onnxruntime.InferenceSession(sys.argv[1])).get_inputs()[2].shape  # k older ones
 c, capture = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), cv2.VideoCapture(sys.argv[2])
-if not (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0, "withhold": False}).items() <= c.items():
+if c != c | (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0, "withhold": False}):
     sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
 box, size = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1])
 call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
-past, sizes = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
+past, wh = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
 while (answer := capture.read())[0]:
     (call["search"], corner, side), n, m = crop(answer[1], box, "search"), len(past) - 1, min(c["margin"], *size)
     call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k)]])
     corners, logits, saliency, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
     low, high = corners.astype(float).reshape(2, 2) * side + corner
     box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
-    entropy = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))
-    change = np.abs(np.log(box[2:] / np.median(sizes[-30:], 0))).max()
-    score = 1 / (1 + np.exp(-c["score_bias"] - c["score_slope"] * entropy - c.get("score_shape", 0) * change))
+    h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
+    z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
     past[n:] = [tokens[np.sort(np.argsort(saliency, kind="stable")[int(len(saliency) * (1 - c["keep"])) :])], None]
-    call["template"], sizes = crop(answer[1], box, "template")[0], [*sizes, box[2:]]
-    print(*box.round(2), score.round(4), sep=",", flush=True)
+    call["template"], wh = crop(answer[1], box, "template")[0], [*wh, box[2:]]
+    print(*box.round(2), round(1 / (1 + np.exp(-z)), 4), sep=",", flush=True)

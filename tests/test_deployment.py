@@ -27,7 +27,7 @@ def test_is_thirty_lines():
 
 
 def run(folder, net, images, **changes):
-    """The program and `fartrack.Tracker` with a file of other rules: what it prints, and the boxes expected."""
+    """The program and `fartrack.Tracker` with a file of other rules: what it prints, and the rows expected."""
     from fartrack.export import state_of
     from fartrack.graph import build
 
@@ -38,7 +38,7 @@ def run(folder, net, images, **changes):
         cv2.imwrite(str(folder / f"{i:03d}.png"), image)
     tracker = fartrack.Tracker(model, threads=1)
     tracker.init(images[0], BOX)
-    expected = [tracker.update(image)[1] for image in images[1:]]
+    expected = [(*tracker.update(image)[1], tracker.score) for image in images[1:]]
     command = [sys.executable, script, model, folder / "%03d.png", ",".join(map(str, BOX))]
     return subprocess.run(command, capture_output=True, text=True, check=False), expected
 
@@ -46,8 +46,9 @@ def run(folder, net, images, **changes):
 def check(done, expected):
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    given = [[float(v) for v in line.split(",")] for line in done.stdout.splitlines()]
-    np.testing.assert_allclose(given, expected, atol=0.02)
+    given = np.array([[float(v) for v in line.split(",")] for line in done.stdout.splitlines()])
+    np.testing.assert_allclose(given[:, :4], np.array(expected)[:, :4], atol=0.02)
+    np.testing.assert_allclose(given[:, 4], np.array(expected)[:, 4], atol=0.002)
 
 
 @pytest.mark.parametrize("changes", [{}, {"keep": 0.5}, {"template_factor": 1.5, "margin": 30.0}], ids=str)
@@ -81,7 +82,9 @@ def test_takes_every_size_from_the_file(changes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"memory": "exponential"}, {"decoding": "release"}, {"trajectory": 2}, {"trust": 0.5}], ids=str
+    "changes",
+    [{"memory": "exponential"}, {"decoding": "release"}, {"trajectory": 2}, {"trust": 0.5}, {"withhold": True}],
+    ids=str,
 )
 def test_refuses_other_rules_in_one_line(changes, tmp_path):
     pytest.importorskip("torch")

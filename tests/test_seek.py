@@ -62,7 +62,7 @@ def test_a_whole_round_takes_no_memory():
 
 
 @pytest.mark.parametrize(
-    ("score", "lost_below", "jumps"), [(0.9, 0.25, True), (0.8, 0.25, False), (0.9, 0.95, False), (0.99, 0.95, True)]
+    ("score", "lost_below", "jumps"), [(0.9, 0.25, True), (0.75, 0.25, False), (0.9, 0.95, False), (0.99, 0.95, True)]
 )
 def test_what_is_seen_elsewhere_is_taken_whole_or_not_at_all(score, lost_below, jumps, monkeypatch):
     """With `trust` above its score it came to lie half way, where nothing is."""
@@ -218,7 +218,7 @@ def test_what_is_taken_for_it_now_and_then_does_not_begin_the_search_anew(monkey
     every = list(seek.places(BOX, SMALL.search_factor * (BOX[2] * BOX[3]) ** 0.5, 160, 120))
     assert len(every) >= 6 and search(0, seek.PATIENCE) == []
     assert search(0, 3) == every[:3]
-    assert search(0.4, 1) == [every[3]] and search(0, seek.PATIENCE) == []
+    assert search(0.6, 1) == [every[3]] and search(0, seek.PATIENCE) == []
     assert search(0, 2) == every[4:6]
     search(0.95, 1)
     assert search(0, seek.PATIENCE) == []

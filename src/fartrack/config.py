@@ -80,7 +80,7 @@ class ModelConfig:
     score_shape: float = 0.0
     """The score is ``sigmoid(score_bias + score_slope * entropy + score_shape * change)``: entropy in nats, mean of the
     four coordinates, and how far the box's shape lies from that of the frames before (`geometry.change_of_shape`)."""
-    lost_below: float = 0.25
+    lost_below: float = 0.5
     """`update` says "not found" under this score."""
 
     def __post_init__(self) -> None:
@@ -233,7 +233,6 @@ OURS: dict[str, Any] = {
     "search_size": 192,
     "search_factor": 3.0,
     "attention": "oneway",
-    "lost_below": 0.5,
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)
@@ -251,6 +250,7 @@ RELEASE: dict[str, Any] = {
     "saliency": "centre-token",
     "memory": "exponential",
     "decoding": "release",
+    "lost_below": 0.25,
     "block_eps": 1e-5,
     "final_eps": 1e-6,
 }

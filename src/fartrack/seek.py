@@ -15,7 +15,7 @@ from fartrack.geometry import Window
 
 PATIENCE = 5
 """Frames without the target before it is looked for elsewhere."""
-TRUST = 0.85
+TRUST = 0.8
 """Score from which a box elsewhere is believed; more than around the last box, for much is seen in a whole frame."""
 REMEMBERED = 60
 """Boxes whose median size and shape are looked for: what leaves the view has shrunk at its edge."""

@@ -5,7 +5,7 @@ import { roundHalfEven, type Box, type Window } from "./geometry.ts";
 /** Frames without the target before it is looked for elsewhere. */
 export const PATIENCE = 5;
 /** Score from which a box elsewhere is believed; more than around the last box, for much is seen in a whole frame. */
-export const TRUST = 0.85;
+export const TRUST = 0.8;
 /** Boxes whose median size and shape are looked for: what leaves the view has shrunk at its edge. */
 export const REMEMBERED = 60;
 
