@@ -51,7 +51,7 @@ class Progress:
                 if name not in ("step", "samples"):
                     self._board.add_scalar(name, value, step)
         checked = {k: v for k, v in row.items() if k.startswith(("held_out", "matching"))}
-        losses = {k: v for k, v in row.items() if k not in HIDDEN and k not in checked}
+        losses = {k: v for k, v in row.items() if k not in HIDDEN and k not in checked and not k.startswith("seconds_")}
         speed = f"{row['samples_per_second']:,.1f} {self.unit}/s" if "samples_per_second" in row else ""
         left = self._left(step)
         text = "  ".join(part for part in (" ".join(f"{k} {v:.3f}" for k, v in losses.items()), speed, left) if part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 IDLE = ("dense_weight", "look_weight", "feature_weight", "features", "curriculum", "residual")
 """Options of all stages that this one has no use for, as for how samples are drawn: clips are no samples."""
+
+TAKEN = ("waiting", "tracking", "learning")
+"""Parts of a step whose seconds are told: until its clips are made, and the other two."""
 
 # -- training --------------------------------------------------------------------------------------------------
 
@@ -132,13 +136,19 @@ class SequenceTrainer(Trainer):
 
     def gradients(self, step: int) -> Parts:
         """Track the clips, then fill in the gradients of all that is learned from what was seen."""
-        rolled, first, rest = self.rolled(step)
+        rolled, first, rest = self.rolled(step, self.made(step))
         return {**self._learn(rolled, first, rest), **self._about(rolled)}
 
     def train_step(self) -> Parts:
-        """Track the clips once, then learn from what was seen in as many updates as wanted."""
-        t = self.train
-        rolled, first, rest = self.rolled(self.step)
+        """Track the clips once, then learn from what was seen in as many updates as wanted.
+
+        What it took is told in seconds: until the clips were there, to track them, and to learn.
+        """
+        t, marks = self.train, [time.perf_counter()]
+        clips = self.made(self.step)
+        marks.append(time.perf_counter())
+        rolled, first, rest = self.rolled(self.step, clips)
+        marks.append(time.perf_counter())
         order = np.random.default_rng([t.seed, self.step, self.parallel.rank, 1]).permutation(len(rest))
         rows = []
         for i in range(t.updates):
@@ -146,13 +156,17 @@ class SequenceTrainer(Trainer):
             rows.append({"norm": self.update(), **parts})
         self.step += 1
         means = {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
-        return {**means, **self._about(rolled)}
+        told = {**means, **self._about(rolled)}
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the next thing done is to track, which waits in any case
+        marks.append(time.perf_counter())
+        seconds = torch.tensor(np.diff(marks), dtype=torch.float32, device=self.device)
+        return {**told, **{f"seconds_{name}": value for name, value in zip(TAKEN, seconds, strict=True)}}
 
-    def rolled(self, step: int) -> tuple[Rollout, Pairs, Pairs]:
+    def rolled(self, step: int, clips: list[Clip]) -> tuple[Rollout, Pairs, Pairs]:
         """A step's clips, tracked, and frame and clip of what is to be learned, the first frames apart."""
         t = self.train
         driver = self.exits[int(np.random.default_rng([t.seed, step]).integers(len(self.exits)))]
-        clips = self.made(step)
         with self.autocast():
             recorded = self.device.type == "cuda" and t.method == "sequence"
             look = self._replayed(driver) if recorded else self.step_of(driver)

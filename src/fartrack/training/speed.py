@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fartrack.config import ModelConfig
 from fartrack.training.loop import Trainer
+from fartrack.training.sequence import TAKEN
 
 
 def macs(config: ModelConfig, templates: int | None = None, exits: int = 1) -> float:
@@ -92,7 +93,9 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         parts["backward"] = both - parts["forward and loss"]
     else:
         flops = counted_flops(trainer)
-        parts["clips, forward and backward"] = _seconds(lambda: trainer.gradients(trainer.step), device, steps)
+        told = [trainer.train_step() for _ in range(steps)]
+        for name in TAKEN:
+            parts[name] = sum(float(row[f"seconds_{name}"]) for row in told) / steps
     spent = 0.0
     for _ in range(steps):
         trainer.gradients(trainer.step)
