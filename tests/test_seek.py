@@ -169,7 +169,7 @@ def test_only_what_is_lost_is_looked_for(tiny_model, monkeypatch):
 
 
 def test_a_multitracker_of_one_target_takes_no_batch_of_two(tiny_model, monkeypatch):
-    """OpenVINO compiled a batch of two in the very frame in which the target was first looked for: for seconds."""
+    """OpenVINO compiled for several targets once the only one was looked for elsewhere."""
     images = frames(12)
     monkeypatch.setattr(Target, "found", property(lambda target: False))
     several, alone = (kind(tiny_model.onnx, threads=1, seek=True) for kind in (MultiTracker, Tracker))

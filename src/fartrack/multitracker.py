@@ -104,8 +104,8 @@ class MultiTracker:
                 batch.append((target, (elsewhere, *looked[1:])))
         calls = []
         for batch in batches.values():
-            # Who is alone and looked for elsewhere is called twice, as `Tracker` does it: a batch of two would have to
-            # be compiled first by OpenVINO, for seconds, in the frame in which the target is to be found again.
+            # Who is alone and looked for elsewhere is called twice, as `Tracker` does it, or OpenVINO would compile for
+            # several targets that are not there.
             alone = len({target for target, _ in batch}) == 1
             calls += [[one] for one in batch] if alone else [batch]
         answers: dict[Target, list[Output]] = {}

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import sys
+import threading
 
 import numpy as np
 import onnx
@@ -48,6 +49,7 @@ def test_engines_agree_with_pytorch(files, engine):
     """Two targets at once, whole and pruned templates; answers stay when the next call comes."""
     ours, reference = open_runtime(files / "fp16.onnx", engine, 1), open_runtime(files / "fp16.onnx", "torch")
     assert (ours.precision, reference.precision, ours.config) == ("fp16", "fp32", SMALL)
+    getattr(ours, "prepare", lambda: None)()  # together from the first call on
     calls = [call(SMALL.template_tokens), call(batch=2), call(batch=3, seed=1)]
     answers = [ours(*c.values()) for c in calls]
     for given, inputs in zip(answers, calls, strict=True):
@@ -107,6 +109,35 @@ def test_bfloat16_where_the_cpu_has_it(files):
     assert (given.logits - plain).std() < 0.1 * plain.std()
     # Steps of bfloat16 would be a fifth of a pixel: the box is made of the logits in float32.
     np.testing.assert_allclose(given.box, decode(torch.from_numpy(given.logits), SMALL).numpy(), atol=1e-5)
+
+
+def test_a_second_target_does_not_stop_a_camera(files, monkeypatch):
+    """OpenVINO compiled for several targets in the frame in which the second one was there: for up to three seconds."""
+    pytest.importorskip("openvino")
+    from fartrack.runtime import openvino_
+
+    monkeypatch.setattr(openvino_, "SINGLY", 2)
+    runtime = openvino_.OpenVino(files / "fp16.onnx", 1)
+    compiled, held = [], threading.Event()
+    request = runtime._request
+
+    def slow(batch, kept):
+        if batch == -1:
+            assert held.wait(30) and threading.current_thread() is not threading.main_thread()
+        compiled.append((batch, kept))
+        return request(batch, kept)
+
+    monkeypatch.setattr(runtime, "_request", slow)
+    both = call(batch=2)
+    alone = [runtime(*(value[i : i + 1] for value in both.values())) for i in range(2)]
+    for _ in range(2):  # answered while the other is still being compiled
+        for given, *apart in zip(runtime(*both.values()), *alone, strict=True):
+            np.testing.assert_array_equal(given, np.concatenate(apart))
+    assert {batch for batch, _ in compiled} == {1}
+    held.set()
+    for given, *apart in zip(runtime(*both.values()), *alone, strict=True):
+        np.testing.assert_allclose(given, np.concatenate(apart), atol=2e-3)
+    assert len(compiled) == 4 and {batch for batch, _ in compiled} == {1, -1}
 
 
 @pytest.mark.parametrize("changes", [{}, {"attention": "oneway"}, {"trajectory": 1}], ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,17 @@ ROWS = 8
 """Attention is split among cores along the queries only when their number divides: it is made a multiple of this."""
 
 
+SINGLY = 150
+"""Calls for several targets that are made one by one while what runs them together is compiled, for seconds in which a
+camera does not wait. Calls and not a time, so that the same frames give the same boxes."""
+Compiled = dict[tuple[int, int], ov.InferRequest]
+"""By size of the batch, 1 or -1 for any, and number of tokens that are remembered of a template."""
+
+
 class OpenVino:
     """One model file, compiled for fixed shapes, which run faster: a tracker needs only two.
 
-    Several targets share the same two with the size of the batch left open.
+    Several targets share the same two with the size of the batch left open, compiled in a thread of its own.
     """
 
     arithmetic = "f32"
@@ -47,7 +55,9 @@ class OpenVino:
         self.config = ModelConfig.from_json(about["fartrack"], path)
         self.precision = about.get("precision", "fp32")
         self._attentions = about.get("attention")
-        self._compiled: dict[tuple[int, int], ov.InferRequest] = {}
+        self._compiled: Compiled = {}
+        self._together: Future[Compiled] | None = None
+        self._singly = SINGLY
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
@@ -56,18 +66,49 @@ class OpenVino:
         feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory
-        batch, kept = 1 if len(memory) == 1 else -1, memory.shape[2]
+        if len(memory) > 1 and self._singly:
+            self._singly -= 1
+            self._begin()
+            each = [self._infer({k: v[i : i + 1] for k, v in feeds.items()}) for i in range(len(memory))]
+            return Output(*map(np.concatenate, zip(*each, strict=True)))
+        return self._infer(feeds)
+
+    def prepare(self) -> None:
+        """Wait until what runs several targets together is compiled: from the next call on it does."""
+        self._compiled |= self._begin().result()
+        self._singly = 0
+
+    def _begin(self) -> Future[Compiled]:
+        if self._together is None:
+            pool = ThreadPoolExecutor(1, "compile")
+            self._together = pool.submit(self._compile, -1)
+            pool.shutdown(wait=False)
+        return self._together
+
+    def _infer(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Output:
+        batch, kept = 1 if len(feeds["memory"]) == 1 else -1, feeds["memory"].shape[2]
+        if batch == -1 and (batch, kept) not in self._compiled:
+            self.prepare()
         if (batch, kept) not in self._compiled:
-            # Both lengths at once, or the second frame of a video would wait for its own.
-            for length in {kept, self.config.template_tokens, self.config.kept_tokens}:
-                self._compiled[batch, length] = self._compile(feeds, batch, length)
+            self._compiled |= self._compile(batch, kept)
         request = self._compiled[batch, kept]
         request.infer(feeds, share_inputs=True)
         return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
-    def _compile(self, feeds: Mapping[str, npt.NDArray[np.generic]], batch: int, kept: int) -> ov.InferRequest:
-        shapes = {name: [batch, *value.shape[1:]] for name, value in feeds.items()}
-        shapes["memory"][2] = kept
+    def _compile(self, batch: int, *more: int) -> Compiled:
+        """For both lengths at once, or the second frame of a video would wait for its own; and for others."""
+        lengths = {self.config.template_tokens, self.config.kept_tokens, *more}
+        return {(batch, length): self._request(batch, length) for length in lengths}
+
+    def _request(self, batch: int, kept: int) -> ov.InferRequest:
+        c = self.config
+        shapes = {
+            "search": [batch, c.search_size, c.search_size, 3],
+            "template": [batch, c.template_size, c.template_size, 3],
+            "memory": [batch, c.templates - 1, kept, c.memory_width],
+        }
+        if c.trajectory:
+            shapes["trajectory"] = [batch, c.trajectory_tokens]
         model = self.model.clone()
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
         if self._attentions is not None:
