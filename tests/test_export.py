@@ -214,3 +214,13 @@ def test_command_says_what_to_install(tiny_model, capsys, monkeypatch, package, 
         monkeypatch.delitem(sys.modules, "fartrack.export")
     assert main(["export", str(tiny_model.weights), "--format", "openvino"]) == 2
     assert capsys.readouterr().err == f"fartrack: export needs {package}: {says}\n"
+
+
+def test_an_openvino_that_is_too_old_is_refused_before_the_work(tiny_model, capsys, monkeypatch, tmp_path):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2025.2.0")
+    monkeypatch.setattr("fartrack.export.export", lambda *given, **more: pytest.fail("worked for nothing"))
+    arguments = ["export", str(tiny_model.weights), "--format", "openvino", "--out", str(tmp_path / "x.xml")]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "needs openvino 2025.3 or newer, here is 2025.2.0" in told and told.count("\n") == 1

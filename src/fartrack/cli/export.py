@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.runtime import refuse_too_old
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Export:
 
             if self.format == "openvino":
                 import openvino  # noqa: F401 - said before the work, not after
+
+                refuse_too_old("openvino")
         except ModuleNotFoundError as error:
             install = "pip install openvino" if error.name == "openvino" else INSTALL_TRAIN
             raise InputError(f"export needs {error.name}: {install}") from None

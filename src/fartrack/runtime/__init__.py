@@ -88,9 +88,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     module, name, package, install = _ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
-    if version := too_old(package):
-        oldest = ".".join(map(str, OLDEST[package]))
-        raise InputError(f"runtime {runtime} needs {package} {oldest} or newer, here is {version}: {install} --upgrade")
+    refuse_too_old(runtime)
     if not path.exists():
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
     check_model_file(path)
@@ -104,6 +102,18 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         told = " ".join(str(error).split())[:200]
         raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None
     return engine(path, threads)  # type: ignore[no-any-return]
+
+
+def refuse_too_old(runtime: str) -> None:
+    """Complain about an installed engine that is older than it must be.
+
+    Raises:
+        InputError: with both versions.
+    """
+    _, _, package, install = _ENGINES[runtime]
+    if version := too_old(package):
+        oldest = ".".join(map(str, OLDEST[package]))
+        raise InputError(f"runtime {runtime} needs {package} {oldest} or newer, here is {version}: {install} --upgrade")
 
 
 def embed(runtime: Runtime, template: Bytes) -> Floats:
