@@ -146,7 +146,7 @@ def calibrate(
         clips: to be tracked; 0, or data of which no clips can be made, leaves the samples.
         device: where the network is.
     """
-    evidence, overlap = of_samples(net, sampler, depths, samples, device=device)
+    evidence, overlaps = of_samples(net, sampler, depths, samples, device=device)
     if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
         evidence = tracked
     odd = evidence.part % 2 == 1
@@ -162,7 +162,7 @@ def calibrate(
         bias, slope, shape = (float(v) for v in fit_logistic(x, hit))
         result[depth] = Calibration(
             bias, slope, shape if evidence.change.any() else 0.0, auroc(score, hit), error,
-            hits=float(hit.mean()), frames=len(hit), iou=float(overlap[row].mean()),
+            hits=float(hit.mean()), frames=len(hit), iou=float(overlaps[row].mean()),
         )  # fmt: skip
     return result
 
