@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from fartrack import seek
 from fartrack.config import ModelConfig
+from fartrack.geometry import Window
 from fartrack.runtime import Output
 from fartrack.target import COMPARED, Target
 from small import SMALL, frames
@@ -19,24 +21,25 @@ def started(config: ModelConfig) -> Target:
     return target
 
 
-def scores(target: Target, lengths: list[float]) -> np.ndarray:
+def told(target: Target, window: Window, length: float, peak: float = 0.0) -> Output:
+    """A box of this length around the point (70, 50); how far its words stand out of the others says how sure it is."""
+    c, (x, y, side) = target.config, window
+    logits = np.zeros((4, c.words), np.float32)
+    logits[:, 0] = peak
+    low, high = (np.array([70 - x, 50 - y]) + half for half in (-length / 2, length / 2))
+    tokens = np.zeros((c.template_tokens, c.memory_width), np.float32)
+    corners = (np.concatenate([low, high]) / side).astype(np.float32)
+    return Output(corners, logits, np.ones(c.template_tokens, np.float32), tokens)
+
+
+def scores(target: Target, lengths: list[float], peak: float = 0.0) -> np.ndarray:
     """Of frames in which the network is equally sure of boxes around the same point, of these lengths."""
-    image, c, told = frames(1)[0], target.config, []
+    image, given = frames(1)[0], []
     for length in lengths:
         target.look(image)
-        x, y, side = target.window
-        corners = np.array([70 - length / 2 - x, 50 - length / 2 - y, 70 + length / 2 - x, 50 + length / 2 - y]) / side
-        target.absorb(
-            image,
-            Output(
-                corners.astype(np.float32),
-                np.zeros((4, c.words), np.float32),
-                np.ones(c.template_tokens, np.float32),
-                np.zeros((c.template_tokens, c.memory_width), np.float32),
-            ),
-        )
-        told.append(target.score)
-    return np.array(told)
+        target.absorb(image, told(target, target.window, length, peak))
+        given.append(target.score)
+    return np.array(given)
 
 
 def test_a_box_that_changes_at_once_is_doubted_and_one_that_grows_slowly_is_not():
@@ -63,3 +66,21 @@ def test_a_box_given_by_hand_has_the_right_shape():
     usual = scores(target, [20] * COMPARED)[-1]
     target.move((50.0, 30.0, 40.0, 40.0))
     assert scores(target, [40])[0] == pytest.approx(usual, abs=1e-3)
+    target.seeks, target.lost_for = True, seek.PATIENCE
+    target.elsewhere(frames(1)[0])
+    assert target._place.side == 40 * WARY.search_factor  # what is looked for has it too
+
+
+def test_what_comes_in_elsewhere_is_compared_with_the_shape_before_it_was_lost():
+    """Then and from there on: what was taken for it meanwhile called it lost again for half a second."""
+    image, target = frames(1)[0], started(WARY.replace(score_bias=4.0))
+    usual = scores(target, [20] * COMPARED, peak=9)[-1]
+    target.seeks = True
+    assert max(scores(target, [40] * COMPARED)) < WARY.lost_below
+    for length, jumps in ((40, False), (20, True)):
+        target.look(image)
+        assert target.elsewhere(image) is not None
+        target.absorb(image, told(target, target.window, 40), told(target, target._place, length, peak=9))
+        assert (target.window == target._place) is jumps
+    assert target.score == pytest.approx(usual, abs=1e-3)
+    assert scores(target, [20], peak=9)[0] == pytest.approx(usual, abs=1e-3)

@@ -141,6 +141,7 @@ class Target:
             output, self.window, self.change = other, self._place, differs
             box = whole  # taken whole: half way there is nothing
             self.past.clear()
+            self._shapes = deque(self._held, maxlen=COMPARED)  # of what was taken for it meanwhile none
         else:
             box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
         self.box = self._clipped(box)
@@ -157,8 +158,9 @@ class Target:
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
         self.box, self.lost_for, self._places = box, 0, None
-        self._shapes.clear()
-        self._shapes.append(box[2:])
+        for shapes in (self._shapes, self._held):
+            shapes.clear()
+            shapes.append(box[2:])
         if anew:
             self.past.clear()
         else:

@@ -1,12 +1,16 @@
 """What a GPU's user would see at the first step: a tensor that was left on the CPU."""
 
+import numpy as np
 import pytest
 import torch
 
 from elsewhere import device
+from fartrack.network import FARTrack
+from fartrack.training import finish
 from fartrack.training.loop import Trainer
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.sequence import SequenceTrainer
+from fartrack.training.synth import Sampler
 
 COMMON = {"steps": 3, "optimizer": "muon", "exits": (2, 3), "warmup": 1, "log_every": 1, "check_every": 2}
 RUNS = {
@@ -37,3 +41,16 @@ def test_no_tensor_is_left_on_the_cpu(stage, attention, config, pack, tmp_path):
         trainer = kind(config.replace(attention=attention), options(tmp_path), pack, None, there)
         rows = list(trainer.run())
     assert len(rows) == 3 and (tmp_path / "last.safetensors").exists()
+
+
+def test_the_score_is_calibrated_there_too(config, pack, monkeypatch):
+    """OpenCV cuts the clips' crops, and `export` has moved the pictures to where the samples are made."""
+    drawn = np.random.default_rng(0)
+    monkeypatch.setattr(finish, "overlap", lambda boxes, truth: drawn.random(len(boxes)))
+    with device() as there:
+        sampler = Sampler(pack, held_out=0)
+        sampler.to(there, pack.to(there))
+        net = FARTrack(config).eval().to(there)
+        found = finish.calibrate(net, sampler, (2, 3), 64, clips=4, device=there)
+        assert sampler.stills.device.type == sampler.pack.pictures.pixels.device.type == there
+    assert found[2].frames == found[3].frames == 4 * 95

@@ -26,7 +26,7 @@ def test_a_logistic_is_found_again():
 def test_a_logistic_of_what_is_told_apart_wholly_stays_finite():
     bias, slope = fit_logistic(np.array([[1.0], [2], [3], [4]]), np.array([True, True, False, False]))
     assert np.isfinite([bias, slope]).all() and slope < 0
-    with pytest.raises(InputError, match="4 of 4"):
+    with pytest.raises(InputError, match="4 of 4 held-out boxes were hits; give more --score-clips"):
         fit_logistic(np.arange(4.0)[:, None], np.ones(4, bool))
 
 
@@ -75,6 +75,9 @@ def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypa
     found = calibrate(FARTrack(config).eval(), sampler, (2, 3), 128, clips=3)
     assert found[2].frames == found[3].frames == 3 * 95  # an odd one: measured by halves, fitted on all
     assert found[2].shape != 0 and 0.3 < found[3].auroc < 0.7 and 0.4 < found[3].hits < 0.6
+    monkeypatch.setattr(finish, "overlap", lambda boxes, truth: np.arange(len(boxes)) == 1)
+    seen = finish.of_clips(FARTrack(config), sampler, (3,), 3)
+    assert seen.part[seen.hit[0]].tolist() == [1] * 95  # each frame with its clip: the halves share none
     monkeypatch.setattr(finish, "Tracks", lambda sampler: ())
     monkeypatch.setattr(finish, "Cast", lambda sampler: ())
     assert finish.of_clips(FARTrack(config), sampler, (3,), 3) is None

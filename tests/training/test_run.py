@@ -69,13 +69,14 @@ def test_the_stages_hand_over_to_one_another(shard, at):
     rows = [json.loads(line) for line in (at / "sparsify/metrics.jsonl").open()]
     assert rows[-1]["step"] == 4 and 0 <= rows[-1]["rolled_iou"] <= 1
     go("export", "--checkpoint", at / "sparsify/last.safetensors", *data, "--out", at / "models", "--depths", "2", "3",
-       "--samples", "512", "--no-onnx")  # fmt: skip
+       "--samples", "512", "--score-clips", "40", "--no-onnx")  # fmt: skip
     weights, config = load_weights(at / "models/depth2.safetensors")
     assert config.depth == 2 and not any(name.startswith("blocks.2.") for name in weights)
     average = checkpoint.part(checkpoint.load(at / "sparsify/last.safetensors")[0], "average.")
     assert all(torch.equal(value, average[name]) for name, value in weights.items())
     card = json.loads((at / "models/depth2.json").read_text())
     assert card["layers"] == 2 and card["stage"] == "sparsify" and card["samples"] == 8
+    assert card["calibration"]["frames"] == 40 * 95
 
 
 def test_a_few_clips_will_do(at, tmp_path, caplog):

@@ -25,4 +25,5 @@ def test_the_profile_of_clips_counts_shared_templates_once(config, pack, tmp_pat
     assert counted_flops(trainer) < 0.8 * 2 * 7 * 6 * macs(dense_products(config))
     assert all(p.grad is None for p in trainer.parameters())
     said = report(trainer, steps=1)
-    assert "model FLOP utilisation" in said and all(f"%  {name}" in said for name in TAKEN)
+    assert "model FLOP utilisation" in said and all(f"%  {name}\n" in said for name in TAKEN)
+    assert "%  of learning, each update: optimiser and average\n" in said  # not one more part of a step

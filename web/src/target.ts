@@ -34,7 +34,7 @@ export class Target {
   /** Frames in a row in which it was not found. */
   private lostFor = 0;
   /** Of the boxes of the last frames. */
-  private readonly shapes: Size[];
+  private shapes: Size[];
   /** Of those of the last frames in which it was found. */
   private readonly held: Size[];
   private places: Iterator<Window, never> | null = null;
@@ -128,6 +128,7 @@ export class Target {
       [out, this.window] = [there, place];
       box = whole; // taken whole: half way there is nothing
       this.past.length = 0;
+      this.shapes = this.held.slice(-COMPARED); // of what was taken for it meanwhile none
     } else {
       box = towards(this.box, next, share(this.scores, c));
     }

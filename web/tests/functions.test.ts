@@ -262,9 +262,10 @@ function fileWith(config: object): Uint8Array {
   return field(14, Uint8Array.from([...key, ...value]));
 }
 
-test("model files from before the tint and the brightening have none, and say all the rest", () => {
-  const { template_tint: _, lighten: ___, ...older } = r.config;
-  assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, template_tint: 0, lighten: 0 });
+test("model files from before the tint, the brightening and the score's shape have none, and say all the rest", () => {
+  const { template_tint: _, lighten: ___, score_shape: ____, ...older } = r.config;
+  const none = { template_tint: 0, lighten: 0, score_shape: 0 };
+  assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, ...none });
   assert.equal(readConfig(fileWith({ ...older, template_tint: 0.4 }), "newer.onnx").template_tint, 0.4);
   const { keep: __, ...less } = r.config;
   assert.throws(() => readConfig(fileWith(less), "less.onnx"), /^Error: less.onnx does not say its keep: /);

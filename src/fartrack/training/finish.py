@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -90,7 +91,10 @@ def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
         InputError: all are hits, or none.
     """
     if hit.all() or not hit.any():
-        raise InputError(f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out boxes were hits")
+        raise InputError(
+            f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out boxes were hits; "
+            "give more --score-clips or other --data, or --samples 0, which leaves it as it is"
+        )
     mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
     design = np.concatenate([np.ones((len(x), 1)), (x - mean) / deviation], 1)
     w = np.zeros(design.shape[1])
@@ -142,7 +146,7 @@ def calibrate(
         clips: to be tracked; 0, or data of which no clips can be made, leaves the samples.
         device: where the network is.
     """
-    evidence, overlap = of_samples(net, sampler, depths, samples, device=device)
+    evidence, overlaps = of_samples(net, sampler, depths, samples, device=device)
     if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
         evidence = tracked
     odd = evidence.part % 2 == 1
@@ -158,7 +162,7 @@ def calibrate(
         bias, slope, shape = (float(v) for v in fit_logistic(x, hit))
         result[depth] = Calibration(
             bias, slope, shape if evidence.change.any() else 0.0, auroc(score, hit), error,
-            hits=float(hit.mean()), frames=len(hit), iou=float(overlap[row].mean()),
+            hits=float(hit.mean()), frames=len(hit), iou=float(overlaps[row].mean()),
         )  # fmt: skip
     return result
 
@@ -169,6 +173,8 @@ def of_clips(net: FARTrack, sampler: Sampler, depths: Sequence[int], clips: int,
 
     None when the data has neither.
     """
+    cpu = torch.device("cpu")  # where OpenCV cuts crops, as the tracker does
+    sampler = copy.copy(sampler).to(cpu, sampler.pack.to(cpu))
     tracks, cast = Tracks(sampler), Cast(sampler)
     kinds: list[Callable[[np.random.Generator], Clip]] = []
     if len(tracks):

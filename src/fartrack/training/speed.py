@@ -80,6 +80,7 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         trainer.train_step()
     whole = _seconds(trainer.train_step, device, steps)
     parts: dict[str, float] = {}
+    update = "optimiser and average"
     frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
     if type(trainer).gradients is Trainer.gradients:
         flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
@@ -96,11 +97,12 @@ def report(trainer: Trainer, steps: int = 10) -> str:
         told = [trainer.train_step() for _ in range(steps)]
         for name in TAKEN:
             parts[name] = sum(float(row[f"seconds_{name}"]) for row in told) / steps
+        update = f"of {TAKEN[-1]}, each update: {update}"
     spent = 0.0
     for _ in range(steps):
         trainer.gradients(trainer.step)
         spent += _seconds(trainer.update, device, 1, warm=False)
-    parts["optimiser and average"] = spent / steps
+    parts[update] = spent / steps
 
     peak = peak_flops(device, t.precision == "bfloat16")
     lines = [
