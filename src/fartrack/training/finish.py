@@ -187,12 +187,13 @@ def of_clips(net: FARTrack, sampler: Sampler, depths: Sequence[int], clips: int,
     drawn = (kinds[i // 2 % len(kinds)](np.random.default_rng([4242, i])) for i in itertools.count())
     wanted = itertools.islice(filter(begins_in_view, drawn), clips)
     parts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
+    frames = length - 1
     with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
         while some := list(itertools.islice(wanted, TOGETHER)):  # their frames take megabytes
             told = [_tracked(prefix(net, depth), some, pool) for depth in sorted(depths)]
             parts.append(tuple(np.stack(rows) for rows in zip(*told, strict=True)))  # type: ignore[arg-type]
+            log.info("for the score %d of %d clips are tracked", sum(len(hit[0]) for *_, hit in parts) // frames, clips)
     entropy, change, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
-    frames = length - 1
     return Evidence(entropy, change, hit, np.repeat(np.arange(hit.shape[1] // frames), frames))
 
 
