@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import subprocess
 import sys
 import threading
 
@@ -218,3 +219,41 @@ def test_a_broken_config_is_said_of_its_file(files, tmp_path, engine):
         open_runtime(tmp_path / "broken.onnx", engine)
     says = f"{tmp_path / 'broken.onnx'}: model config 'small': heads must be at least 1; make the file again"
     assert str(caught.value) == says
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the stack for signals")
+def test_a_signal_after_models_came_and_went_in_several_threads(files):
+    """The stack that OpenVINO gives a thread for its signals went with the last model, in whatever thread that was.
+
+    A Ctrl-C then ended in a segmentation fault.
+    """
+    pytest.importorskip("openvino")
+    program = f"""
+import ctypes, gc, signal, threading
+from pathlib import Path
+import numpy as np
+from fartrack.runtime.openvino_ import OpenVino
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+def used():
+    stack = Stack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack.start
+
+c = (runtime := OpenVino(Path({str(files / "fp16.onnx")!r}), 1)).config
+memory = np.zeros((1, c.templates - 1, c.kept_tokens, c.memory_width), np.float32)
+crops = (np.zeros((1, size, size, 3), np.uint8) for size in (c.search_size, c.template_size))
+runtime(*crops, memory)
+before, models = used(), [runtime]
+del runtime
+thread = threading.Thread(target=lambda: (models.clear(), gc.collect()))
+thread.start()
+thread.join()
+assert used() == before
+signal.signal(signal.SIGINT, lambda *_: print("seen"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "seen\n"), done.stderr

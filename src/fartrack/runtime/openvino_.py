@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ Compiled = dict[tuple[int, int], ov.InferRequest]
 """By size of the batch, 1 or -1 for any, and number of tokens that are remembered of a template."""
 
 
+@cache
+def core() -> ov.Core:
+    """One for all, for good.
+
+    With the first call a thread is given a stack for signals, which goes with the core: were there several, and did one
+    go in another thread (one that compiles, or collects garbage), the next Ctrl-C would end in a segmentation fault.
+    """
+    return ov.Core()
+
+
 class OpenVino:
     """One model file, compiled for fixed shapes, which run faster: a tracker needs only two.
 
@@ -38,14 +49,13 @@ class OpenVino:
     arithmetic = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        self.core = ov.Core()
-        if threads is not None:
-            self.core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
-        self.core.set_property("CPU", {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"})
+        self._settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = threads
         keys = ("fartrack", "precision", "attention")
         try:
-            self.model = self.core.read_model(path.resolve())  # what it refers to lies beside the file, not a link
+            self.model = core().read_model(path.resolve())  # what it refers to lies beside the file, not a link
             there = [key for key in keys if self.model.has_rt_info(["framework", key])]
             about = {key: str(self.model.get_rt_info(["framework", key]).astype(str)) for key in there}
         except (RuntimeError, UnicodeDecodeError) as error:
@@ -113,7 +123,7 @@ class OpenVino:
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
         if self._attentions is not None:
             join_heads(model, json.loads(self._attentions), self.config)
-        return self.core.compile_model(model, "CPU").create_infer_request()
+        return core().compile_model(model, "CPU", self._settings).create_infer_request()
 
 
 def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], config: ModelConfig) -> None:
@@ -149,7 +159,7 @@ class OpenVinoBf16(OpenVino):
     arithmetic = "bf16"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError("this CPU does not compute in bfloat16: use --runtime openvino")
         super().__init__(path, threads)
         self.precision = "int8-bf16" if self.precision == "int8" else "bf16"
