@@ -145,9 +145,11 @@ def _write_onnx(model: onnx.ModelProto, path: Path) -> None:
 def _write_openvino(model: onnx.ModelProto, path: Path) -> None:
     import openvino as ov
 
+    from fartrack.runtime.openvino_ import core
+
     onnx_file = path.with_suffix(".onnx")
     onnx_file.write_bytes(model.SerializeToString())
-    whole = ov.Core().read_model(onnx_file)
+    whole = core().read_model(onnx_file)
     # What is half already stays half in the .bin, and nothing else is made so.
     ov.save_model(whole, path, compress_to_fp16=False)
     onnx_file.unlink()

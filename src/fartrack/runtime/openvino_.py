@@ -21,8 +21,6 @@ from fartrack.runtime import Bytes, Floats, Output
 OUTPUTS = Output._fields
 ROWS = 8
 """Attention is split among cores along the queries only when their number divides: it is made a multiple of this."""
-
-
 SINGLY = 150
 """Calls for several targets that are made one by one while what runs them together is compiled, for seconds in which a
 camera does not wait. Calls and not a time, so that the same frames give the same boxes."""
