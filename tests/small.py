@@ -45,14 +45,14 @@ def network(config: ModelConfig = SMALL, seed: int = 0):
     return net
 
 
-def call(config: ModelConfig = SMALL, batch: int = 1, tokens: int | None = None, seed: int = 0):
-    """One call of the network, by the names of its inputs."""
+def call(config: ModelConfig = SMALL, batch: int = 1, tokens: int | None = None, seed: int = 0, new: bool = True):
+    """One call of the network, by the names of its inputs; of a frame with a new template or without."""
     rng = np.random.default_rng(seed)
     tokens = config.kept_tokens if tokens is None else tokens
     inputs = {
         "search": rng.integers(0, 256, (batch, config.search_size, config.search_size, 3), np.uint8),
-        "template": rng.integers(0, 256, (batch, config.template_size, config.template_size, 3), np.uint8),
-        "memory": rng.normal(0, 0.4, (batch, config.templates - 1, tokens, config.memory_width)).astype(np.float32),
+        "template": rng.integers(0, 256, (batch, new * config.template_size, config.template_size, 3), np.uint8),
+        "memory": rng.normal(0, 0.4, (batch, config.templates - new, tokens, config.memory_width)).astype(np.float32),
     }
     if config.trajectory:
         inputs["trajectory"] = rng.integers(0, config.words, (batch, config.trajectory_tokens))

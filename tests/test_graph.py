@@ -61,6 +61,10 @@ def session(model):
         {"attention": "oneway", "depth": 1},
         {"attention": "oneway", "templates": 1},
         {"attention": "oneway", "trajectory": 1, "saliency": "centre-token"},
+        {"attention": "oneway", "update_interval": 2},
+        {"attention": "oneway", "update_interval": 2, "depth": 1},
+        {"attention": "oneway", "update_interval": 2, "templates": 1, "trajectory": 1},
+        {"attention": "oneway", "update_interval": 2, "template_size": 32},  # fewer tokens than rows that judge them
     ],
     ids=str,
 )
@@ -69,8 +73,11 @@ def test_computes_what_the_network_computes(changes):
     net = network(config)
     run = session(graph.build(state_of(net), config))
     fed = {i.name for i in run.get_inputs()}
-    for batch, kept in [(1, config.kept_tokens), (3, config.template_tokens)]:
-        inputs = call(config, batch, kept)
+    calls = [(1, config.kept_tokens, True), (3, config.template_tokens, True)]
+    if config.renewal > 1:  # and frames without a new template
+        calls += [(1, config.kept_tokens, False), (2, config.kept_tokens, False)]
+    for batch, kept, new in calls:
+        inputs = call(config, batch, kept, new=new)
         given = run.run(None, {k: v for k, v in inputs.items() if k in fed})
         for name, ours, theirs in zip(("box", "logits", "saliency", "tokens"), plain(net, inputs), given, strict=True):
             assert ours.shape == theirs.shape
@@ -100,6 +107,19 @@ def test_kept_keys_are_the_keys_that_would_be_computed_again(keep):
     if keep == 1:
         np.testing.assert_allclose(given[1], whole.logits[-1].numpy(), atol=3e-5)
         np.testing.assert_allclose(given[2], whole.saliency.numpy(), atol=3e-5)
+
+
+def test_a_frame_without_a_new_template_reads_the_ones_before():
+    """The same words as from the network that has all templates as pictures."""
+    config = SMALL.replace(attention="oneway", templates=2, update_interval=2, keep=1.0)
+    net = network(config)
+    first, second = call(config, seed=1), call(config, seed=2)
+    run = session(graph.build(state_of(net), config))
+    stored = [run.run(["tokens"], inputs)[0] for inputs in (first, second)]
+    given = run.run(None, second | {"template": second["template"][:, :0], "memory": np.stack(stored, 1)})
+    whole = run.run(None, second | {"memory": stored[0][:, None]})
+    np.testing.assert_allclose(given[1], whole[1], atol=3e-5)
+    assert given[2].shape == (1, 0) and given[3].shape == (1, 0, config.memory_width)
 
 
 def test_half_precision_rounds_weights_only():

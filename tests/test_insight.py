@@ -6,6 +6,8 @@ import pytest
 from fartrack import Tracker, track
 from fartrack.config import PICO
 from fartrack.memory import TemplateMemory, most_salient
+from fartrack.target import AT_FIRST
+from small import SMALL, network
 from videos import clip, picture
 
 BOX = (8.0, 20.0, 24.0, 24.0)
@@ -85,6 +87,30 @@ def test_insight_is_what_the_network_had(tiny_model):
     assert seen.templates[0].number == 0
     assert [len(view.kept) for view in seen.templates[:-1]] == [37] * 4
     assert seen.tokens == 397
+
+
+def test_between_new_templates_the_last_one_is_shown(tmp_path):
+    """Numbers are those of frames, and what decided the newest one's mask is still there."""
+    pytest.importorskip("torch")
+    from fartrack.export import state_of
+    from fartrack.graph import build
+
+    config = SMALL.replace(attention="oneway", update_interval=4)
+    (tmp_path / "net.onnx").write_bytes(build(state_of(network(config)), config).SerializeToString())
+    tracker = Tracker(tmp_path / "net.onnx", threads=1, explain=True)
+    tracker.init(picture(0), BOX)
+    seen = [None]
+    for i in range(1, AT_FIRST + 8):
+        tracker.update(picture(i))
+        seen.append(tracker.insight)
+    assert [insight.frame for insight in seen[1:]] == list(range(1, AT_FIRST + 8))
+    newest = [insight.templates[-1] for insight in seen[1:]]
+    assert [view.number for view in newest] == [*range(AT_FIRST + 1), 10, 12, 12, 12, 12, 16]
+    assert [view.kept is None for view in newest[AT_FIRST:]] == [True, False, True, False, False, False, True]
+    first, later = seen[13], seen[15]
+    assert np.array_equal(later.settled, first.settled) and np.array_equal(later.saliency, first.saliency)
+    assert np.array_equal(later.templates[-1].kept, first.settled)
+    assert first.tokens - later.tokens == config.template_tokens - config.kept_tokens
 
 
 def test_track(tmp_path, tiny_model):

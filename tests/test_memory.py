@@ -84,6 +84,20 @@ def test_slots_hold_the_frames_that_the_policy_names(policy):
         assert memory.older()[:, 0, 0].tolist() == wanted[:-1]
 
 
+@pytest.mark.parametrize("count", [2, 60, 500])
+def test_once_it_is_settled_the_newest_is_among_the_others(count):
+    """In a frame without a new template it is read as the others are; also where the memory will not keep it."""
+    memory = memory_after(count)
+    before = memory.older().copy()
+    memory.settle(labelled(count - 1), np.arange(49.0))
+    assert memory.newest_crop is None
+    after = memory.older()
+    assert (after[:-1] == before).all() and (after[-1] == labelled(count - 1)[12:]).all()
+    memory.add(CROP)
+    assert memory.older().shape == before.shape
+    assert count < 500 or memory.stride > 1
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_bounded_on_an_endless_stream(policy):
     memory = TemplateMemory(ModelConfig(width=2, heads=1, memory=policy))

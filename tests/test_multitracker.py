@@ -7,7 +7,7 @@ import pytest
 
 import fartrack
 from fartrack import InputError, MultiTracker, Tracker
-from small import BOX, frames
+from small import BOX, SMALL, frames, network
 
 BOXES = [BOX, (20.0, 30.0, 30.0, 22.0), (100.0, 60.0, 18.0, 26.0)]
 
@@ -46,6 +46,27 @@ def test_each_target_as_if_alone(tiny_model, runtime):
             same(given[t - 1][number], expected[t - begin - 1])
     assert 2 not in given[6]
     assert 3 not in given[2]
+
+
+def test_each_as_if_alone_where_not_all_have_new_templates(tmp_path):
+    """They come one frame apart, so that in every frame one has a new template and the other has none."""
+    pytest.importorskip("torch")
+    from fartrack.export import state_of
+    from fartrack.graph import build
+    from fartrack.target import AT_FIRST
+
+    config = SMALL.replace(attention="oneway", update_interval=2)
+    (tmp_path / "net.onnx").write_bytes(build(state_of(network(config)), config).SerializeToString())
+    video = frames(AT_FIRST + 7)
+    tracker = MultiTracker(tmp_path / "net.onnx", threads=1)
+    first, given = tracker.add(video[0], BOXES[0]), []
+    for frame in video[1:]:
+        given.append(tracker.update(frame))
+        if len(given) == 1:
+            second = tracker.add(frame, BOXES[1])
+    for number, box, begin in ((first, BOXES[0], 0), (second, BOXES[1], 1)):
+        for ours, theirs in zip(given[begin:], alone(tmp_path / "net.onnx", video, box, begin), strict=True):
+            same(ours[number], theirs)
 
 
 def test_one_call_of_the_network_a_frame(tiny_model):

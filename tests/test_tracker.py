@@ -17,7 +17,7 @@ from fartrack import InputError, MultiTracker, Tracker, geometry
 from fartrack.video.draw import draw_result
 from fartrack.video.select import select_box
 from fartrack.video.writer import VideoWriter
-from small import BOX, frames
+from small import BOX, SMALL, frames, network
 
 
 @pytest.fixture
@@ -48,6 +48,46 @@ def test_boxes_drawn_as_the_docstring_says(tracker):
     assert "x, y, w, h = map(round, box)" in fartrack.Tracker.__doc__
     drawn = cv2.rectangle(frames(2)[1].copy(), (x, y), (x + w, y + h), (0, 255, 0))
     assert (drawn != frames(2)[1]).any()
+
+
+@pytest.mark.parametrize(("interval", "templates"), [(1, 5), (2, 5), (3, 3)])
+def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, tmp_path):
+    """Templates remembered as keys and values, and frames that give none: against all pictures and the whole network."""
+    torch = pytest.importorskip("torch")
+    from fartrack.export import state_of
+    from fartrack.graph import build
+    from fartrack.memory import sample_history
+    from fartrack.network import decode
+    from fartrack.runtime import Output
+    from fartrack.target import AT_FIRST
+
+    c = SMALL.replace(attention="oneway", keep=1.0, update_interval=interval, templates=templates)
+    net, pictures, asked = network(c), [], []
+
+    @torch.inference_mode()
+    def plain(search, template, memory, _):
+        if template.size and not (pictures and np.array_equal(pictures[-1], template)):
+            pictures.append(template)
+        asked.append(template.shape[1] > 0)
+        slots = [pictures[i] for i in sample_history(len(pictures) - 1, templates, c.memory)]
+        search, *slots = (net.normalise(torch.from_numpy(x).permute(0, 3, 1, 2)) for x in (search, *slots))
+        seen = [net.embed_template(slot) + net.slot_identity(i) for i, slot in enumerate(slots)]
+        logits = net(seen, net.embed_search(search), None).logits[-1]
+        nothing = np.zeros((1, 49, c.memory_width), np.float32)
+        return Output(decode(logits, c).numpy(), logits.numpy(), nothing[..., 0], nothing)
+
+    (tmp_path / "net.onnx").write_bytes(build(state_of(net), c).SerializeToString())
+    images = frames(AT_FIRST + 9)
+    given = follow(Tracker(tmp_path / "net.onnx", threads=1), images)
+    slow = Tracker(tmp_path / "net.onnx", threads=1)
+    slow.runtime, plain.config = plain, c
+    for (_, ours, score), (_, theirs, expected) in zip(given, follow(slow, images), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-2)
+        assert score == pytest.approx(expected, abs=1e-3)
+    # The starting frame's, then one of each frame but the last, as long as it begins; from there on of some.
+    later = sum(frame % interval == 0 for frame in range(AT_FIRST + 1, AT_FIRST + 8))
+    assert len(pictures) == 1 + AT_FIRST + later
+    assert sum(asked) == 1 + len(pictures)
 
 
 def test_same_frames_same_boxes(tracker, tiny_model):

@@ -59,6 +59,9 @@ class ModelConfig:
     """Whose attention makes a template token salient: the centre 3 x 3 search tokens and the commands, or one token."""
     memory: Literal["linear", "exponential"] = "linear"
     """How the middle templates are sampled from the history."""
+    update_interval: int = 1
+    """Frames from one new template to the next, but for the first ones (`fartrack.target.AT_FIRST`). In the paper
+    every frame gives one. In a frame between nothing of a template is computed; with joint attention there are none."""
     withhold: bool = False
     """A frame that is not found gives no template. In the paper every frame gives one."""
     doubt: float = 0.0
@@ -92,6 +95,7 @@ class ModelConfig:
         problems = [
             (self.width % self.heads != 0, "width must be a multiple of heads"),
             (self.templates < 1, "templates must be at least 1"),
+            (self.update_interval < 1, "update_interval must be at least 1"),
             (self.template_size % self.patch != 0, "template_size must be a multiple of patch"),
             (self.search_size % self.patch != 0, "search_size must be a multiple of patch"),
             (self.search_grid < 3, "search_size must be at least 3 patches"),
@@ -132,6 +136,11 @@ class ModelConfig:
     def kept_tokens(self) -> int:
         """Tokens of one template after pruning."""
         return self.template_tokens - int(self.template_tokens * (1 - self.keep))
+
+    @cached_property
+    def renewal(self) -> int:
+        """Frames from one new template to the next; 1 with joint attention, where those between would cost as much."""
+        return self.update_interval if self.attention == "oneway" else 1
 
     @cached_property
     def memory_width(self) -> int:
@@ -233,6 +242,7 @@ OURS: dict[str, Any] = {
     "search_size": 192,
     "search_factor": 3.0,
     "attention": "oneway",
+    "update_interval": 2,
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)
@@ -246,6 +256,7 @@ RELEASE: dict[str, Any] = {
     "search_size": 224,
     "search_factor": 4.0,
     "attention": "joint",
+    "update_interval": 1,
     "withhold": False,
     "saliency": "centre-token",
     "memory": "exponential",

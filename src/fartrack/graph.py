@@ -5,7 +5,8 @@ It computes what `fartrack.step.TrackStep` computes (a test compares them), laid
 - normalisation sits in the patch embedding's weights, so pixels go in as bytes and both crops share one product;
 - the last layer computes only what is read: queries of the commands and of the rows whose attention makes saliency,
   the MLP of four tokens, and no keys or values: they are folded into those few rows;
-- with one-way attention the older templates are not tokens but keys and values, computed when they were the newest;
+- with one-way attention the older templates are not tokens but keys and values, computed when they were the newest,
+  and in a frame without a new one, whose picture has no rows, none is computed at all;
 - saliency multiplies a block-diagonal query with the keys as they lie, and takes one softmax for all layers;
 - attention goes head by head, so that each product is shared by all cores: as one product of three heads, two cores
   would work on two and then one (OpenVINO, which fuses attention, is given it whole: see its runtime);
@@ -44,8 +45,10 @@ SMALL = 1024
 
 LABELS = {
     "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
-    "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box",
-    "memory": "(batch, slots - 1, kept, M) float32: what `tokens` said of the older templates, oldest first",
+    "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box; with "
+    "one-way attention (batch, 0, s, 3) in a frame without a new one",
+    "memory": "(batch, slots - 1, kept, M) float32: what `tokens` said of the older templates, oldest first; "
+    "(batch, slots, kept, M) in a frame without a new one",
     "trajectory": "(batch, 4 * past boxes) int64: past boxes as words, oldest first",
     "box": "(batch, 4) float32: x0, y0, x1, y1 in units of the search crop's side",
     "logits": "(batch, 4, words) float32: per coordinate, over the vocabulary",
@@ -102,6 +105,8 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: dict[str, npt.NDArray[np.generic]] = {}
         self.made: dict[str, str] = {}
+        self.new = ""
+        """How many tokens the new template has, with one-way attention; none where there is no new one."""
         self.attentions: list[tuple[tuple[tuple[str, str, str], ...], str]] = []
         """Queries, keys and values of the parts of each attention and its result, for engines that fuse it."""
 
@@ -265,8 +270,12 @@ class _Builder:
     # -- the network --------------------------------------------------------------------------------------------
 
     def patches(self, image: str, grid: int) -> str:
-        """(B, S, S, 3) bytes -> (B, grid^2, patch * patch * 3) bytes."""
+        """(B, S, S, 3) bytes -> (B, grid^2, patch * patch * 3) bytes; of a template without rows (B, 0, ...)."""
         p = self.config.patch
+        if image == "template":  # too small for what follows to matter, and that wants to know the height
+            x = self.op("Reshape", image, np.array([0, -1, p, grid, 3 * p]))
+            x = self.op("Transpose", x, perm=(0, 1, 3, 2, 4))
+            return self.op("Reshape", x, np.array([0, -1, 3 * p * p]))
         rows = self.op("Reshape", image, np.array([0, grid * p * grid, 3 * p]))
         order = np.arange(grid * p * grid).reshape(grid, p, grid).transpose(0, 2, 1)  # engines copy whole rows so
         x = self.op("Gather", rows, order.ravel(), axis=1)
@@ -298,7 +307,13 @@ class _Builder:
             self.op("Add", words, self.weight("pos_command")),
             axis=0,
         )
-        x = self.op("Concat", self.patches("template", c.template_grid), self.patches("search", c.search_grid), axis=1)
+        new = self.patches("template", c.template_grid)
+        if not joint:  # without a new template there are fewer, the last ones
+            self.new = self.op("Slice", self.op("Shape", new), *(np.array([v]) for v in (1, 2, 0)))
+            rest = c.search_tokens + 4
+            first = self.op("Sub", np.array([-rest]), self.new)
+            offsets = self.op("Slice", offsets, first, np.array([LAST]), np.array([0]))
+        x = self.op("Concat", new, self.patches("search", c.search_grid), axis=1)
         x = self.op("MatMul", self.op("Cast", x, to=TensorProto.FLOAT), w)
         # The four rows of padding become the commands, and nothing depends on the size of the batch.
         x = self.op("Add", self.op("Pad", x, np.array([0, 0, 0, 0, 4, 0])), offsets)
@@ -330,10 +345,11 @@ class _Builder:
         scale = np.full(d, (d // c.heads) ** -0.5, np.float32)
 
         x = self.with_trajectory(self.embed())
-        oneway, newest = c.attention == "oneway", c.template_tokens
+        oneway = c.attention == "oneway"
         older = ""
-        if oneway and c.templates > 1:
+        if oneway and (c.templates > 1 or c.renewal > 1):
             older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
+        payers = self.op("Mul", self.new, np.array([judges])) if oneway else ""
         paid, stored = [], []
         for layer in range(c.depth):
             name = f"blocks.{layer}"
@@ -355,14 +371,16 @@ class _Builder:
                     rows = self.op("Gather", q, read[:judges], axis=1)
                 keys, values = k, v
                 if oneway:
-                    own = [self.cut(t, 1, 0, newest) for t in (k, v)]
+                    own = [self.cut(t, 1, 0, -tail) for t in (k, v)]
                     stored += own
                 if older:
                     kept = [self.cut(older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
                     keys, values = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
+                if oneway:  # nobody pays where there is nothing to decide
+                    rows = self.op("Slice", rows, np.array([0]), payers, np.array([1]))
                 paid.append(self.attention_paid(rows, keys))
                 if oneway and not last:
-                    alone, rest = self.cut(q, 1, 0, newest), self.cut(q, 1, newest)
+                    alone, rest = self.cut(q, 1, 0, -tail), self.cut(q, 1, -tail)
                     mixed = self.attend((alone, own[0], own[1]), (rest, keys, values))
                 else:
                     mixed = self.attend((q, keys, values))
@@ -375,7 +393,8 @@ class _Builder:
 
         self.read(x)
         weights = self.op("Softmax", self.op("Concat", *paid, axis=1), axis=-1)
-        weights = self.cut(weights, 2, -tail - c.template_tokens, -tail)
+        begin = self.op("Sub", np.array([-tail]), self.new) if oneway else np.array([-tail - c.template_tokens])
+        weights = self.op("Slice", weights, begin, np.array([-tail]), np.array([2]))
         mean = self.op("Mul", weights, np.array(1 / c.heads, np.float32))
         self.op("ReduceSum", mean, np.array([1]), name="saliency", keepdims=0)
         return self._wrap()
@@ -402,18 +421,20 @@ class _Builder:
     def _wrap(self) -> onnx.ModelProto:
         c = self.config
         byte, real, whole = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
+        oneway = c.attention == "oneway"
+        new: str | int = "new" if oneway else c.template_tokens
         inputs: list[tuple[str, int, list[str | int | None]]] = [
             ("search", byte, ["batch", c.search_size, c.search_size, 3]),
-            ("template", byte, ["batch", c.template_size, c.template_size, 3]),
-            ("memory", real, ["batch", c.templates - 1, "kept", c.memory_width]),
+            ("template", byte, ["batch", "rows" if oneway else c.template_size, c.template_size, 3]),
+            ("memory", real, ["batch", "slots" if oneway else c.templates - 1, "kept", c.memory_width]),
         ]
         if c.trajectory:
             inputs.append(("trajectory", whole, ["batch", c.trajectory_tokens]))
         outputs: list[tuple[str, int, list[str | int | None]]] = [
             ("box", real, ["batch", 4]),
             ("logits", real, ["batch", 4, c.words]),
-            ("saliency", real, ["batch", c.template_tokens]),
-            ("tokens", real, ["batch", c.template_tokens, c.memory_width]),
+            ("saliency", real, ["batch", new]),
+            ("tokens", real, ["batch", new, c.memory_width]),
         ]
         taken, given = (
             [helper.make_tensor_value_info(n, kind, shape, doc_string=LABELS[n]) for n, kind, shape in group]

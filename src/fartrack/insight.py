@@ -16,7 +16,7 @@ class TemplateView:
     """A template as a picture, with the tokens that are left of it."""
 
     number: int
-    """Which template, counted from 0: the frame that it was cropped from, after the starting frame."""
+    """The frame that it was cropped from, counted from the starting frame, which is 0."""
     picture: Image
     """(S, S, 3) uint8 RGB."""
     kept: npt.NDArray[np.int64] | None
@@ -27,12 +27,14 @@ class TemplateView:
 class Insight:
     """One frame, as the network had it and as it answered."""
 
+    frame: int
+    """Number of the frame, counted from the starting frame, which is 0."""
     templates: tuple[TemplateView, ...]
-    """What filled the slots, oldest first; the last one is the newest and still whole."""
+    """What filled the slots, oldest first; the last one is the newest, and whole in the first frame that it is used."""
     settled: npt.NDArray[np.int64]
-    """The newest template's tokens that stay from now on: decided in this frame."""
+    """The newest template's tokens that stay: decided in that frame."""
     saliency: npt.NDArray[np.float32]
-    """(template tokens,) attention that the newest template's tokens received, which decided it."""
+    """(template tokens,) attention that the newest template's tokens received there, which decided it."""
     window: Window
     """The search window in the frame."""
     search: Image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,10 +57,13 @@ class TemplateMemory:
         self.stride = 1
         self.newest = -1
         self.newest_crop: Image | None = None
+        """None once it is settled, until there is another."""
         self._kept: dict[int, Tokens] = {}
+        self._settled: Tokens | None = None
         self._slots: list[Tokens] = []
         self._stacked = np.empty((0,), np.float32)
         self._views: dict[int, TemplateView] | None = {} if pictures else None
+        self._newest_view: TemplateView | None = None
 
     def start(self, crop: Image, tokens: Tokens) -> None:
         """Begin with the first frame's template.
@@ -70,19 +75,24 @@ class TemplateMemory:
         self.stride, self.newest, self.newest_crop = 1, 0, crop
         self._kept = {0: tokens}
         if self._views is not None:
-            self._views = {0: TemplateView(0, crop, None)}
+            self._newest_view = TemplateView(0, crop, None)
+            self._views = {0: self._newest_view}
 
     def settle(self, tokens: Tokens, saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """Prune the newest template, once and for all, and store it; returns which tokens stay."""
         keep = most_salient(saliency, self.config.kept_tokens)
+        self._settled = self.pruned(tokens, keep)
+        if self._newest_view is not None:
+            self._newest_view = replace(self._newest_view, kept=keep)
         if self.newest % self.stride == 0:
-            self._kept[self.newest] = self.pruned(tokens, keep)
-            if self._views is not None and self.newest_crop is not None:
-                self._views[self.newest] = TemplateView(self.newest, self.newest_crop, keep)
+            self._kept[self.newest] = self._settled
+            if self._views is not None and self._newest_view is not None:
+                self._views[self.newest] = self._newest_view
             if len(self._kept) > self.capacity:
                 self._thin()
                 if self._views is not None:
                     self._views = {i: view for i, view in self._views.items() if i in self._kept}
+        self.newest_crop = None
         return keep
 
     def pruned(self, tokens: Tokens, keep: npt.NDArray[np.int64]) -> Tokens:
@@ -98,13 +108,23 @@ class TemplateMemory:
             self.stride *= 2
             self._kept = {i: t for i, t in self._kept.items() if i % self.stride == 0}
 
-    def add(self, crop: Image) -> None:
-        """Take the template of the frame just tracked as the newest; the one before must be settled."""
+    def add(self, crop: Image, frame: int | None = None) -> None:
+        """Take the template of the frame just tracked as the newest; the one before must be settled.
+
+        Args:
+            crop: (S, S, 3) uint8 RGB.
+            frame: number of the frame, which `views` tell; default: every frame gave one.
+        """
         self.newest += 1
         self.newest_crop = crop
+        if self._views is not None:
+            self._newest_view = TemplateView(self.newest if frame is None else frame, crop, None)
 
     def older(self) -> Tokens:
-        """(slots - 1, n, D): tokens of all slots but the newest, oldest first; overwritten by the next call."""
+        """(slots - 1, n, D): tokens of all slots but the newest, oldest first; overwritten by the next call.
+
+        Once the newest is settled it is among them: (slots, n, D).
+        """
         slots = self.settled()
         shape = (len(slots), *slots[0].shape) if slots else (0, self.config.kept_tokens, self.config.memory_width)
         if shape != self._stacked.shape:
@@ -116,9 +136,12 @@ class TemplateMemory:
         return self._stacked
 
     def settled(self) -> list[Tokens]:
-        """(n, D) tokens of each slot but the newest, oldest first, as they were stored."""
+        """(n, D) tokens of each slot that is settled, oldest first, as they were stored: of all but a new one."""
         wanted = sample_history(self.newest, self.config.templates, self.config.memory)[:-1]
-        return [self._kept[self._nearest(i)] for i in wanted]
+        there = [self._kept[self._nearest(i)] for i in wanted]
+        if self.newest_crop is None and self._settled is not None:
+            there.append(self._settled)
+        return there
 
     def _nearest(self, index: int) -> int:
         if index in self._kept:
@@ -133,10 +156,10 @@ class TemplateMemory:
         return [*(self._nearest(i) for i in wanted[:-1]), self.newest]
 
     def views(self) -> tuple[TemplateView, ...]:
-        """The templates that fill the slots now as pictures, oldest first; the newest is whole."""
-        if self._views is None or self.newest_crop is None:
+        """The templates that fill the slots now as pictures, oldest first; a new one is whole."""
+        if self._views is None or self._newest_view is None:
             raise ValueError("this memory keeps no pictures: make it with pictures=True")
-        return (*(self._views[i] for i in self.frames()[:-1]), TemplateView(self.newest, self.newest_crop, None))
+        return (*(self._views[i] for i in self.frames()[:-1]), self._newest_view)
 
     def __len__(self) -> int:
         return len(self._kept)

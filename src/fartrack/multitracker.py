@@ -94,11 +94,11 @@ class MultiTracker:
         image = crops.as_bgr(frame)
         for target in self._targets.values():
             target.check(image)
-        # Targets that have just begun remember whole templates; they make a batch of their own.
-        batches: dict[int, list[tuple[Target, tuple[np.ndarray | None, ...]]]] = {}
+        # Targets that have just begun remember whole templates, and of some none is new: batches of their own.
+        batches: dict[tuple[int, int], list[tuple[Target, tuple[np.ndarray | None, ...]]]] = {}
         for target in self._targets.values():
             looked = target.look(image)
-            batch = batches.setdefault(looked[2].shape[1], [])
+            batch = batches.setdefault((looked[2].shape[1], len(looked[1])), [])
             batch.append((target, looked))
             if (elsewhere := target.elsewhere(image)) is not None:
                 batch.append((target, (elsewhere, *looked[1:])))

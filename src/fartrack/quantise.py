@@ -114,7 +114,9 @@ def _decoded(shard: Path, coded: Sequence[tuple[str, bytes]]) -> Iterator[Image]
 
 
 def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inputs]:
-    """Track the clips and keep every n-th frame's inputs of the network, the first frame's always.
+    """Track the clips and keep inputs of the network: of every n-th frame, and of some more.
+
+    Those are each clip's first frame, and its first one without a new template.
 
     Raises:
         InputError: there was no frame to look at.
@@ -122,6 +124,7 @@ def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inpu
     kept: list[Inputs] = []
     for clip in clips:
         target: Target | None = None
+        between = False
         for number, image in enumerate(clip.frames):
             if target is None:
                 target = Target(runtime.config, image, clip.box)
@@ -132,7 +135,9 @@ def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inpu
             inputs: Inputs = {"search": search[None], "template": template[None], "memory": memory[None].copy()}
             if words is not None:
                 inputs["trajectory"] = words[None]
-            if number == 1 or number % every == 0:
+            first = not len(template) and not between
+            between = between or first
+            if number == 1 or number % every == 0 or first:
                 kept.append({name: array.copy() for name, array in inputs.items()})
             output = runtime(*inputs.values())  # type: ignore[arg-type]
             target.absorb(image, Output(*(x[0] for x in output)))

@@ -23,8 +23,8 @@ class TrackStep(nn.Module):
 
         Args:
             search: (B, S, S, 3) uint8 RGB.
-            template: (B, s, s, 3) uint8 RGB, the newest.
-            memory: (B, slots - 1, n, M) what was stored of older templates, oldest first.
+            template: (B, s, s, 3) uint8 RGB, the newest; with one-way attention (B, 0, s, 3) where none is new.
+            memory: (B, slots - 1, n, M) what was stored of older templates, oldest first; (B, slots, n, M) then.
             trajectory: (B, 4 * past boxes) int64 words.
 
         Returns:
@@ -50,11 +50,14 @@ class TrackStep(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same when templates see only themselves: older ones are there as keys and values alone."""
         net, c = self.net, self.net.config
-        newest, d = c.template_tokens, c.width
+        d = c.width
         seen = net.embed_search(net.normalise(search.permute(0, 3, 1, 2)))
-        tokens = net.embed_template(net.normalise(template.permute(0, 3, 1, 2))) + net.slot_identity(c.templates - 1)
+        tokens = seen[:, :0]
+        if template.shape[1]:
+            whole = net.embed_template(net.normalise(template.permute(0, 3, 1, 2)))
+            tokens = whole + net.slot_identity(c.templates - 1)
         x = torch.cat([tokens, *net.after_templates(seen, trajectory)], 1)
-        b, n, _ = x.shape
+        (b, n, _), newest = x.shape, tokens.shape[1]
         older = memory.flatten(1, 2)
         m = older.shape[1]
         rows = net._saliency_rows(newest, n)
@@ -67,8 +70,10 @@ class TrackStep(nn.Module):
             keys = heads(torch.cat([older[..., 2 * i * d : (2 * i + 1) * d], k], 1))
             values = heads(torch.cat([older[..., (2 * i + 1) * d : (2 * i + 2) * d], v], 1))
             q = heads(q)
-            own = F.scaled_dot_product_attention(q[:, :, :newest], heads(k[:, :newest]), heads(v[:, :newest]))
-            mixed = torch.cat([own, F.scaled_dot_product_attention(q[:, :, newest:], keys, values)], 2)
+            mixed = F.scaled_dot_product_attention(q[:, :, newest:], keys, values)
+            if newest:
+                own = F.scaled_dot_product_attention(q[:, :, :newest], heads(k[:, :newest]), heads(v[:, :newest]))
+                mixed = torch.cat([own, mixed], 2)
             weights = (q[:, :, rows] @ keys.transpose(-1, -2) / (d // c.heads) ** 0.5).softmax(-1)
             saliency = saliency + weights[..., m : m + newest].mean(1).sum(1)
             x = block.after(x, block.attn.merge(mixed))

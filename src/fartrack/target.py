@@ -23,6 +23,8 @@ from fartrack.runtime import Output
 
 COMPARED = 30
 """Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do."""
+AT_FIRST = 10
+"""Frames after the given one that each give a template, whatever `update_interval` says: little is known yet."""
 
 
 class Target:
@@ -74,6 +76,8 @@ class Target:
         self._held = deque([self.box[2:]], maxlen=seek.REMEMBERED)
         self._places: Iterator[Window] | None = None
         self._place = self.window
+        self._frame = 0
+        self._decided: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
 
     def first_template(self, image: Image) -> Image:
         """(s, s, 3) uint8 RGB template around the starting box."""
@@ -98,12 +102,16 @@ class Target:
             )
 
     def look(self, image: Image) -> tuple[Image, Image, npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
-        """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory."""
+        """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory.
+
+        Where no template is new, it has no rows and the memory one slot more.
+        """
         c = self.config
         self.window = geometry.window_around(self.box, c.search_factor)
         search = _rgb(self._cut(image, self.window, c.search_size))
-        assert self.memory.newest_crop is not None
-        return search, self.memory.newest_crop, self.memory.older(), self._trajectory(self.window)
+        new = self.memory.newest_crop
+        template = np.empty((0, c.template_size, 3), np.uint8) if new is None else new
+        return search, template, self.memory.older(), self._trajectory(self.window)
 
     def elsewhere(self, image: Image) -> Image | None:
         """After `look`: another search crop for the same memory, where a target that is lost may be; mostly None."""
@@ -148,12 +156,14 @@ class Target:
         self.past.append(self.box)
         self._shapes.append(self.box[2:])
         self._remember()
-        seen = self.memory.views() if self.explain else ()
-        if seen:
-            self.insight = self._insight(image, output, seen, most_salient(output.saliency, c.kept_tokens))
+        self._frame += 1
+        if self.explain:
+            self.insight = self._insight(image, output, self.memory.views())
         if self.found or not c.withhold:
-            self.memory.settle(output.tokens, output.saliency)
-            self.memory.add(self._template(image, crops.OWN))
+            if self.memory.newest_crop is not None:
+                self.memory.settle(output.tokens, output.saliency)
+            if self._frame <= AT_FIRST or self._frame % c.renewal == 0:
+                self.memory.add(self._template(image, crops.OWN), self._frame)
 
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
@@ -204,16 +214,18 @@ class Target:
     def _cut(self, image: Image, window: Window, size: int) -> Image:
         return crops.lighten(crops.cut(image, window, size), self.config.lighten)
 
-    def _insight(
-        self, image: Image, output: Output, seen: tuple[TemplateView, ...], kept: npt.NDArray[np.int64]
-    ) -> Insight:
+    def _insight(self, image: Image, output: Output, seen: tuple[TemplateView, ...]) -> Insight:
         """The frame just absorbed; the search crop is cut once more, so that nothing has to carry it."""
         c = self.config
+        if self.memory.newest_crop is not None or self._decided is None:
+            self._decided = most_salient(output.saliency, c.kept_tokens), output.saliency
+        kept, saliency = self._decided
         read = sum(c.template_tokens if view.kept is None else len(view.kept) for view in seen)
         return Insight(
             templates=seen,
+            frame=self._frame,
             settled=kept,
-            saliency=output.saliency,
+            saliency=saliency,
             window=self.window,
             search=_rgb(self._cut(image, self.window, c.search_size)),
             corners=tuple(output.box.tolist()),

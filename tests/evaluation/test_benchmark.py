@@ -71,6 +71,17 @@ def test_work_of_pico_by_hand():
     assert counting.macs(counting.products(pico)) < 0.75 * by_hand
 
 
+def test_work_is_the_mean_of_frames_with_and_without_a_new_template():
+    pico = PRESETS["pico"]
+    new, between = counting.products(pico), counting.products(pico, new=False)
+    assert counting.macs(counting.cycle(pico)) == counting.macs(new) + counting.macs(between)
+    # A quarter of the tokens that go through the layers, and nobody asks what is salient.
+    assert 0.7 < counting.macs(between) / counting.macs(new) < 0.78
+    one = Contestant("a", TemplateTracker(), config=pico)
+    assert one.cycle == 2 and one.work == counting.cycle(pico)
+    assert all(p.m and p.n for p in between)
+
+
 def test_race_counts_turns_without_their_first_frame():
     frames, boxes = moving_square(9)
     a, b = (Contestant(name, TemplateTracker()) for name in "ab")

@@ -77,12 +77,17 @@ def test_one_way_templates_in_every_engine(engine, tmp_path):
         (tmp_path / f"{precision}.onnx").write_bytes(
             graph.build(weights, config, precision, ranges).SerializeToString()
         )
-    plain = open_runtime(tmp_path / "fp32.onnx", "torch")(*inputs.values())
-    given = open_runtime(tmp_path / "fp32.onnx", engine, 1)(*inputs.values())
-    for ours, theirs in zip(given, plain, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    rounded = open_runtime(tmp_path / "int8.onnx", engine, 1)(*inputs.values())
-    assert (rounded.logits - plain.logits).std() < 0.1 * plain.logits.std()
+    whole = inputs["memory"]
+    between = inputs | {"template": inputs["template"][:, :0], "memory": np.concatenate([whole, whole[:, :1]], 1)}
+    plain, floats, rounded = (
+        open_runtime(tmp_path / file, runtime, 1)
+        for file, runtime in (("fp32.onnx", "torch"), ("fp32.onnx", engine), ("int8.onnx", engine))
+    )
+    for given in (inputs, between):  # with a new template and without
+        expected = plain(*given.values())
+        for ours, theirs in zip(floats(*given.values()), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
+        assert (rounded(*given.values()).logits - expected.logits).std() < 0.1 * expected.logits.std()
 
 
 def test_int8_is_nothing_for_pytorch(files):
@@ -122,11 +127,11 @@ def test_a_second_target_does_not_stop_a_camera(files, monkeypatch):
     compiled, held = [], threading.Event()
     request = runtime._request
 
-    def slow(batch, kept):
+    def slow(batch, *shape):
         if batch == -1:
             assert held.wait(30) and threading.current_thread() is not threading.main_thread()
-        compiled.append((batch, kept))
-        return request(batch, kept)
+        compiled.append((batch, *shape))
+        return request(batch, *shape)
 
     monkeypatch.setattr(runtime, "_request", slow)
     both = call(batch=2)
@@ -134,11 +139,11 @@ def test_a_second_target_does_not_stop_a_camera(files, monkeypatch):
     for _ in range(2):  # answered while the other is still being compiled
         for given, *apart in zip(runtime(*both.values()), *alone, strict=True):
             np.testing.assert_array_equal(given, np.concatenate(apart))
-    assert {batch for batch, _ in compiled} == {1}
+    assert {batch for batch, *_ in compiled} == {1}
     held.set()
     for given, *apart in zip(runtime(*both.values()), *alone, strict=True):
         np.testing.assert_allclose(given, np.concatenate(apart), atol=2e-3)
-    assert len(compiled) == 4 and {batch for batch, _ in compiled} == {1, -1}
+    assert len(compiled) == 4 and {batch for batch, *_ in compiled} == {1, -1}
 
 
 @pytest.mark.parametrize("changes", [{}, {"attention": "oneway"}, {"trajectory": 1}], ids=str)

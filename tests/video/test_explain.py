@@ -40,6 +40,7 @@ def insight(templates=5, kept=37, spread=0.01, newest=20):
     numbers = np.linspace(0, newest, templates).astype(int)
     views = [TemplateView(int(n), blue, np.arange(kept)) for n in numbers[:-1]]
     return Insight(
+        frame=newest + 1,
         templates=(*views, TemplateView(newest, blue, None)),
         settled=np.arange(kept),
         saliency=np.linspace(1, 0, 49).astype(np.float32),

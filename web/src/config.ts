@@ -22,6 +22,8 @@ export interface ModelConfig {
   keep: number;
   attention: "joint" | "oneway";
   memory: "linear" | "exponential";
+  /** Frames from one new template to the next; files from before it was thought of take one from every frame. */
+  update_interval: number;
   withhold: boolean;
   /** Scores from which a box counts at all, and whole; 0 and 0: always whole. */
   doubt: number;
@@ -40,7 +42,7 @@ export interface ModelConfig {
 const NUMBERS = [
   "depth", "width", "patch", "templates", "template_size", "template_factor", "template_tint", "search_size",
   "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
-  "doubt", "trust", "patience", "lighten", "score_shape",
+  "doubt", "trust", "patience", "lighten", "score_shape", "update_interval",
 ] as const satisfies readonly (keyof ModelConfig)[];
 
 const CHOICES: Partial<Record<keyof ModelConfig, readonly unknown[]>> = {
@@ -52,6 +54,14 @@ const CHOICES: Partial<Record<keyof ModelConfig, readonly unknown[]>> = {
 
 /** What else a file says: the network in it is built so already. */
 const INSIDE = ["name", "heads", "mlp_ratio", "saliency", "block_eps", "final_eps"];
+
+/** What files say that are older than the field. */
+const OLDER = {
+  template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3, score_shape: 0, update_interval: 1,
+};
+
+/** Frames from one new template to the next; 1 with joint attention, where those between would cost as much. */
+export const renewal = (c: ModelConfig): number => (c.attention === "oneway" ? c.update_interval : 1);
 
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
 
@@ -77,8 +87,7 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
-    const older = { template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3, score_shape: 0 };
-    config = { ...older, ...JSON.parse(text) } as ModelConfig;
+    config = { ...OLDER, ...JSON.parse(text) } as ModelConfig;
   } catch {
     throw new Error(`${name} has a damaged configuration: export it again.`);
   }

@@ -25,7 +25,9 @@ export function mostSalient(saliency: ArrayLike<number>, count: number): number[
 export class TemplateMemory {
   stride = 1;
   newest = -1;
-  newestCrop: Uint8Array = new Uint8Array();
+  /** Null once it is settled, until there is another. */
+  newestCrop: Uint8Array | null = null;
+  private settled: Float32Array | null = null;
   private kept = new Map<number, Float32Array>();
   private readonly capacity: number;
 
@@ -47,11 +49,13 @@ export class TemplateMemory {
 
   /** Prune the newest template, once and for all, and store it. */
   settle(tokens: Float32Array, saliency: ArrayLike<number>): void {
-    if (this.newest % this.stride !== 0) return;
     const width = memoryWidth(this.config);
     const keep = mostSalient(saliency, keptTokens(this.config));
     const pruned = new Float32Array(keep.length * width);
     keep.forEach((token, i) => pruned.set(tokens.subarray(token * width, (token + 1) * width), i * width));
+    this.newestCrop = null;
+    this.settled = pruned;
+    if (this.newest % this.stride !== 0) return;
     this.kept.set(this.newest, pruned);
     if (this.kept.size > this.capacity) this.thin();
   }
@@ -77,9 +81,10 @@ export class TemplateMemory {
     this.newestCrop = crop;
   }
 
-  /** Tokens of all slots but the newest, oldest first, one after the other. */
+  /** Tokens of all slots but the newest, oldest first, one after the other; once it is settled, of that one too. */
   older(): Float32Array {
     const slots = this.frames().slice(0, -1).map((i) => this.kept.get(i)!);
+    if (!this.newestCrop && this.settled) slots.push(this.settled);
     const all = new Float32Array(slots.reduce((sum, s) => sum + s.length, 0));
     let at = 0;
     for (const slot of slots) {

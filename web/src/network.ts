@@ -2,7 +2,7 @@
 
 import * as ort from "onnxruntime-web/webgpu";
 import glue from "onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url";
-import { keptTokens, memoryWidth, readConfig, templateTokens, type ModelConfig } from "./config.ts";
+import { keptTokens, memoryWidth, readConfig, renewal, templateTokens, type ModelConfig } from "./config.ts";
 import type { Network, Output } from "./target.ts";
 
 export type Engine = "auto" | "webgpu" | "wasm";
@@ -68,11 +68,12 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   });
   const c = config;
   const network: Network = async (input) => {
-    const slots = c.templates - 1;
+    const height = input.template.length && c.template_size;
+    const slots = c.templates - (height ? 1 : 0);
     const tokens = slots ? input.memory.length / slots / memoryWidth(c) : keptTokens(c);
     const feeds: Record<string, ort.Tensor> = {
       search: new ort.Tensor("uint8", input.search, [1, c.search_size, c.search_size, 3]),
-      template: new ort.Tensor("uint8", input.template, [1, c.template_size, c.template_size, 3]),
+      template: new ort.Tensor("uint8", input.template, [1, height, c.template_size, 3]),
       memory: new ort.Tensor("float32", input.memory, [1, slots, tokens, memoryWidth(c)]),
     };
     if (input.trajectory) feeds.trajectory = new ort.Tensor("int64", input.trajectory, [1, input.trajectory.length]);
@@ -84,14 +85,16 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   // A trial: shaders are compiled now, and a driver that computes nonsense is found out.
   const close = (): Promise<void> => session.release();
   try {
-    const { tokens, box } = await network({
-      search: new Uint8Array(c.search_size ** 2 * 3),
-      template: new Uint8Array(c.template_size ** 2 * 3),
-      memory: new Float32Array((c.templates - 1) * keptTokens(c) * memoryWidth(c)),
-      trajectory: c.trajectory ? new BigInt64Array(4 * c.trajectory) : null,
-    });
-    if (tokens.length !== templateTokens(c) * memoryWidth(c) || !box.every(Number.isFinite)) {
-      throw new Error("The network's answer makes no sense.");
+    for (const isNew of renewal(c) > 1 ? [true, false] : [true]) {
+      const { tokens, box } = await network({
+        search: new Uint8Array(c.search_size ** 2 * 3),
+        template: new Uint8Array(isNew ? c.template_size ** 2 * 3 : 0),
+        memory: new Float32Array((c.templates - (isNew ? 1 : 0)) * keptTokens(c) * memoryWidth(c)),
+        trajectory: c.trajectory ? new BigInt64Array(4 * c.trajectory) : null,
+      });
+      if (tokens.length !== (isNew ? templateTokens(c) * memoryWidth(c) : 0) || !box.every(Number.isFinite)) {
+        throw new Error("The network's answer makes no sense.");
+      }
     }
   } catch (error) {
     await close();

@@ -1,6 +1,6 @@
 /** What is remembered of one target, and how a frame changes it. fartrack/target.py. */
 
-import { memoryWidth, paddingWord, templateTokens, type ModelConfig } from "./config.ts";
+import { memoryWidth, paddingWord, renewal, templateTokens, type ModelConfig } from "./config.ts";
 import { cut, lighten, tintOutside, type Pixels } from "./crops.ts";
 import { changeOfShape, clip, fromWindow, median, towards, windowAround, type Box, type Size, type Window } from "./geometry.ts";
 import { TemplateMemory } from "./memory.ts";
@@ -10,6 +10,7 @@ import { score, share, toWord } from "./vocabulary.ts";
 /** What goes into the network for one frame: see `Runtime` in fartrack/runtime. */
 export interface Input {
   search: Uint8Array;
+  /** Empty where none is new: then the newest one is in the memory too. */
   template: Uint8Array;
   memory: Float32Array;
   trajectory: BigInt64Array | null;
@@ -28,11 +29,16 @@ export type Network = (input: Input) => Promise<Output>;
 /** Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do. */
 const COMPARED = 30;
 
+/** Frames after the given one that each give a template, whatever `update_interval` says: little is known yet. */
+const AT_FIRST = 10;
+
 export class Target {
   /** Once it is lost, look for it elsewhere in the frame too: seek.ts. */
   seeks = false;
   /** Frames in a row in which it was not found. */
   private lostFor = 0;
+  /** Number of the last frame, counted from the given one. */
+  private frame = 0;
   /** Of the boxes of the last frames. */
   private shapes: Size[];
   /** Of those of the last frames in which it was found. */
@@ -92,7 +98,7 @@ export class Target {
     this.window = windowAround(this.box, c.search_factor);
     const input = {
       search: this.searchCrop(frame, this.window),
-      template: this.memory.newestCrop,
+      template: this.memory.newestCrop ?? new Uint8Array(),
       memory: this.memory.older(),
       trajectory: this.trajectory(),
     };
@@ -136,9 +142,10 @@ export class Target {
     push(this.past, this.box, Math.max(1, c.trajectory));
     push(this.shapes, [this.box[2], this.box[3]], COMPARED);
     this.remember();
+    this.frame += 1;
     if (this.found || !c.withhold) {
-      this.memory.settle(out.tokens, out.saliency);
-      this.memory.add(this.template(frame, false));
+      if (this.memory.newestCrop) this.memory.settle(out.tokens, out.saliency);
+      if (this.frame <= AT_FIRST || this.frame % renewal(c) === 0) this.memory.add(this.template(frame, false));
     }
   }
 

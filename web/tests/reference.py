@@ -171,8 +171,9 @@ def sought(config: ModelConfig) -> list[dict]:
     picture = np.empty((height, width, 3), np.uint8)
     picture[..., 2], picture[..., 1], picture[..., 0] = np.arange(width), np.arange(height)[:, None], 99
     small = config.replace(attention="joint", width=3, heads=3, score_shape=-1.0)
+    once = {"attention": "oneway", "depth": 1, "update_interval": 3}
     cases = []
-    for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}):
+    for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}, once):
         c = small.replace(**changes)
         peaks = {score: peak(score, c) for score in (0.1, 0.6, 0.75, 0.9, 0.99)}
         rng = np.random.default_rng(len(cases))

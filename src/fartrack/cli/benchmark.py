@@ -247,23 +247,24 @@ def _row(
     from fartrack.evaluation import counting
     from fartrack.evaluation.benchmark import ratio
 
-    frame, network = (1e3 * np.array(list(itertools.chain(*t))) for t in (one.frame, one.network))
+    frames, networks = (1e3 * np.array(turns) for turns in (one.frame, one.network))
+    frame, network = frames.mean(1), networks.mean(1)
     row: dict[str, Any] = {
         "name": one.name.strip(),
         "runtime": one.runtime,
         "precision": one.precision,
         "frame_median": float(np.median(frame)),
-        "frame_p95": float(np.quantile(frame, 0.95)),
+        "frame_p95": float(np.quantile(frames, 0.95)),
         "fps": float(1e3 / np.median(frame)),
     }
     if one.config is not None:
         row |= {
             "network_median": float(np.median(network)),
-            "network_p95": float(np.quantile(network, 0.95)),
+            "network_p95": float(np.quantile(networks, 0.95)),
             "around": float(np.median((frame - network) / frame)),
             "layers": one.config.depth,
             "parameters": counting.parameters(one.config),
-            "macs": counting.macs(one.work),
+            "macs": counting.macs(one.work) / one.cycle,
         }
         same = [c for c in all_ if c.dense and c.config is not None and c.config.depth == one.config.depth]
         if same:
@@ -364,7 +365,7 @@ def _print(result: dict[str, Any]) -> None:
             )
     console.print(
         f"milliseconds from a decoded {result['frame'][0]} x {result['frame'][1]} frame to its box, median of "
-        f"{result['frames']}; warm-up: {result['warm_up']}"
+        f"the turns' means ({result['frames']} frames), p95 of frames; warm-up: {result['warm_up']}"
     )
 
 

@@ -2,8 +2,8 @@
 
 What is timed is `update(frame)`: a decoded frame in, a box out; and inside of it the call of the network. Everything
 runs in one process, in turns of a few consecutive frames, so that a machine that gets busy slows all alike; the first
-frame of a turn is not counted, because another's threads and caches are still there. Ratios are taken round by round,
-and their median is given.
+frame of a turn is not counted, because another's threads and caches are still there. A turn's time is the mean of its
+frames, because not every frame has a new template; its ratios to others' are taken round by round, and medians given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fartrack.geometry import Box
 from fartrack.multitracker import MultiTracker
 
 TURN = 4
-"""Frames a contestant runs in a row; one more comes first and is not counted."""
+"""Frames a contestant runs in a row, with and without new templates; one more comes first and is not counted."""
 REST = 0.03
 """Seconds before a turn, in which the threads of the one before stop waiting for work on the cores."""
 
@@ -55,10 +55,15 @@ class Contestant:
 
     @property
     def work(self) -> list[Product]:
-        """The matrix products of a frame; none for peers."""
+        """The matrix products of `cycle` frames; none for peers."""
         if self.config is None:
             return []
-        return counting.dense_products(self.config) if self.dense else counting.products(self.config)
+        return counting.dense_products(self.config) if self.dense else counting.cycle(self.config)
+
+    @property
+    def cycle(self) -> int:
+        """Frames from one new template to the next."""
+        return 1 if self.config is None or self.dense else self.config.renewal
 
 
 class Crowd:
@@ -89,7 +94,7 @@ class Crowd:
 
 @dataclass
 class Floor:
-    """A frame's matrix products and nothing else, at one precision, in the fastest engine at hand."""
+    """The matrix products of frames from one new template to the next, at one precision, in the engines at hand."""
 
     config: ModelConfig
     precision: str
@@ -97,8 +102,8 @@ class Floor:
     times: dict[str, list[float]] = field(default_factory=dict)
 
     def seconds(self) -> float:
-        """Median of the fastest engine."""
-        return min(float(np.median(t)) for t in self.times.values())
+        """A frame's, as the median of the fastest engine."""
+        return min(float(np.median(t)) for t in self.times.values()) / self.config.renewal
 
 
 def cores() -> int:
@@ -179,19 +184,19 @@ def _turn(one: Contestant, frames: Sequence[Image], box: Box) -> tuple[list[floa
 
 
 def ratio(reference: Contestant, one: Contestant) -> float:
-    """How many times as fast as the reference, frame for frame: the median over the rounds."""
-    return float(np.median([np.median(r) / np.median(o) for r, o in zip(reference.frame, one.frame, strict=True)]))
+    """How many times as fast as the reference: the median over the rounds."""
+    return float(np.median([np.mean(r) / np.mean(o) for r, o in zip(reference.frame, one.frame, strict=True)]))
 
 
 # -- the floor -------------------------------------------------------------------------------------------------------
 
 
 def floor_of(config: ModelConfig, precision: str, threads: int) -> Floor | None:
-    """The products of a frame in the engines at hand: PyTorch for every precision, ONNX Runtime for float32.
+    """The products of `counting.cycle` in the engines at hand: PyTorch for every precision, ONNX Runtime for float32.
 
     "int8" multiplies weights in int8 and the attention in float32, "int8-bf16" the attention in bfloat16.
     """
-    work = counting.products(config)
+    work = counting.cycle(config)
     runs: dict[str, Callable[[], object]] = {}
     if importlib.util.find_spec("torch"):
         runs["torch"] = _torch_products(work, precision)

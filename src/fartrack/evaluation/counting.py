@@ -45,10 +45,20 @@ def dense_products(config: ModelConfig) -> list[Product]:
     ]
 
 
-def products(config: ModelConfig) -> list[Product]:
-    """The exported graph in the steady state: kept tokens only, the last layer only where it is read."""
+def cycle(config: ModelConfig) -> list[Product]:
+    """`config.renewal` frames of the exported graph: from one new template to the next."""
+    return products(config) + (config.renewal - 1) * products(config, new=False)
+
+
+def products(config: ModelConfig, new: bool = True) -> list[Product]:
+    """The exported graph in the steady state: kept tokens only, the last layer only where it is read.
+
+    Args:
+        config: of the network.
+        new: a frame with a new template.
+    """
     c, d = config, config.width
-    older, newest = (c.templates - 1) * c.kept_tokens, c.template_tokens
+    older, newest = (c.templates - new) * c.kept_tokens, new * c.template_tokens
     n = older + newest + c.search_tokens + c.trajectory_tokens + 4
     rows = len(c.salient_rows) + 4
     head = d // c.heads
@@ -59,11 +69,13 @@ def products(config: ModelConfig) -> list[Product]:
             *(p for p in _layer(c, own, c.depth - 1) if p.kind == "linear"),
             Product("attention", c.depth - 1, c.heads, own - newest, head, n),
             Product("attention", c.depth - 1, c.heads, own - newest, n, head),
-            Product("attention", c.depth - 1, c.heads, newest, head, newest),
-            Product("attention", c.depth - 1, c.heads, newest, newest, head),
+            *[
+                Product("attention", c.depth - 1, c.heads, newest, head, newest),
+                Product("attention", c.depth - 1, c.heads, newest, newest, head),
+            ][: 2 * new],
         ]
         last = [
-            Product("attention", 1, 1, c.heads * rows, d, n),
+            *[Product("attention", 1, 1, c.heads * rows, d, n)][:new],
             Product("linear", 1, 1, own, d, 2 * d),
             Product("attention", 1, c.heads, 4, head, n),
             Product("attention", 1, c.heads, 4, n, head),
@@ -78,7 +90,7 @@ def products(config: ModelConfig) -> list[Product]:
     return [
         Product("linear", 1, 1, newest + c.search_tokens, 3 * c.patch**2, d),
         *layers,
-        Product("attention", c.depth - 1, 1, c.heads * rows, d, n),  # saliency: rows x heads against whole keys
+        *[Product("attention", c.depth - 1, 1, c.heads * rows, d, n)][:new],  # saliency: rows x heads, whole keys
         *last,
         Product("linear", 1, 1, rows, d, d),
         Product("linear", 1, 1, 4, d, d),

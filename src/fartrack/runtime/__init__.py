@@ -28,9 +28,9 @@ class Output(NamedTuple):
     logits: Floats
     """(B, 4, words)."""
     saliency: Floats
-    """(B, template tokens) of the newest template."""
+    """(B, template tokens) of the newest template; (B, 0) where none was new."""
     tokens: Floats
-    """(B, template tokens, M) what the memory stores of the newest template, M is `config.memory_width`: its embedding
+    """(B, template tokens, M), or (B, 0, M), what the memory stores of it, M is `config.memory_width`: its embedding
     without the slot's identity, or with one-way attention the keys and values of all layers."""
 
 
@@ -48,8 +48,10 @@ class Runtime(Protocol):
 
         Args:
             search: (B, S, S, 3) uint8 RGB.
-            template: (B, s, s, 3) uint8 RGB, the newest template.
-            memory: (B, slots - 1, n, M) what was stored of the older templates, oldest first.
+            template: (B, s, s, 3) uint8 RGB, the newest template; where none is new and attention is one-way,
+                (B, 0, s, 3).
+            memory: (B, slots - 1, n, M) what was stored of the older templates, oldest first; of all of them,
+                (B, slots, n, M), where none is new.
             trajectory: (B, 4 * past boxes) words, for models that read them.
         """
         ...

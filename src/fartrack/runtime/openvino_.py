@@ -24,8 +24,8 @@ ROWS = 8
 SINGLY = 150
 """Calls for several targets that are made one by one while what runs them together is compiled, for seconds in which a
 camera does not wait. Calls and not a time, so that the same frames give the same boxes."""
-Compiled = dict[tuple[int, int], ov.InferRequest]
-"""By size of the batch, 1 or -1 for any, and number of tokens that are remembered of a template."""
+Compiled = dict[tuple[int, int, int], ov.InferRequest]
+"""By size of the batch, 1 or -1 for any, tokens that are remembered of a template, and rows of a new one or 0."""
 
 
 @cache
@@ -39,9 +39,9 @@ def core() -> ov.Core:
 
 
 class OpenVino:
-    """One model file, compiled for fixed shapes, which run faster: a tracker needs only two.
+    """One model file, compiled for fixed shapes, which run faster: a tracker needs only two or three.
 
-    Several targets share the same two with the size of the batch left open, compiled in a thread of its own.
+    Several targets share the same with the size of the batch left open, compiled in a thread of its own.
     """
 
     arithmetic = "f32"
@@ -94,26 +94,30 @@ class OpenVino:
         return self._together
 
     def _infer(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Output:
-        batch, kept = 1 if len(feeds["memory"]) == 1 else -1, feeds["memory"].shape[2]
-        if batch == -1 and (batch, kept) not in self._compiled:
+        memory, template = feeds["memory"], feeds["template"]
+        shape = 1 if len(memory) == 1 else -1, memory.shape[2], template.shape[1]
+        if shape[0] == -1 and shape not in self._compiled:
             self.prepare()
-        if (batch, kept) not in self._compiled:
-            self._compiled |= self._compile(batch, kept)
-        request = self._compiled[batch, kept]
+        if shape not in self._compiled:
+            self._compiled |= self._compile(shape[0], shape[1:])
+        request = self._compiled[shape]
         request.infer(feeds, share_inputs=True)
         return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
-    def _compile(self, batch: int, *more: int) -> Compiled:
-        """For both lengths at once, or the second frame of a video would wait for its own; and for others."""
-        lengths = {self.config.template_tokens, self.config.kept_tokens, *more}
-        return {(batch, length): self._request(batch, length) for length in lengths}
+    def _compile(self, batch: int, *more: tuple[int, int]) -> Compiled:
+        """For all shapes of a video at once, or its second frame would wait for its own; and for others."""
+        c = self.config
+        shapes = {(c.template_tokens, c.template_size), (c.kept_tokens, c.template_size), *more}
+        if c.renewal > 1:
+            shapes.add((c.kept_tokens, 0))
+        return {(batch, *shape): self._request(batch, *shape) for shape in shapes}
 
-    def _request(self, batch: int, kept: int) -> ov.InferRequest:
+    def _request(self, batch: int, kept: int, rows: int) -> ov.InferRequest:
         c = self.config
         shapes = {
             "search": [batch, c.search_size, c.search_size, 3],
-            "template": [batch, c.template_size, c.template_size, 3],
-            "memory": [batch, c.templates - 1, kept, c.memory_width],
+            "template": [batch, rows, c.template_size, 3],
+            "memory": [batch, c.templates - bool(rows), kept, c.memory_width],
         }
         if c.trajectory:
             shapes["trajectory"] = [batch, c.trajectory_tokens]
@@ -140,6 +144,8 @@ def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], c
     for parts, result in attentions:
         rows = []
         for q, k, v in ([there[name] for name in part] for part in parts):
+            if not q.get_partial_shape()[1].get_length():  # a template that is not there
+                continue
             more = -q.get_partial_shape()[1].get_length() % ROWS
             q = op.pad(q, np.array([0, 0, 0]), np.array([0, more, 0]), "constant") if more else q
             query, key, value = (op.transpose(op.reshape(x, apart, True), order) for x in (q, k, v))

@@ -105,9 +105,9 @@ def evenly(depth: int, count: int) -> tuple[int, ...]:
 
 
 def frame_macs(config: ModelConfig, method: str = "sequence") -> float:
-    """Multiply-accumulates of one frame of tracking, older templates pruned, attention's products included.
+    """Multiply-accumulates of one frame of tracking with a new template, attention's products included.
 
-    One-way templates cost nothing after their first frame: their keys and values are kept.
+    Older templates are pruned. One-way ones cost nothing after their first frame: their keys and values are kept.
     """
     c, d = config, config.width
     older, newest = (c.templates - 1) * c.kept_tokens, c.template_tokens

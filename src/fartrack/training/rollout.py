@@ -83,8 +83,9 @@ class Tracking:
     """Several clips tracked side by side, one call of the network for each frame of all."""
 
     def __init__(self, step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> None:
-        # All clips' slots hold templates of the same frames; and what a wrong one does is what is to be learned.
-        config = config.replace(withhold=False, doubt=0.0, trust=0.0)
+        # All clips' slots hold templates of the same frames; and what a wrong one does is what is to be learned. Every
+        # frame gives one, for a clip is short.
+        config = config.replace(withhold=False, doubt=0.0, trust=0.0, update_interval=1)
         self.step, self.config, self.clips, self.pool = step, config, list(clips), pool
         self.device = next(step.parameters()).device
         self.logits = np.zeros((0, 4, config.words), np.float32)

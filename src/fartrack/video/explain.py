@@ -179,16 +179,16 @@ def _draw_templates(panel: _Panel, insight: Insight | None, frame: int) -> None:
             continue
         view, newest = insight.templates[slot], slot == slots - 1
         _draw_template(panel, insight, view, newest, x, side)
-        number = frame - 1 - insight.templates[-1].number + view.number
-        text = "frame before" if newest and side > 80 else f"frame {number}" if side > 60 else str(number)
+        number = frame - insight.frame + view.number
+        text = "frame before" if number == frame - 1 and side > 80 else f"frame {number}" if side > 60 else str(number)
         panel.text(text, x, TEMPLATE_TOP + side + 17, INK if newest else SOFT)
 
 
 def _draw_template(panel: _Panel, insight: Insight, view: TemplateView, newest: bool, x: float, side: float) -> None:
-    """One template; of the newest, what is about to be pruned is half gone."""
+    """One template; of a new one, what is about to be pruned is half gone."""
     tokens = len(insight.saliency)
     bgr = view.picture[..., ::-1]
-    kept, left = (insight.settled, 0.75) if newest else (view.kept, 0.3)
+    kept, left = (insight.settled, 0.75) if view.kept is None else (view.kept, 0.3)
     panel.picture(without_tokens(bgr, kept, tokens, left), x, TEMPLATE_TOP, side)
     if newest:
         panel.box(x - 1, TEMPLATE_TOP - 1, side + 2, side + 2, INK, 1.5)
