@@ -52,7 +52,7 @@ def test_boxes_drawn_as_the_docstring_says(tracker):
 
 @pytest.mark.parametrize(("interval", "templates"), [(1, 5), (2, 5), (3, 3)])
 def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, tmp_path):
-    """Templates remembered as keys and values, and frames that give none: against all pictures and the whole network."""
+    """Templates as keys and values, and frames that give none: against all the pictures and the whole network."""
     torch = pytest.importorskip("torch")
     from fartrack.export import state_of
     from fartrack.graph import build
