@@ -43,21 +43,27 @@ def test_half_precision_reaches_the_words_in_full(attention):
     config = ONE_WAY.replace(attention=attention)
     net = FARTrack(config).eval()
     search, template, memory = gpu.inputs(config, 2, "cpu")
+    calls = [(template, memory)]
+    if config.renewal > 1:  # a frame without a new template
+        calls.append((template[:, :0], torch.cat([memory, memory[:, :1]], 1)))
     with torch.inference_mode():
-        whole = TrackStep(net)(search, template, memory.float())
-        half = TrackStep(halved(net))(search, template, memory)
-    assert half[1].dtype == torch.float32 and half[3].dtype == torch.float16
-    assert (half[0] - whole[0]).abs().max() < 0.01
+        whole = [TrackStep(net)(search, *call[:-1], call[-1].float()) for call in calls]
+        half = [TrackStep(halved(net))(search, *call) for call in calls]
+    for floats, halves in zip(whole, half, strict=True):
+        assert halves[1].dtype == torch.float32 and halves[3].dtype == torch.float16
+        assert (halves[0] - floats[0]).abs().max() < 0.01
 
 
 @GPU
 def test_graphs_give_what_the_cpu_gives(file):
     rng = np.random.default_rng(0)
     plain, fast = open_runtime(file, "torch"), open_runtime(file, "cuda")
-    for batch, kept in ((1, ONE_WAY.template_tokens), (1, ONE_WAY.kept_tokens), (3, ONE_WAY.kept_tokens)):
+    whole, kept_tokens = ONE_WAY.template_tokens, ONE_WAY.kept_tokens
+    for batch, kept, new in ((1, whole, 1), (1, kept_tokens, 1), (3, kept_tokens, 1), (1, kept_tokens, 0)):
         for _ in range(2):  # the first call records, the second runs what was recorded
             search = rng.integers(0, 256, (batch, 96, 96, 3), np.uint8)
-            template = rng.integers(0, 256, (batch, 48, 48, 3), np.uint8)
-            memory = rng.normal(size=(batch, ONE_WAY.templates - 1, kept, ONE_WAY.memory_width)).astype(np.float32)
+            template = rng.integers(0, 256, (batch, 48 * new, 48, 3), np.uint8)
+            shape = batch, ONE_WAY.templates - new, kept, ONE_WAY.memory_width
+            memory = rng.normal(size=shape).astype(np.float32)
             expected, got = plain(search, template, memory), fast(search, template, memory)
             assert np.abs(expected.box - got.box).max() < 0.01

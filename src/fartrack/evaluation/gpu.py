@@ -41,7 +41,7 @@ class Card:
 
 
 def inputs(config: ModelConfig, batch: int, device: str = "cuda") -> list[Tensor]:
-    """Arguments of `TrackStep` in the steady state, of chance's making."""
+    """Arguments of `TrackStep` in the steady state, in a frame with a new template; of chance's making."""
     c = config
     return [
         torch.randint(256, (batch, c.search_size, c.search_size, 3), dtype=torch.uint8, device=device),
