@@ -48,9 +48,11 @@ def test_each_target_as_if_alone(tiny_model, runtime):
     assert 3 not in given[2]
 
 
-def test_each_as_if_alone_where_not_all_have_new_templates(tmp_path):
-    """They come one frame apart, so that in every frame one has a new template and the other has none."""
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+def test_each_as_if_alone_where_not_all_have_new_templates(runtime, tmp_path):
+    """They come one frame apart, so that of three in every frame some have a new template and others none."""
+    if not importlib.util.find_spec(runtime) or not importlib.util.find_spec("torch"):
+        pytest.skip(f"no {runtime}")
     from fartrack.export import state_of
     from fartrack.graph import build
     from fartrack.target import AT_FIRST
@@ -58,14 +60,15 @@ def test_each_as_if_alone_where_not_all_have_new_templates(tmp_path):
     config = SMALL.replace(attention="oneway", update_interval=2)
     (tmp_path / "net.onnx").write_bytes(build(state_of(network(config)), config).SerializeToString())
     video = frames(AT_FIRST + 7)
-    tracker = MultiTracker(tmp_path / "net.onnx", threads=1)
-    first, given = tracker.add(video[0], BOXES[0]), []
+    tracker = MultiTracker(tmp_path / "net.onnx", runtime, threads=1)
+    getattr(tracker.runtime, "prepare", lambda: None)()
+    numbers, given = [tracker.add(video[0], BOXES[0]), tracker.add(video[0], BOXES[2])], []
     for frame in video[1:]:
         given.append(tracker.update(frame))
         if len(given) == 1:
-            second = tracker.add(frame, BOXES[1])
-    for number, box, begin in ((first, BOXES[0], 0), (second, BOXES[1], 1)):
-        for ours, theirs in zip(given[begin:], alone(tmp_path / "net.onnx", video, box, begin), strict=True):
+            numbers.append(tracker.add(frame, BOXES[1]))
+    for number, box, begin in zip(numbers, (BOXES[0], BOXES[2], BOXES[1]), (0, 0, 1), strict=True):
+        for ours, theirs in zip(given[begin:], alone(tmp_path / "net.onnx", video, box, begin, runtime), strict=True):
             same(ours[number], theirs)
 
 

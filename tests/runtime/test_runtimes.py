@@ -69,7 +69,7 @@ def test_int8_runs_near_the_float_model(files, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_way_templates_in_every_engine(engine, tmp_path):
     torch.manual_seed(0)
-    config = SMALL.replace(attention="oneway", depth=3)
+    config = SMALL.replace(attention="oneway", depth=3, update_interval=2)
     inputs = call() | {"memory": call()["memory"].repeat(config.memory_width // SMALL.width, axis=3)}
     weights = export.state_of(FARTrack(config))
     ranges = quantise.measure(weights, config, [inputs])
@@ -83,7 +83,11 @@ def test_one_way_templates_in_every_engine(engine, tmp_path):
         open_runtime(tmp_path / file, runtime, 1)
         for file, runtime in (("fp32.onnx", "torch"), ("fp32.onnx", engine), ("int8.onnx", engine))
     )
-    for given in (inputs, between):  # with a new template and without
+    pairs = [{k: np.concatenate([v, v[:, ::-1]]) for k, v in one.items()} for one in (inputs, between)]
+    for given in (inputs, between, *pairs):  # with a new template and without, one target and two
+        if len(given["search"]) == 2:
+            for runtime in (floats, rounded):
+                getattr(runtime, "prepare", lambda: None)()
         expected = plain(*given.values())
         for ours, theirs in zip(floats(*given.values()), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -21,7 +21,7 @@ from fartrack.runtime import Bytes, Floats, Output
 OUTPUTS = Output._fields
 ROWS = 8
 """Attention is split among cores along the queries only when their number divides: it is made a multiple of this."""
-SINGLY = 150
+SINGLY = 240
 """Calls for several targets that are made one by one while what runs them together is compiled, for seconds in which a
 camera does not wait. Calls and not a time, so that the same frames give the same boxes."""
 Compiled = dict[tuple[int, int, int], ov.InferRequest]
@@ -102,6 +102,10 @@ class OpenVino:
             self._compiled |= self._compile(shape[0], shape[1:])
         request = self._compiled[shape]
         request.infer(feeds, share_inputs=True)
+        if not shape[2]:
+            box, logits = (request.get_tensor(name).data.copy() for name in OUTPUTS[:2])
+            none = np.empty((len(memory), 0, self.config.memory_width), np.float32)
+            return Output(box, logits, none[..., 0], none)
         return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
     def _compile(self, batch: int, *more: tuple[int, int]) -> Compiled:
@@ -123,6 +127,10 @@ class OpenVino:
             shapes["trajectory"] = [batch, c.trajectory_tokens]
         model = self.model.clone()
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
+        if not rows:  # and nothing of it goes out, which with batches of any size could not be compiled
+            for result in model.get_results():
+                if result.get_input_tensor(0).get_names() & {"saliency", "tokens"}:
+                    model.remove_result(result)
         if self._attentions is not None:
             join_heads(model, json.loads(self._attentions), self.config)
         return core().compile_model(model, "CPU", self._settings).create_infer_request()
