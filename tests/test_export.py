@@ -187,6 +187,14 @@ def test_command_makes_a_model_that_keeps_more(tiny_model, tmp_path):
     assert weights_of(out)[1].keep == 1
 
 
+def test_command_makes_a_model_that_takes_fewer_templates(tmp_path):
+    """And what is packaged takes one from every frame, as the accuracy tables have it."""
+    out = tmp_path / "fast.onnx"
+    assert main(["export", "pico", "--update-interval", "2", "--precision", "fp16", "--out", str(out)]) == 0
+    assert weights_of(out)[1].renewal == 2
+    assert weights_of(models.find("pico"))[1].renewal == 1
+
+
 def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = [
@@ -195,6 +203,8 @@ def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
         ([str(tiny_model.weights), "--precision", "fp8"], "fp8"),
         ([str(tiny_model.weights), "--out", "m.txt"], "m.txt"),
         ([str(tiny_model.weights), "--keep", "2"], "keep"),
+        ([str(tiny_model.weights), "--update-interval", "0"], "update_interval must be at least 1"),
+        ([str(tiny_model.weights), "--update-interval", "2"], "has joint attention, where every frame needs a new"),
     ]
     for args, says in wrong:
         assert main(["export", *args]) == 2

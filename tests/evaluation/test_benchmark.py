@@ -72,7 +72,7 @@ def test_work_of_pico_by_hand():
 
 
 def test_work_is_the_mean_of_frames_with_and_without_a_new_template():
-    pico = PRESETS["pico"]
+    pico = PRESETS["pico"].replace(update_interval=2)
     new, between = counting.products(pico), counting.products(pico, new=False)
     assert counting.macs(counting.cycle(pico)) == counting.macs(new) + counting.macs(between)
     # A quarter of the tokens that go through the layers, and nobody asks what is salient.

@@ -260,7 +260,7 @@ def test_onnx_alone(ours, tmp_path, monkeypatch):
     monkeypatch.undo()
     torch.manual_seed(0)
     model = tmp_path / "model.onnx"
-    changes = OURS | {"score_shape": -1.5, "lighten": 150.0} if ours else {}
+    changes = OURS | {"score_shape": -1.5, "lighten": 150.0, "update_interval": 2} if ours else {}
     export(FARTrack(ModelConfig(depth=2, **changes)), model, "fp32")
     frames, _ = moving_square(17)  # from the eleventh on not every frame gives a template
     path = tmp_path / "clip.avi"

@@ -10,7 +10,7 @@ from fartrack.network import FARTrack
 from fartrack.runtime import open_runtime
 from fartrack.runtime.cuda_ import halved
 
-ONE_WAY = PICO.replace(depth=2, width=48, template_size=48, search_size=96, bins=40)
+ONE_WAY = PICO.replace(depth=2, width=48, template_size=48, search_size=96, bins=40, update_interval=2)
 BARE = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
