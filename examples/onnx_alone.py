@@ -23,19 +23,19 @@ def crop(frame, box, kind: str, colour: tuple = (255, 0, 255)) -> tuple:
 c, capture = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), cv2.VideoCapture(sys.argv[2])
 if c != c | (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0, "withhold": False}):
     sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
-box, size = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1])
+box, size, age = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1]), 0
 call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
 every, k, m = c["update_interval"] if c["attention"] == "oneway" else 1, c["templates"] - 1, min(c["margin"], *size)
 past, wh = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
 while (answer := capture.read())[0]:
     (call["search"], corner, side), n, old = crop(answer[1], box, "search"), len(past) - 1, not call["template"].size
     call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k + old)]])
-    corners, logits, saliency, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
+    corners, logits, sal, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
     low, high = corners.astype(float).reshape(2, 2) * side + corner
     box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
     h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
     z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
-    keep, wh = np.sort(np.argsort(saliency, kind="stable")[int(len(saliency) * (1 - c["keep"])) :]), [*wh, box[2:]]
-    past[n:], new = [tokens[keep]] if len(keep) else past[n:], len(wh) <= 11 or (len(wh) - 1) % every == 0
-    past, call["template"] = past + [None] * new, crop(answer[1], box, "template")[0][:, : 999 * new]
+    past[n:] = past[n:] if old else [tokens[np.sort(np.argsort(sal, kind="stable")[int(len(sal) * (1 - c["keep"])) :])]]
+    age, wh, new = 1 + age * old, [*wh, box[2:]], len(wh) <= 10 or z < np.log(9) or 1 + age * old >= every  # or unsure
+    past, call["template"] = past + [None] * int(new), crop(answer[1], box, "template")[0][:, : 999 * new]
     print(*box.round(2), round(1 / (1 + np.exp(-z)), 4), sep=",", flush=True)

@@ -57,7 +57,7 @@ def test_each_as_if_alone_where_not_all_have_new_templates(runtime, tmp_path):
     from fartrack.graph import build
     from fartrack.target import AT_FIRST
 
-    config = SMALL.replace(attention="oneway", update_interval=2)
+    config = SMALL.replace(attention="oneway", update_interval=2, score_bias=50.0)  # always sure
     (tmp_path / "net.onnx").write_bytes(build(state_of(network(config)), config).SerializeToString())
     video = frames(AT_FIRST + 7)
     tracker = MultiTracker(tmp_path / "net.onnx", runtime, threads=1)

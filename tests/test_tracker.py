@@ -50,8 +50,16 @@ def test_boxes_drawn_as_the_docstring_says(tracker):
     assert (drawn != frames(2)[1]).any()
 
 
-@pytest.mark.parametrize(("interval", "templates"), [(1, 5), (2, 5), (3, 3)])
-def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, tmp_path):
+@pytest.mark.parametrize(
+    ("interval", "templates", "bias", "later"),
+    [
+        (1, 5, 50.0, 7),
+        (2, 5, 50.0, 3),
+        (3, 3, 50.0, 2),
+        (3, 5, 5.5, 7),  # never sure, so every frame gives one all the same
+    ],
+)
+def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, bias, later, tmp_path):
     """Templates as keys and values, and frames that give none: against all the pictures and the whole network."""
     torch = pytest.importorskip("torch")
     from fartrack.export import state_of
@@ -61,7 +69,7 @@ def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, t
     from fartrack.runtime import Output
     from fartrack.target import AT_FIRST
 
-    c = SMALL.replace(attention="oneway", keep=1.0, update_interval=interval, templates=templates)
+    c = SMALL.replace(attention="oneway", keep=1.0, update_interval=interval, templates=templates, score_bias=bias)
     net, pictures, asked = network(c), [], []
 
     @torch.inference_mode()
@@ -84,8 +92,7 @@ def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, t
     for (_, ours, score), (_, theirs, expected) in zip(given, follow(slow, images), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-2)
         assert score == pytest.approx(expected, abs=1e-3)
-    # The starting frame's, then one of each frame but the last, as long as it begins; from there on of some.
-    later = sum(frame % interval == 0 for frame in range(AT_FIRST + 1, AT_FIRST + 8))
+    # The starting frame's, then one of each frame as long as it begins; of those after, but for the last, some.
     assert len(pictures) == 1 + AT_FIRST + later
     assert sum(asked) == 1 + len(pictures)
 

@@ -60,8 +60,9 @@ class ModelConfig:
     memory: Literal["linear", "exponential"] = "linear"
     """How the middle templates are sampled from the history."""
     update_interval: int = 1
-    """Frames from one new template to the next, but for the first ones (`fartrack.target.AT_FIRST`). In the paper
-    every frame gives one. In a frame between nothing of a template is computed; with joint attention there are none."""
+    """Frames from one new template to the next, but for the first ones and unsure ones, which all give one
+    (`fartrack.target.AT_FIRST`, `SURE`). In the paper every frame does. In a frame between nothing of a template is
+    computed; with joint attention there are none."""
     withhold: bool = False
     """A frame that is not found gives no template. In the paper every frame gives one."""
     doubt: float = 0.0

@@ -25,6 +25,8 @@ COMPARED = 30
 """Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do."""
 AT_FIRST = 10
 """Frames after the given one that each give a template, whatever `update_interval` says: little is known yet."""
+SURE = 0.9
+"""So does a frame with a lower score than this: without templates of what changes more targets are lost."""
 
 
 class Target:
@@ -76,7 +78,7 @@ class Target:
         self._held = deque([self.box[2:]], maxlen=seek.REMEMBERED)
         self._places: Iterator[Window] | None = None
         self._place = self.window
-        self._frame = 0
+        self._frame = self._given = 0
         self._decided: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
 
     def first_template(self, image: Image) -> Image:
@@ -162,8 +164,9 @@ class Target:
         if self.found or not c.withhold:
             if self.memory.newest_crop is not None:
                 self.memory.settle(output.tokens, output.saliency)
-            if self._frame <= AT_FIRST or self._frame % c.renewal == 0:
+            if self._gives():
                 self.memory.add(self._template(image, crops.OWN), self._frame)
+                self._given = self._frame
 
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
@@ -186,6 +189,10 @@ class Target:
     def found(self) -> bool:
         """Whether the score says that the target is in the box."""
         return self.score >= self.config.lost_below
+
+    def _gives(self) -> bool:
+        """Whether the frame gives a template, where `update_interval` does not want one of each."""
+        return self._frame <= AT_FIRST or self.score < SURE or self._frame - self._given >= self.config.renewal
 
     def _judged(self, output: Output, box: Box, shapes: Sequence[Sequence[float]]) -> tuple[float, float]:
         """How much a box that the network wrote differs in shape from others, and its score."""

@@ -249,8 +249,15 @@ def test_two_targets_writes_over_nothing(tmp_path, arguments, says):
     assert (tmp_path / "clip.mp4").read_text() == "precious"
 
 
-@pytest.mark.parametrize("ours", [False, True], ids=["paper", "packaged"])
-def test_onnx_alone(ours, tmp_path, monkeypatch):
+LIKE_OURS = {"score_shape": -1.5, "lighten": 150.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [None, LIKE_OURS, LIKE_OURS | {"update_interval": 2, "score_bias": 50.0}],  # the last is always sure
+    ids=["paper", "packaged", "fewer templates"],
+)
+def test_onnx_alone(changes, tmp_path, monkeypatch):
     """The same boxes and scores as fartrack.Tracker, frame by frame, with a small network of the real shape."""
     torch = pytest.importorskip("torch")
     from fartrack.config import OURS, ModelConfig
@@ -260,8 +267,7 @@ def test_onnx_alone(ours, tmp_path, monkeypatch):
     monkeypatch.undo()
     torch.manual_seed(0)
     model = tmp_path / "model.onnx"
-    changes = OURS | {"score_shape": -1.5, "lighten": 150.0, "update_interval": 2} if ours else {}
-    export(FARTrack(ModelConfig(depth=2, **changes)), model, "fp32")
+    export(FARTrack(ModelConfig(depth=2, **({} if changes is None else OURS | changes))), model, "fp32")
     frames, _ = moving_square(17)  # from the eleventh on not every frame gives a template
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (160, 120))

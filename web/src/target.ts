@@ -31,6 +31,8 @@ const COMPARED = 30;
 
 /** Frames after the given one that each give a template, whatever `update_interval` says: little is known yet. */
 const AT_FIRST = 10;
+/** So does a frame with a lower score than this: without templates of what changes more targets are lost. */
+const SURE = 0.9;
 
 export class Target {
   /** Once it is lost, look for it elsewhere in the frame too: seek.ts. */
@@ -39,6 +41,8 @@ export class Target {
   private lostFor = 0;
   /** Number of the last frame, counted from the given one. */
   private frame = 0;
+  /** Of the last one that gave a template. */
+  private given = 0;
   /** Of the boxes of the last frames. */
   private shapes: Size[];
   /** Of those of the last frames in which it was found. */
@@ -145,7 +149,10 @@ export class Target {
     this.frame += 1;
     if (this.found || !c.withhold) {
       if (this.memory.newestCrop) this.memory.settle(out.tokens, out.saliency);
-      if (this.frame <= AT_FIRST || this.frame % renewal(c) === 0) this.memory.add(this.template(frame, false));
+      if (this.frame <= AT_FIRST || this.score < SURE || this.frame - this.given >= renewal(c)) {
+        this.memory.add(this.template(frame, false));
+        this.given = this.frame;
+      }
     }
   }
 

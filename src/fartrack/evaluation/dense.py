@@ -23,7 +23,7 @@ from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.memory import most_salient, sample_history
 from fartrack.network import Block, FARTrack, decode
-from fartrack.target import AT_FIRST, COMPARED
+from fartrack.target import AT_FIRST, COMPARED, SURE
 
 
 class DenseTracker:
@@ -44,14 +44,15 @@ class DenseTracker:
         self._shapes: list[tuple[float, float]] = []
         self._crops: list[Image] = []
         self._visible: list[Tensor] = []
-        self._frame = 0
+        self._frame = self._given = 0
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a frame, afresh."""
         x, y, w, h = (float(v) for v in box)
         self.box = (x, y, w, h)
         self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
-        self._scores, self._shapes, self._frame = [1.0], [(w, h)], 0
+        self._scores, self._shapes = [1.0], [(w, h)]
+        self._frame = self._given = 0
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -78,7 +79,8 @@ class DenseTracker:
         self.box = geometry.clip(box, width, height, margin)
         self._shapes = [*self._shapes, self.box[2:]][-COMPARED:]
         self._frame += 1
-        if given and (self._frame <= AT_FIRST or self._frame % c.renewal == 0):
+        if given and (self._frame <= AT_FIRST or score < SURE or self._frame - self._given >= c.renewal):
+            self._given = self._frame
             self._crops.append(self._template(frame, crops.OWN))
         return True, self.box
 
