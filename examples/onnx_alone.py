@@ -25,7 +25,7 @@ if c != c | (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0,
     sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
 box, size, age = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1]), 0
 call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
-every, k, m = c["update_interval"] if c["attention"] == "oneway" else 1, c["templates"] - 1, min(c["margin"], *size)
+each, k, m = c.get("update_interval", 1) ** (c["attention"] == "oneway"), c["templates"] - 1, min(c["margin"], *size)
 past, wh = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
 while (answer := capture.read())[0]:
     (call["search"], corner, side), n, old = crop(answer[1], box, "search"), len(past) - 1, not call["template"].size
@@ -36,6 +36,6 @@ while (answer := capture.read())[0]:
     h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
     z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
     past[n:] = past[n:] if old else [tokens[np.sort(np.argsort(sal, kind="stable")[int(len(sal) * (1 - c["keep"])) :])]]
-    age, wh, new = 1 + age * old, [*wh, box[2:]], len(wh) <= 10 or z < np.log(9) or 1 + age * old >= every  # or unsure
+    age, wh, new = 1 + age * old, [*wh, box[2:]], len(wh) <= 10 or z < np.log(9) or 1 + age * old >= each  # or unsure
     past, call["template"] = past + [None] * int(new), crop(answer[1], box, "template")[0][:, : 999 * new]
     print(*box.round(2), round(1 / (1 + np.exp(-z)), 4), sep=",", flush=True)
