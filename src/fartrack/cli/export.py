@@ -31,8 +31,9 @@ class Export:
     keep: float | None = None
     """Share of a template's tokens that stays, when another than the model was made with; 1 switches pruning off."""
     update_interval: int | None = None
-    """Frames from one new template to the next, when others than the model was made with. 2 saves a seventh of a
-    frame's time with one-way attention, which the packaged models have, and follows a little less surely."""
+    """Frames from one new template to the next, when others than the model was made with. 2 saves up to a
+    seventh of a frame's time with one-way attention, which the packaged models have, and follows a little less
+    surely."""
     crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
     for int8's ranges; else the demo clip."""
