@@ -175,7 +175,7 @@ def sought(config: ModelConfig) -> list[dict]:
     cases = []
     for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}, once):
         c = small.replace(**changes)
-        peaks = {score: peak(score, c) for score in (0.1, 0.6, 0.75, 0.9, 0.99)}
+        peaks = {score: peak(score, c) for score in (0.1, 0.6, 0.75, 0.85, 0.99)}
         rng = np.random.default_rng(len(cases))
         target = Target(c, picture, box, seeks=True)
         target.start(target.first_template(picture), np.zeros((c.template_tokens, c.memory_width), np.float32))
