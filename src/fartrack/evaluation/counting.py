@@ -69,17 +69,18 @@ def products(config: ModelConfig, new: bool = True) -> list[Product]:
             *(p for p in _layer(c, own, c.depth - 1) if p.kind == "linear"),
             Product("attention", c.depth - 1, c.heads, own - newest, head, n),
             Product("attention", c.depth - 1, c.heads, own - newest, n, head),
-            *[
-                Product("attention", c.depth - 1, c.heads, newest, head, newest),
-                Product("attention", c.depth - 1, c.heads, newest, newest, head),
-            ][: 2 * new],
         ]
         last = [
-            *[Product("attention", 1, 1, c.heads * rows, d, n)][:new],
             Product("linear", 1, 1, own, d, 2 * d),
             Product("attention", 1, c.heads, 4, head, n),
             Product("attention", 1, c.heads, 4, n, head),
         ]
+        if new:
+            layers += [
+                Product("attention", c.depth - 1, c.heads, newest, head, newest),
+                Product("attention", c.depth - 1, c.heads, newest, newest, head),
+            ]
+            last.append(Product("attention", 1, 1, c.heads * rows, d, n))
     else:  # keys and values are folded into the few rows that are read
         last = [
             Product("attention", 1, c.heads, rows, head, d),
@@ -87,10 +88,11 @@ def products(config: ModelConfig, new: bool = True) -> list[Product]:
             Product("attention", 1, 1, c.heads * 4, n, d),
             Product("attention", 1, c.heads, 4, d, head),
         ]
+    if new:  # saliency: rows x heads against whole keys
+        layers.append(Product("attention", c.depth - 1, 1, c.heads * rows, d, n))
     return [
         Product("linear", 1, 1, newest + c.search_tokens, 3 * c.patch**2, d),
         *layers,
-        *[Product("attention", c.depth - 1, 1, c.heads * rows, d, n)][:new],  # saliency: rows x heads, whole keys
         *last,
         Product("linear", 1, 1, rows, d, d),
         Product("linear", 1, 1, 4, d, d),

@@ -23,7 +23,7 @@ from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.memory import most_salient, sample_history
 from fartrack.network import Block, FARTrack, decode
-from fartrack.target import AT_FIRST, COMPARED, SURE
+from fartrack.target import COMPARED
 
 
 class DenseTracker:
@@ -44,7 +44,6 @@ class DenseTracker:
         self._shapes: list[tuple[float, float]] = []
         self._crops: list[Image] = []
         self._visible: list[Tensor] = []
-        self._frame = self._given = 0
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a frame, afresh."""
@@ -52,7 +51,6 @@ class DenseTracker:
         self.box = (x, y, w, h)
         self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
         self._scores, self._shapes = [1.0], [(w, h)]
-        self._frame = self._given = 0
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
@@ -70,7 +68,7 @@ class DenseTracker:
         change = geometry.change_of_shape(geometry.clip(box, width, height, margin), self._shapes)
         score = float(vocabulary.score(logits, c, change))
         given = score >= c.lost_below or not c.withhold
-        if given and len(self._visible) < len(self._crops):
+        if given:
             mask = torch.zeros(c.template_tokens, dtype=torch.bool)
             mask[torch.from_numpy(most_salient(saliency, c.kept_tokens))] = True
             self._visible.append(mask)
@@ -78,9 +76,7 @@ class DenseTracker:
         box = geometry.towards(self.box, box, vocabulary.share(self._scores, c))
         self.box = geometry.clip(box, width, height, margin)
         self._shapes = [*self._shapes, self.box[2:]][-COMPARED:]
-        self._frame += 1
-        if given and (self._frame <= AT_FIRST or score < SURE or self._frame - self._given >= c.renewal):
-            self._given = self._frame
+        if given:
             self._crops.append(self._template(frame, crops.OWN))
         return True, self.box
 
