@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import onnx
+import torch
 
 from fartrack import models
 from fartrack.errors import InputError
@@ -24,27 +25,29 @@ from small import SMALL, call, network
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory):
-    """A network and its first layers, each in a file of its own."""
+    """A network and its first layers, twice, each in a file of its own."""
     folder = tmp_path_factory.mktemp("family")
-    deep = network(SMALL.replace(depth=3))
-    first = FARTrack(SMALL).eval()
-    first.load_state_dict({name: deep.state_dict()[name] for name in first.state_dict()})
-    for name, net in (("deep", deep), ("first", first)):
+    deep = network(SMALL.replace(depth=4))
+    for name, depth in (("first", 2), ("middle", 3), ("deep", 4)):
+        net = FARTrack(SMALL.replace(depth=depth)).eval()
+        net.load_state_dict({name: deep.state_dict()[name] for name in net.state_dict()})
         export(net, folder / f"{name}.onnx", inputs=[call()])
-    (folder / "first.json").write_text('{"name": "first"}')
+    (folder / "middle.json").write_text('{"name": "middle"}')
     return folder
 
 
 @pytest.fixture
 def shared(family, tmp_path):
-    """The same after `share`, and the shallow one as it was."""
+    """The same after `share`, and the one that lies in both others as it was."""
     folder = tmp_path / "shared"
     shutil.copytree(family, folder)
-    shutil.copy(folder / "first.onnx", folder / "before.onnx")
-    saved = share(folder / "first.onnx", folder / "deep.onnx")
-    now, before = ((folder / name).stat().st_size for name in ("first.onnx", "before.onnx"))
-    assert saved == before - now > 0.5 * before
-    assert json.loads((folder / "first.json").read_text()) == {"name": "first", "bytes": before}
+    shutil.copy(folder / "middle.onnx", folder / "before.onnx")
+    saved = share([folder / f"{name}.onnx" for name in ("first", "deep", "middle")])
+    assert (folder / "first.onnx").read_bytes() == (family / "first.onnx").read_bytes()  # a model to take alone
+    for name, less, least in zip(("deep", "middle"), saved, (0.3, 0.5), strict=True):
+        now, before = ((there / f"{name}.onnx").stat().st_size for there in (folder, family))
+        assert less == before - now > least * before
+    assert json.loads((folder / "middle.json").read_text()) == {"name": "middle", "bytes": before}
     return folder
 
 
@@ -56,14 +59,14 @@ def same(path: Path, other: Path, engine: str) -> None:
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
 def test_every_engine_reads_it(shared, engine, tmp_path):
     pytest.importorskip(engine)
-    same(shared / "first.onnx", shared / "before.onnx", engine)
+    same(shared / "middle.onnx", shared / "before.onnx", engine)
     link = tmp_path / "link.onnx"  # some installers link every file to a store
-    link.symlink_to(shared / "first.onnx")
+    link.symlink_to(shared / "middle.onnx")
     same(link, shared / "before.onnx", engine)
 
 
 def test_its_weights_are_read_and_exported_whole(shared, tmp_path):
-    export(models.load_network(shared / "first.onnx"), tmp_path / "whole.onnx", inputs=[call()])
+    export(models.load_network(shared / "middle.onnx"), tmp_path / "whole.onnx", inputs=[call()])
     assert weights_of(tmp_path / "whole.onnx")[0].keys() == weights_of(shared / "before.onnx")[0].keys()
     same(tmp_path / "whole.onnx", shared / "before.onnx", "onnxruntime")
 
@@ -71,31 +74,35 @@ def test_its_weights_are_read_and_exported_whole(shared, tmp_path):
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
 def test_alone_it_says_what_is_missing(shared, engine, tmp_path):
     pytest.importorskip(engine)
-    alone = shutil.copy(shared / "first.onnx", tmp_path)
-    with pytest.raises(InputError, match=r"first\.onnx has tensors in another file, which is not beside it"):
+    alone = shutil.copy(shared / "middle.onnx", tmp_path)
+    with pytest.raises(InputError, match=r"middle\.onnx has tensors in another file, which is not beside it"):
         open_runtime(Path(alone), engine, 1)
 
 
 def test_what_cannot_share(family, shared, tmp_path, capsys):
     shutil.copy(family / "first.onnx", tmp_path)
-    export(network(SMALL, seed=1), shared / "stranger.onnx", inputs=[call()])
-    untouched = (shared / "stranger.onnx").read_bytes()
-    for path, whole, reason in (
-        (tmp_path / "first.onnx", family / "deep.onnx", "in its own folder"),
-        (family / "deep.onnx", family / "deep.onnx", "in its own folder"),
-        (shared / "first.onnx", shared / "deep.onnx", "refers to another file already"),
-        (shared / "stranger.onnx", shared / "deep.onnx", "few tensors in common"),
-        (shared / "none.onnx", shared / "deep.onnx", "none.onnx"),
+    stranger = network(SMALL, seed=1)
+    for weights in stranger.parameters():  # all of them, as after a training of its own
+        weights.data += 0.01 * torch.randn_like(weights)
+    export(stranger, shared / "stranger.onnx", inputs=[call()])
+    untouched = {path.name: path.read_bytes() for path in shared.iterdir()}
+    for paths, reason in (
+        ([family / "deep.onnx", tmp_path / "first.onnx"], "in its own folder"),
+        ([family / "deep.onnx", family / "deep.onnx"], "in its own folder"),
+        ([shared / "first.onnx", shared / "middle.onnx"], "refers to another file already"),
+        ([shared / "first.onnx", shared / "before.onnx", shared / "stranger.onnx"], "few tensors in common"),
+        ([shared / "first.onnx", shared / "none.onnx"], "none.onnx"),
+        ([shared / "first.onnx"], "usage"),
     ):
-        assert main([str(path), str(whole)]) == 2
+        assert main([str(path) for path in paths]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert reason in line
-    assert (shared / "stranger.onnx").read_bytes() == untouched
+    assert {path.name: path.read_bytes() for path in shared.iterdir()} == untouched
 
 
 def test_packaged_files_that_share_are_of_the_weights_beside_them():
-    """Weights of tiny that are packaged without nano's being made again would be nano's too, at other places."""
-    for path in models.packaged():
+    """Weights of pico that are packaged without the others' being made again would be theirs too, at other places."""
+    for path in models.WEIGHTS.rglob("*.onnx"):
         for tensor in onnx.load(path, load_external_data=False).graph.initializer:
             place = {entry.key: entry.value for entry in tensor.external_data}
             if place:

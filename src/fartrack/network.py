@@ -7,7 +7,7 @@ The network is a pure function of tensors: what is remembered between frames liv
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -349,6 +349,17 @@ def resized_grid(positions: Tensor, side: int) -> Tensor:
         return positions
     square = positions.T.unflatten(1, (have, have))[None]
     return F.interpolate(square, (side, side), mode="bicubic", align_corners=False)[0].flatten(1).T.contiguous()
+
+
+def resized_grids(weights: Mapping[str, Tensor], config: ModelConfig, prefix: str = "") -> dict[str, Tensor]:
+    """Weights whose position embeddings are of the sizes of the crops of `config`, in float32.
+
+    Args:
+        weights: any part of a network's, by name.
+        prefix: before the names.
+    """
+    sides = {f"{prefix}pos_search": config.search_grid, f"{prefix}pos_template": config.template_grid}
+    return {k: resized_grid(v.float(), sides[k]) if k in sides else v for k, v in weights.items()}
 
 
 def _sincos_grid(side: int, width: int) -> Tensor:

@@ -1,10 +1,10 @@
 """Model files of one family keep once what they have in common.
 
-nano's layers are tiny's first ten, to the bit. A file whose tensors lie in another is that file's graph and says where
-(ONNX: external data), so that the package has room for int8 files. Every engine reads it as any other, with the other
-beside it; `fartrack export NAME` writes a whole one. Needs the `train` extra.
+tiny's first layers are pico's and nano's, to the bit. A file whose tensors lie in others is its own graph and says
+where (ONNX: external data), so that the package has room for int8 files. Every engine reads it as any other, with the
+others beside it; `fartrack export NAME` writes a whole one. Needs the `train` extra.
 
-    python -m fartrack.sharing src/fartrack/weights/nano.onnx src/fartrack/weights/tiny.onnx
+    python -m fartrack.sharing pico.onnx tiny.onnx nano.onnx    # pico stays whole, nano's lie in both
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import onnx
@@ -22,43 +23,61 @@ from fartrack.files import write_whole
 
 SMALLEST = 1024
 """Bytes: smaller tensors are not worth their entry, and may be found where they do not belong."""
+LEAST = 0.2
+"""Share of a file's numbers that others must hold; indices, which the crops need in every file, do not count."""
 
 
-def share(path: Path, whole: Path) -> int:
-    """Let a model file refer to another's bytes wherever it has the same tensor. Its card, if any, gets its "bytes".
+def share(paths: Sequence[Path]) -> list[int]:
+    """Let each model file refer to the bytes of those before it wherever one has the same tensor.
 
     Args:
-        path: an ONNX file; written anew, whole or not at all.
-        whole: an ONNX file in the same folder that holds its own tensors. Change it, and `path` has to be made again:
-            its checksum is in `path`.
+        paths: whole ONNX files in one folder, the first to stay whole. All but that are written anew, each whole or
+            not at all, and the card of each, if it has one, gets its "bytes". Change one, and those behind it have to
+            be made again: its checksum is in them.
 
     Returns:
-        Bytes that are saved.
+        Bytes that are saved in each file but the first.
 
     Raises:
-        InputError: the files are not in one folder, or not ONNX; they have nothing in common; one refers already.
+        InputError: the files are not in one folder, or not ONNX; one refers already, or has too little in common with
+            those before it. Nothing is written then.
     """
-    if path.parent.resolve() != whole.parent.resolve() or path.name == whole.name:
-        raise InputError(f"{path} can only refer to another file in its own folder, not to {whole}")
-    model, held = _load(path), _load(whole)
-    there = {t.raw_data for t in held.graph.initializer if len(t.raw_data) >= SMALLEST}
-    content, before = whole.read_bytes(), path.stat().st_size
-    checksum = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # the format's choice
-    for tensor in model.graph.initializer:
-        raw = tensor.raw_data
-        if raw in there:
-            place = {"location": whole.name, "offset": content.index(raw), "length": len(raw), "checksum": checksum}
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in place.items():
-                tensor.external_data.add(key=key, value=str(value))
-    thin = model.SerializeToString()
-    if len(thin) > before / 2:  # constants of the crops are in every file
-        raise InputError(f"{path} and {whole} have few tensors in common: they are not of one family")
-    if card := models.card(path):
-        write_whole(path.with_suffix(".json"), json.dumps(card | {"bytes": before}, indent=1) + "\n")
-    write_whole(path, thin)
-    return before - len(thin)
+    first = paths[0]
+    for at, path in enumerate(paths):
+        if path.parent.resolve() != first.parent.resolve() or path.name in {p.name for p in paths[:at]}:
+            raise InputError(f"{path} can only refer to other files in its own folder, not to {first}")
+    loaded = [_load(path) for path in paths]
+    places: dict[bytes, dict[str, str | int]] = {}
+    thin: list[bytes] = []
+    for path, model in zip(paths, loaded, strict=True):
+        numbers = {t.raw_data for t in model.graph.initializer if t.data_type != onnx.TensorProto.INT64}
+        if thin and _bytes(numbers & places.keys()) < LEAST * _bytes(numbers):
+            raise InputError(f"{path} has few tensors in common with those before it: they are not of one family")
+        own = {t.raw_data for t in model.graph.initializer if len(t.raw_data) >= SMALLEST} - places.keys()
+        for tensor in model.graph.initializer:
+            if place := places.get(tensor.raw_data):
+                tensor.ClearField("raw_data")
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                for key, value in place.items():
+                    tensor.external_data.add(key=key, value=str(value))
+        content = model.SerializeToString() if thin else path.read_bytes()
+        checksum = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # the format's choice
+        for raw in own:
+            at = content.index(raw)
+            places[raw] = {"location": path.name, "offset": at, "length": len(raw), "checksum": checksum}
+        thin.append(content)
+    saved = []
+    for path, content in zip(paths[1:], thin[1:], strict=True):
+        before = path.stat().st_size
+        if card := models.card(path):
+            write_whole(path.with_suffix(".json"), json.dumps(card | {"bytes": before}, indent=1) + "\n")
+        write_whole(path, content)
+        saved.append(before - len(content))
+    return saved
+
+
+def _bytes(tensors: Iterable[bytes]) -> int:
+    return sum(map(len, tensors))
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -73,12 +92,13 @@ def _load(path: Path) -> onnx.ModelProto:
 
 def main(arguments: list[str]) -> int:
     """Run it from the command line."""
-    if len(arguments) != 2:
-        print("usage: python -m fartrack.sharing MODEL.onnx WHOLE.onnx", file=sys.stderr)
+    if len(arguments) < 2:
+        print("usage: python -m fartrack.sharing WHOLE.onnx MODEL.onnx [MODEL.onnx ...]", file=sys.stderr)
         return 2
-    path, whole = map(Path, arguments)
+    first, *others = map(Path, arguments)
     try:
-        print(f"{path}: {share(path, whole) / 1e6:.1f} MB less, with {whole.name} beside it")
+        for path, saved in zip(others, share([first, *others]), strict=True):
+            print(f"{path}: {saved / 1e6:.1f} MB less, with those before it beside it")
     except (InputError, OSError) as error:
         print(f"fartrack: {error}", file=sys.stderr)
         return 2

@@ -101,7 +101,8 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
         options = TrainConfig(out=tmp_path / name, batch=4, precision="float32", seed=seed)
         return Trainer(config.replace(**changes), options, pack)
 
-    one, two, deep = run("one", 0), run("two", 1, search_size=config.search_size - 16), run("deep", 2, depth=4)
+    smaller = {"search_size": config.search_size - 16, "template_size": config.template_size - 16}
+    one, two, deep = run("one", 0), run("two", 1, **smaller), run("deep", 2, depth=4)
     paths = [trainer.save() for trainer in (one, two, deep)]
     (file,) = export_run(paths[0], tmp_path / "out", (), None, 0, also=paths[1:], onnx=False)
     weights, about = load_weights(file)

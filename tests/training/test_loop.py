@@ -51,14 +51,17 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pack, config, tmp_pa
     assert all(torch.equal(whole.average[k], second.average[k]) for k in whole.average)
 
 
-def test_a_run_goes_on_with_a_search_crop_of_another_size(pack, config, tmp_path):
+def test_a_run_goes_on_with_crops_of_other_sizes(pack, config, tmp_path):
     first = Trainer(config, options(tmp_path / "large"), pack)
     list(first.run())
-    smaller = config.replace(search_size=config.search_size - 2 * config.patch)
+    smaller = config.replace(
+        search_size=config.search_size - 2 * config.patch, template_size=config.template_size - config.patch
+    )
     second = Trainer(smaller, options(tmp_path / "small", steps=8), pack)
     second.load(tmp_path / "large" / "last.safetensors")
     assert torch.equal(second.net.words, first.net.words)
     assert second.net.pos_search.shape == (smaller.search_tokens, config.width)
+    assert second.net.pos_template.shape == (smaller.template_tokens, config.width)
     list(second.run())
     assert second.step == 8
     second.save()

@@ -27,7 +27,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import clear_leftovers, write_whole
 from fartrack.models import save_weights
-from fartrack.network import FARTrack, Output, decode, expectation, resized_grid
+from fartrack.network import FARTrack, Output, decode, expectation, resized_grids
 from fartrack.training import checkpoint, losses
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
@@ -41,9 +41,9 @@ from fartrack.training.synth import Sampler, plan
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
 INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
-INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience", "search_factor", "search_size"}
+INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
+INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
 """Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""
-SEARCH_POSITIONS = ("net.pos_search", "average.pos_search")
 
 
 class Auxiliary(nn.Module):
@@ -449,9 +449,8 @@ class Trainer:
         differs = [
             f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
         ]
-        tensors |= {
-            k: resized_grid(tensors[k].float(), self.config.search_grid) for k in SEARCH_POSITIONS if k in tensors
-        }
+        for part in ("net.", "average."):
+            tensors = resized_grids(tensors, self.config, part)
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
         }

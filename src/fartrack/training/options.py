@@ -319,8 +319,8 @@ class Export:
     """`last.safetensors` of a run."""
     also: tuple[Path, ...] = ()
     """Checkpoints or model files whose weights are averaged with those, all alike: other points of the same training,
-    before and after a decay, say. Their search crop may be of another size. Layers that a shallower one has not do
-    nothing: the mean of nano and its pico has half of what the upper layers add."""
+    before and after a decay, say. Their crops may be of other sizes. Layers that a shallower one has not do nothing:
+    the mean of nano and its pico has half of what the upper layers add."""
     out: Path = Path("runs/export")
     depths: tuple[int, ...] = ()
     """Prefixes to write (15 is called tiny, 10 nano, 6 pico). None: all exits' of these, else the whole network."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import load_weights
-from fartrack.network import resized_grid
+from fartrack.network import resized_grids
 from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
@@ -50,7 +50,7 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
 
 
 def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], option: str) -> dict[str, Tensor]:
-    """Weights of another training of the same network; its search crop may be of another size, and it may be deeper.
+    """Weights of another training of the same network; its crops may be of other sizes, and it may be deeper.
 
     A shallower one has layers of `like` on top that do nothing, as they did when they were put there.
 
@@ -121,7 +121,7 @@ def depth_of(weights: Mapping[str, Tensor]) -> int:
 
 
 def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Weights of a tracker cut or grown to another depth, size of search crop and number of templates.
+    """Weights of a tracker cut or grown to another depth, other sizes of crops and another number of templates.
 
     New slots are like those that lie as far back, from the first to the newest. New layers are copies of the last one
     whose output projections are zero: the network stays what it was.
@@ -129,9 +129,7 @@ def fit(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]
     have = depth_of(weights)
     if have == 0:
         raise InputError("--init holds no encoder layers: give a checkpoint, a model file or a ViT-Tiny")
-    result = cut(weights, config.depth)
-    if "pos_search" in result:
-        result["pos_search"] = resized_grid(result["pos_search"], config.search_grid)
+    result = resized_grids(cut(weights, config.depth), config)
     if "identity" in result:
         # From the newest back, so that a single slot is the newest's.
         slots = torch.linspace(len(result["identity"]) - 2, 0, config.templates).round().int().flip(0)
