@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 def packaged() -> list[Path]:
     """The ONNX files that come with the package, shallowest first."""
-    order = {"pico": 0, "nano": 1, "tiny": 2}
+    order = {"femto": 0, "pico": 1, "nano": 2, "tiny": 3}
     return sorted(WEIGHTS.glob("*.onnx"), key=lambda p: (order.get(p.stem, 9), p.stem))
 
 

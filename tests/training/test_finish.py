@@ -85,7 +85,9 @@ def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypa
 
 def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
     trainer = Trainer(
-        config.replace(depth=6), TrainConfig(out=tmp_path, batch=4, exits=(5, 6), precision="float32"), pack
+        config.replace(depth=6, name="tiny"),
+        TrainConfig(out=tmp_path, batch=4, exits=(5, 6), precision="float32"),
+        pack,
     )
     path = trainer.save()
     (file,) = export_run(path, tmp_path / "out", (), None, 0, onnx=False)
@@ -94,6 +96,9 @@ def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
     assert json.loads(file.with_suffix(".json").read_text())["encoder_parameters"] > 0
     with pytest.raises(InputError, match="has 6 layers"):
         export_run(path, tmp_path / "out", (10,), None, 0, onnx=False)
+    trainer.config = trainer.config.replace(name="femto")
+    files = export_run(trainer.save(), tmp_path / "out", (5, 6), None, 0, onnx=False)
+    assert [file.name for file in files] == ["depth5.safetensors", "femto.safetensors"]  # `--model.name`, whole
 
 
 def test_weights_of_several_points_are_averaged(pack, config, tmp_path):

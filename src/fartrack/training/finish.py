@@ -315,7 +315,8 @@ def export_run(
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for depth in chosen:
-        name = NAMES.get(depth, f"depth{depth}")
+        named = depth == config.depth and config.name not in PRESETS  # as its `--model.name` says
+        name = config.name if named else NAMES.get(depth, f"depth{depth}")
         own = config.replace(name=name, depth=depth)
         if depth in found:
             bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))

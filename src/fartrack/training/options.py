@@ -323,7 +323,8 @@ class Export:
     the mean of nano and its pico has half of what the upper layers add."""
     out: Path = Path("runs/export")
     depths: tuple[int, ...] = ()
-    """Prefixes to write (15 is called tiny, 10 nano, 6 pico). None: all exits' of these, else the whole network."""
+    """Prefixes to write: 15 is called tiny, 10 nano, 6 pico, the whole network by its `--model.name` if that is none of
+    these. None: all exits' of these, else the whole network."""
     data: tuple[str, ...] = ()
     """What the score is calibrated on: the held-out part of these."""
     samples: int = 4096
