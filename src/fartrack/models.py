@@ -119,7 +119,7 @@ def check_model_file(path: Path) -> None:
 
 def not_whole(path: Path, reason: str) -> InputError:
     """What to say of a file that an engine cannot read, for the engine's reason."""
-    # tiny's and nano's tensors lie in other files too (`fartrack.sharing`): the words of ONNX Runtime and OpenVINO, and of onnx.
+    # Tensors of tiny and nano lie in files beside theirs (`fartrack.sharing`): words of ONNX Runtime, OpenVINO, onnx.
     if "xternal" in reason or "should be stored in" in reason:
         return InputError(
             f"{path} has tensors in another file, which is not beside it as it was: take both from one package, "

@@ -44,7 +44,7 @@ class Tracker:
         """Load a model.
 
         Args:
-            model: "pico", "nano", "tiny" or the path of a model file.
+            model: "femto", "pico", "nano", "tiny" or the path of a model file.
             runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is what is fastest on this
                 CPU without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
             threads: CPU threads of the network; None leaves the choice to the runtime.

@@ -77,7 +77,7 @@ def track(
             `frames_from_source` returned (then `start` was given there).
         box: x, y, w, h of the target in frame `start`, in pixels.
         start: number of the frame that the box belongs to, from 0; frames before it are passed over.
-        model: "pico", "nano", "tiny" or the path of a model file.
+        model: "femto", "pico", "nano", "tiny" or the path of a model file.
         runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is what is fastest on this CPU
             without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
         threads: CPU threads of the network; None leaves the choice to the runtime.

@@ -16,6 +16,7 @@ def packaged(tmp_path, monkeypatch):
     """A package with one model whose card knows nothing, on a machine that has everything."""
     monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     monkeypatch.setattr(choice, "runs_here", lambda precision, engine: True)
+    monkeypatch.setattr(choice, "features", lambda: "AuthenticAMD")
     path = tmp_path / "pico.onnx"
     path.write_bytes(b"float")
     path.with_suffix(".json").write_text('{"name": "pico"}')
@@ -89,6 +90,21 @@ def test_what_the_cpu_must_have(monkeypatch):
     assert choice.runs_here("int8", "onnxruntime")
     monkeypatch.setattr(choice, "features", lambda: "")
     assert not choice.runs_here("int8", "onnxruntime")
+
+
+def test_bfloat16_is_passed_over_where_float32_is_faster(packaged, monkeypatch):
+    """Intel computes in it at speed with AMX alone, which some virtual machines hide."""
+    decide(packaged, plain=50.0, int8=50.0, bf16=50.0, both=50.0)
+    for features, engine in (
+        ("GenuineIntel avx512_bf16 avx512_vnni", "openvino"),
+        ("GenuineIntel avx512_bf16 avx512_vnni amx_bf16", "openvino-bf16"),
+        ("AuthenticAMD avx512_bf16 avx512_vnni", "openvino-bf16"),
+    ):
+        monkeypatch.setattr(choice, "features", lambda features=features: features)
+        assert choice.choose("pico") == (models.int8_of(packaged), engine)
+    decide(packaged, plain=50.0, int8=40.0, bf16=50.0, both=40.0)
+    monkeypatch.setattr(choice, "features", lambda: "GenuineIntel avx512_bf16")
+    assert choice.choose("pico") == (packaged, None)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ class Trax:
     """
 
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
-    """Packaged model (pico, nano, tiny) or a model file."""
+    """Packaged model (femto, pico, nano, tiny) or a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
     """Engine: onnxruntime, openvino, openvino-bf16, torch or cuda; by default the fastest without loss, for a file what
     reads it."""

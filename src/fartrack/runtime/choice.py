@@ -18,12 +18,12 @@ OLDEST = {"openvino": (2025, 3)}
 def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[Path, str | None]:
     """The file and the engine of a model.
 
-    A packaged model's name alone gets the first entry under "fast" in its card that this machine can run (int8 needs
-    VNNI, bfloat16 a CPU that has it, OpenVINO must be installed and not too old), else its float file in ONNX Runtime.
+    A packaged name alone gets the first entry under "fast" in its card that this machine can run (int8 needs VNNI,
+    bfloat16 a CPU that is fast in it, OpenVINO must be installed and not too old), else its float file in ONNX Runtime.
     Who names an engine, or a file, gets the float file in it, or that file.
 
     Args:
-        model: "pico", "nano", "tiny" or the path of a model file.
+        model: "femto", "pico", "nano", "tiny" or the path of a model file.
         runtime: an engine; None leaves the choice.
 
     Returns:
@@ -37,17 +37,22 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
         return path, runtime
     for precision, engine in models.card(path).get("fast", []):
         file = models.int8_of(path) if precision == "int8" else path
-        if file.exists() and runs_here(precision, engine):
+        if file.exists() and runs_here(precision, engine) and not slow_here(engine):
             return file, engine
     return path, None
 
 
 def runs_here(precision: str, engine: str) -> bool:
-    """Whether the engine is installed, and the CPU is known to be fast in what it computes with."""
+    """Whether the engine is installed, and the CPU is known to have what it computes with."""
     package = engine.partition("-")[0]
     needs = ["vnni"] * (precision == "int8") + ["_bf16"] * engine.endswith("-bf16")
     there = importlib.util.find_spec(package) is not None and too_old(package) is None
     return there and all(need in features() for need in needs)
+
+
+def slow_here(engine: str) -> bool:
+    """Whether bfloat16 is slower than float32: Intel without AMX needs 1.6 times as long (docs/speed.md)."""
+    return engine.endswith("-bf16") and "GenuineIntel" in features() and "amx_bf16" not in features()
 
 
 def too_old(package: str) -> str | None:
@@ -63,9 +68,10 @@ def too_old(package: str) -> str | None:
 
 @cache
 def features() -> str:
-    """What the CPU can do, as Linux lists it for x86; empty where that is not known."""
+    """Who made the CPU and what it can do, as Linux lists it for x86; empty where that is not known."""
     info = Path("/proc/cpuinfo")
     if platform.machine().lower() not in ("x86_64", "amd64") or not info.exists():
         return ""
     lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    found = (next((line.partition(":")[2] for line in lines if line.startswith(k)), "") for k in ("vendor_id", "flags"))
+    return " ".join(found)
