@@ -333,7 +333,7 @@ def test_no_more_threads_than_the_machine_has(tiny_model):
         ("good.onnx", {"threads": 0}, fartrack.InputError, "threads is 0"),
         ("good.onnx", {"threads": "2"}, fartrack.InputError, "threads is '2': give a whole number"),
         ("good.onnx", {"threads": 1.5}, fartrack.InputError, "threads is 1.5: give a whole number"),
-        (None, {}, fartrack.InputError, "model None is no name: choose pico"),
+        (None, {}, fartrack.InputError, "model None is no name: choose femto, pico"),
     ],
 )
 def test_wrong_models(tiny_model, tmp_path, monkeypatch, model, options, error, says):
