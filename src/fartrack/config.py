@@ -256,6 +256,7 @@ FEMTO = PICO.replace(name="femto", search_size=160, template_size=80)
 RELEASE: dict[str, Any] = {
     "template_tint": 0.0,
     "lighten": 0.0,
+    "template_size": 112,
     "search_size": 224,
     "search_factor": 4.0,
     "attention": "joint",

@@ -137,7 +137,7 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     result = json.loads((out / "benchmark.json").read_text())
     rows = {row["name"]: row for row in result["rows"]}
     ours, dense = rows["small onnxruntime"], rows["released layout, 2 layers"]
-    released = TINY.replace(attention="joint", search_size=224)  # whatever the size of our own search crop
+    released = TINY.replace(attention="joint", template_size=112, search_size=224)  # whatever the sizes of our crops
     assert dense["macs"] == counting.macs(counting.dense_products(released))
     assert (ours["precision"], rows["small torch"]["precision"]) == ("fp16", "fp32")
     assert ours["parameters"] == counting.parameters(TINY)
@@ -186,6 +186,28 @@ def test_released_layout_of_a_file_with_a_blank_in_its_name(tmp_path):
     (tmp_path / "my net.onnx").touch()
     names = [dense.name for dense in command._dense([one], [tmp_path / "my net.onnx"], 1)]
     assert names == ["released layout, 2 layers", "  the same, fused attention"]
+
+
+def test_peers_that_threads_make_slower_are_run_with_one_as_well(monkeypatch, tiny_model):
+    """NanoTrack V3 took twice as long with two threads as with one, and that was its only row."""
+    made: list[tuple[str, int]] = []
+
+    class Peer:
+        def __init__(self, spec, threads):
+            made.append((spec, threads))
+            self.label = spec
+
+        def __call__(self):
+            return None
+
+    monkeypatch.setattr("fartrack.evaluation.peers.parse_model", Peer)
+    monkeypatch.setattr(command, "_opencv_peers", lambda: ["kcf"])
+    of = command.Benchmark(
+        model=((str(tiny_model.onnx),),), runtime=(("onnxruntime",),), no_dense=True, peer=(("nanotrackv3:D",),)
+    )
+    names = [one.name for one in of._contestants(2)][1:]
+    assert names == ["kcf", "nanotrackv3:D", "nanotrackv3:D, one thread"]
+    assert made == [("kcf", 2), ("nanotrackv3:D", 2), ("nanotrackv3:D", 1)]
 
 
 def test_a_model_that_nothing_runs(tmp_path, capsys):

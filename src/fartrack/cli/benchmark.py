@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fartrack.geometry import Box
 
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "torch")
+ONE_THREAD = ("nanotrackv2:", "nanotrackv3:")
+"""Peers that are run with one thread as well: ONNX Runtime shares their small products among two at a loss."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class Benchmark:
         for spec in [*_opencv_peers(), *(p for group in self.peer for p in group)]:
             peer = parse_model(spec, threads=threads)
             found.append(Contestant(peer.label, peer()))
+            if threads > 1 and spec.startswith(ONE_THREAD):
+                found.append(Contestant(f"{peer.label}, one thread", parse_model(spec, threads=1)()))
         return found
 
     def _grow(self, frames: list[Image], box: Box, threads: int) -> int:
@@ -205,7 +209,8 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
         config = next((c.config for c in found if c.file == path), None)
         if config is None or config.depth in made:
             continue
-        config = config.replace(attention="joint", trajectory=0, search_size=RELEASE["search_size"])
+        sizes = {name: RELEASE[name] for name in ("template_size", "search_size")}
+        config = config.replace(attention="joint", trajectory=0, **sizes)
         net = FARTrack(config)
         try:
             loaded = models.load_network(path)
