@@ -250,8 +250,6 @@ NANO = ModelConfig(name="nano", depth=10, **OURS)
 TINY = ModelConfig(name="tiny", depth=15, **OURS)
 PRESETS = {c.name: c for c in (PICO, NANO, TINY)}
 """The paper's three depths."""
-FEMTO = PICO.replace(name="femto", search_size=160, template_size=80)
-"""pico on smaller crops, for speed; weights of its own."""
 
 RELEASE: dict[str, Any] = {
     "template_tint": 0.0,

@@ -122,7 +122,7 @@ def not_whole(path: Path, reason: str) -> InputError:
     # Tensors of tiny and nano lie in files beside theirs (`fartrack.sharing`): words of ONNX Runtime, OpenVINO, onnx.
     if "xternal" in reason or "should be stored in" in reason:
         return InputError(
-            f"{path} has tensors in another file, which is not beside it as it was: take both from one package, "
+            f"{path} has tensors in another file, which is not beside it as it was: take all from one package, "
             f"or make a file of its own with `fartrack export {path.stem}`"
         )
     return InputError(f"{path} is not a whole model ({reason}): export or copy it again")

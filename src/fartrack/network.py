@@ -351,15 +351,11 @@ def resized_grid(positions: Tensor, side: int) -> Tensor:
     return F.interpolate(square, (side, side), mode="bicubic", align_corners=False)[0].flatten(1).T.contiguous()
 
 
-def resized_grids(weights: Mapping[str, Tensor], config: ModelConfig, prefix: str = "") -> dict[str, Tensor]:
-    """Weights whose position embeddings are of the sizes of the crops of `config`, in float32.
-
-    Args:
-        weights: any part of a network's, by name.
-        prefix: before the names.
-    """
-    sides = {f"{prefix}pos_search": config.search_grid, f"{prefix}pos_template": config.template_grid}
-    return {k: resized_grid(v.float(), sides[k]) if k in sides else v for k, v in weights.items()}
+def resized_grids(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Weights by name, whatever stands before it, whose position embeddings fit the crops of `config`, in float32."""
+    sides = {"pos_search": config.search_grid, "pos_template": config.template_grid}
+    last = {k: k.rpartition(".")[2] for k in weights}
+    return {k: resized_grid(v.float(), sides[last[k]]) if last[k] in sides else v for k, v in weights.items()}
 
 
 def _sincos_grid(side: int, width: int) -> Tensor:

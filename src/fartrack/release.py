@@ -25,7 +25,7 @@ from torch import Tensor
 from fartrack.config import PRESETS, RELEASE, RELEASE_UNMASKED, ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import save_weights
-from fartrack.network import FARTrack, resized_grid
+from fartrack.network import FARTrack, resized_grids
 
 BLOCKS, EXTENSION = 12, 3
 """The released encoder: a ViT's twelve `blocks`, then three more under `extension`."""
@@ -173,8 +173,7 @@ def open_backbone(path: Path, config: ModelConfig) -> Opened:
     if "pos_embed" in state:
         used.add("pos_embed")
         positions = _grid(path, state["pos_embed"], config.width)
-        for name, side in (("pos_template", config.template_grid), ("pos_search", config.search_grid)):
-            weights[name] = resized_grid(positions, side)
+        weights |= resized_grids({"pos_template": positions, "pos_search": positions}, config)
     missing = tuple(k for k, v in like.items() if k not in weights and math.prod(v))
     return Opened(weights, config, "backbone", len(used), _rest(state, used), missing)
 

@@ -44,7 +44,8 @@ class Benchmark:
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()
-    """Others: csrt, kcf (run by themselves where OpenCV has them), nanotrackv2-opencv:DIR, nanotrackv3:DIR, ..."""
+    """Others: csrt, kcf (run by themselves where OpenCV has them), nanotrackv2-opencv:DIR, nanotrackv3:DIR
+    (in ONNX Runtime, with one thread as well), ..."""
     targets: Annotated[int, arg(metavar="N")] = 1
     """Also track so many targets at once with MultiTracker; its rows give the time of each."""
     no_dense: bool = False
@@ -198,9 +199,8 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
     import torch
 
     from fartrack import models
-    from fartrack.config import RELEASE
     from fartrack.evaluation.benchmark import Contestant
-    from fartrack.evaluation.dense import DenseTracker
+    from fartrack.evaluation.dense import DenseTracker, released
     from fartrack.network import FARTrack
 
     torch.set_num_threads(threads)
@@ -209,8 +209,7 @@ def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> 
         config = next((c.config for c in found if c.file == path), None)
         if config is None or config.depth in made:
             continue
-        sizes = {name: RELEASE[name] for name in ("template_size", "search_size")}
-        config = config.replace(attention="joint", trajectory=0, **sizes)
+        config = released(config)
         net = FARTrack(config)
         try:
             loaded = models.load_network(path)

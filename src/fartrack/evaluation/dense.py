@@ -19,11 +19,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fartrack import crops, geometry, vocabulary
+from fartrack.config import RELEASE, ModelConfig
 from fartrack.crops import Image
 from fartrack.geometry import Box, Window
 from fartrack.memory import most_salient, sample_history
 from fartrack.network import Block, FARTrack, decode
 from fartrack.target import COMPARED
+
+
+def released(config: ModelConfig) -> ModelConfig:
+    """A network of the released layout, as deep: its crops are as large as they were there, whatever ours are."""
+    sizes = {name: RELEASE[name] for name in ("template_size", "search_size")}
+    return config.replace(attention="joint", trajectory=0, **sizes)
 
 
 class DenseTracker:

@@ -21,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from fartrack.config import PRESETS, ModelConfig
 from fartrack.errors import InputError
 from fartrack.evaluation import counting
+from fartrack.evaluation.dense import released
 from fartrack.network import FARTrack
 from fartrack.runtime.cuda_ import Recorded, halved
 from fartrack.step import TrackStep
@@ -111,8 +112,7 @@ def idle(count: int) -> float:
 @torch.inference_mode()
 def lines(config: ModelConfig, card: Card, batches: Sequence[int]) -> list[str]:
     """The table's rows of one model."""
-    released = dense(FARTrack(config.replace(attention="joint", search_size=224)).cuda().eval())
-    slow = seconds(released)
+    slow = seconds(dense(FARTrack(released(config)).cuda().eval()))
     step = TrackStep(halved(FARTrack(config).cuda())).eval()
     work, rows = 2 * counting.macs(counting.products(config)), []
     for batch in batches:

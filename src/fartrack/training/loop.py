@@ -449,8 +449,7 @@ class Trainer:
         differs = [
             f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
         ]
-        for part in ("net.", "average."):
-            tensors = resized_grids(tensors, self.config, part)
+        tensors = resized_grids(tensors, self.config)
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
         }
