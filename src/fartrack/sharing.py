@@ -23,6 +23,8 @@ from fartrack.files import write_whole
 
 SMALLEST = 1024
 """Bytes: smaller tensors are not worth their entry, and may be found where they do not belong."""
+Places = dict[bytes, dict[str, str | int]]
+"""Where tensors lie, by their bytes, in ONNX's words."""
 LEAST = 0.2
 """Share of a file's numbers that others must hold; indices, which the crops need in every file, do not count."""
 
@@ -47,33 +49,38 @@ def share(paths: Sequence[Path]) -> list[int]:
         if path.parent.resolve() != first.parent.resolve() or path.name in {p.name for p in paths[:at]}:
             raise InputError(f"{path} can only refer to other files in its own folder, not to {first}")
     loaded = [_load(path) for path in paths]
-    places: dict[bytes, dict[str, str | int]] = {}
-    thin: list[bytes] = []
+    places: Places = {}
+    contents: list[bytes] = []
     for path, model in zip(paths, loaded, strict=True):
-        numbers = {t.raw_data for t in model.graph.initializer if t.data_type != onnx.TensorProto.INT64}
-        if thin and _bytes(numbers & places.keys()) < LEAST * _bytes(numbers):
-            raise InputError(f"{path} has few tensors in common with those before it: they are not of one family")
         own = {t.raw_data for t in model.graph.initializer if len(t.raw_data) >= SMALLEST} - places.keys()
-        for tensor in model.graph.initializer:
-            if place := places.get(tensor.raw_data):
-                tensor.ClearField("raw_data")
-                tensor.data_location = onnx.TensorProto.EXTERNAL
-                for key, value in place.items():
-                    tensor.external_data.add(key=key, value=str(value))
-        content = model.SerializeToString() if thin else path.read_bytes()
+        content = path.read_bytes() if path is first else _thinned(path, model, places)
         checksum = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # the format's choice
         for raw in own:
             at = content.index(raw)
             places[raw] = {"location": path.name, "offset": at, "length": len(raw), "checksum": checksum}
-        thin.append(content)
+        contents.append(content)
     saved = []
-    for path, content in zip(paths[1:], thin[1:], strict=True):
+    for path, content in zip(paths[1:], contents[1:], strict=True):
         before = path.stat().st_size
         if card := models.card(path):
             write_whole(path.with_suffix(".json"), json.dumps(card | {"bytes": before}, indent=1) + "\n")
         write_whole(path, content)
         saved.append(before - len(content))
     return saved
+
+
+def _thinned(path: Path, model: onnx.ModelProto, places: Places) -> bytes:
+    """A model whose tensors, where others have them, are references to those."""
+    numbers = {t.raw_data for t in model.graph.initializer if t.data_type != onnx.TensorProto.INT64}
+    if _bytes(numbers & places.keys()) < LEAST * _bytes(numbers):
+        raise InputError(f"{path} has few tensors in common with those before it: they are not of one family")
+    for tensor in model.graph.initializer:
+        if place := places.get(tensor.raw_data):
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+    return model.SerializeToString()
 
 
 def _bytes(tensors: Iterable[bytes]) -> int:
