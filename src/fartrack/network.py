@@ -129,6 +129,19 @@ class Block(nn.Module):
         y, look = self.attn.last(self.norm1(x), 4, seen)
         return self.after(x[:, -4:], y), look
 
+    def alone(self, x: Tensor, last: bool) -> tuple[Tensor, Tensor]:
+        """One-way templates (U, n, D) -> the next layer's, if any is to come; (U, n, 2 D) keys before values."""
+        q, k, v = self.attn.qkv(self.norm1(x)).chunk(3, -1)
+        return x if last else self.after(x, self.attn.mix(q, k, v)), torch.cat([k, v], -1)
+
+    def beside(self, x: Tensor, past: Tensor, last: bool) -> Tensor:
+        """All tokens that follow one-way templates (B, n, D), whose keys and values are `past` (B, m, 2 D)."""
+        q, k, v = self.attn.qkv(self.norm1(x)).chunk(3, -1)
+        if last:  # nothing but the commands is read any more
+            q, x = q[:, -4:], x[:, -4:]
+        keys, values = (torch.cat(pair, 1) for pair in zip(past.chunk(2, -1), (k, v), strict=True))
+        return self.after(x, self.attn.mix(q, keys, values))
+
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """Tokens and what attention adds to them -> the layer's output."""
         x = x + y
@@ -260,12 +273,10 @@ class FARTrack(nn.Module):
             (U, n, 2 D) of each layer, keys before values.
         """
         x, past = templates, []
-        for block in self.blocks[:depth]:
+        for layer, block in enumerate(self.blocks[:depth], start=1):
             assert isinstance(block, Block)
-            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
-            past.append(torch.cat([k, v], -1))
-            if len(past) < depth:
-                x = block.after(x, block.attn.mix(q, k, v))
+            x, own = block.alone(x, layer == depth)
+            past.append(own)
         return past
 
     def look(self, past: Sequence[Tensor], search: Tensor, trajectory: Tensor | None, exits: Sequence[int]) -> Tensor:
@@ -284,11 +295,7 @@ class FARTrack(nn.Module):
         logits = []
         for layer, (block, older) in enumerate(zip(self.blocks[: max(exits)], past, strict=True), start=1):
             assert isinstance(block, Block)
-            q, k, v = block.attn.qkv(block.norm1(x)).chunk(3, -1)
-            if layer == max(exits):  # nothing else is read any more
-                q, x = q[:, -4:], x[:, -4:]
-            keys, values = (torch.cat(pair, 1) for pair in zip(older.chunk(2, -1), (k, v), strict=True))
-            x = block.after(x, block.attn.mix(q, keys, values))
+            x = block.beside(x, older, layer == max(exits))
             if layer in exits:
                 logits.append(self.read(x[:, -4:]))
         return torch.stack(logits)

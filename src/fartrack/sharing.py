@@ -87,12 +87,29 @@ def _bytes(tensors: Iterable[bytes]) -> int:
     return sum(map(len, tensors))
 
 
-def _load(path: Path) -> onnx.ModelProto:
+def refers(path: Path) -> bool:
+    """Whether a model file refers to another already.
+
+    Raises:
+        InputError: it is not ONNX.
+    """
+    return _refers(_read(path))
+
+
+def _refers(model: onnx.ModelProto) -> bool:
+    return any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+
+
+def _read(path: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own class
         raise models.not_whole(path, str(error)) from None
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    model = _read(path)
+    if _refers(model):
         raise InputError(f"{path} refers to another file already: make it whole with `fartrack export` first")
     return model
 

@@ -8,6 +8,7 @@ import pytest
 from fartrack import Tracker, models
 from fartrack.evaluation import fast
 from fartrack.runtime import choice
+from fartrack.sharing import refers
 from small_sets import folder_set
 
 
@@ -137,6 +138,23 @@ def test_lengths_of_passes_count_alike(small, tmp_path, monkeypatch):
     given = ["small", "--sequences", str(sequences), "--crops", str(sequences), "--frames", "10", "30"]
     assert fast.main(given) == 0
     assert models.card(small)["fast_ao"] == {"fp16 onnxruntime": 20.0, "int8 onnxruntime": 20.0}
+
+
+def test_what_a_family_has_in_common_is_kept_once(small, tmp_path, monkeypatch, capsys):
+    """Or a release were more steps by hand, in the right order, and the package over its 40 MB without one of them."""
+    twin = small.with_name("twin.onnx")
+    twin.write_bytes(small.read_bytes())
+    whole = fast.room_taken(small.parent)
+    monkeypatch.setattr(fast, "measure", lambda *more: 50.0)
+    sequences = str(folder_set(tmp_path / "set", names=("a",)))
+    given = ["small", "twin", "--sequences", sequences, "--crops", sequences, "--share", "small", "twin", "--room"]
+    for _ in range(2):  # again when int8 is made anew
+        assert fast.main([*given, str(1.7 * whole)]) == 0
+        assert [refers(path) for path in (small, twin)] == [False, True]
+        assert [refers(models.int8_of(path)) for path in (small, twin)] == [False, True]
+    assert Tracker("twin", threads=1).runtime.precision == "int8"
+    assert fast.main([*given, str(0.5 * whole)]) == 2
+    assert f"more than --room {0.5 * whole:g}" in capsys.readouterr().err
 
 
 def test_wrong_file_in_one_line(small, tmp_path, capsys):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fartrack.errors import InputError
+from fartrack.models import save_weights
 from fartrack.training import checkpoint
 from fartrack.training.data import Resident
-from fartrack.training.loop import Trainer
+from fartrack.training.loop import Trainer, compile_layers
 from fartrack.training.options import PAPER, Sparsify, SynthConfig, TrainConfig
 from fartrack.training.parallel import Parallel
 from fartrack.training.sequence import SequenceTrainer
@@ -32,6 +33,24 @@ def test_the_loss_falls(pack, config, tmp_path):
     assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
     assert rows[-1]["samples"] == 40 * 16
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").open()] == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("attention", ["oneway", "joint"])
+def test_all_layers_share_what_is_compiled(attention, pack, config, tmp_path):
+    """Or a deep network's start would take minutes of a GPU that is lent by the minute."""
+    config = config.replace(attention=attention, depth=6)
+    train = options(tmp_path, exits=(3, 6), dense_weight=0, look_weight=0)
+    trainer = Trainer(config, train, pack)
+    plain, _ = trainer.loss(trainer.make(0), 0)
+    torch.compiler.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    compile_layers(trainer.net, backend="eager")
+    shared, _ = trainer.loss(trainer.make(0), 0)
+    shared.backward()
+    assert torch.allclose(plain, shared, rtol=1e-5)
+    # One-way: templates and the rest apart, the last layer of each by itself.
+    assert graphs["unique_graphs"] - before == (4 if attention == "oneway" else 2)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -273,6 +292,13 @@ def test_others_may_read_a_checkpoint_as_any_file(pack, config, tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     saved = Trainer(config, options(tmp_path), pack).save()
     assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_model_file_given_as_a_checkpoint_is_named(pack, config, tmp_path):
+    """`--keep-every` writes them beside the checkpoint."""
+    save_weights(tmp_path / "step-0000008.safetensors", *Trainer(config, options(tmp_path), pack).kept())
+    with pytest.raises(InputError, match=r"step-0000008.safetensors is a model file.*last.safetensors"):
+        checkpoint.load(tmp_path / "step-0000008.safetensors")
 
 
 def test_a_cut_checkpoint_is_named(pack, config, tmp_path):

@@ -1,9 +1,10 @@
 """int8 and bfloat16 for packaged models: made, measured on sequences, and used by default where accuracy holds.
 
-    python -m fartrack.evaluation.fast pico nano tiny --sequences DIR --crops FILE
+    python -m fartrack.evaluation.fast pico nano tiny --sequences DIR --crops FILE --share pico tiny nano
 
 writes `weights/int8/NAME.onnx` and in the model's card "fast" (what holds, fastest first, for
-`fartrack.runtime.choice`) and "fast_ao" (what was measured). To be run again whenever the weights change.
+`fartrack.runtime.choice`) and "fast_ao" (what was measured), then keeps once what the files of a family have in common
+(`fartrack.sharing`). To be run again whenever the weights change.
 
 Accuracy is compared over many short passes (`fartrack.evaluation.passes`): one long pass swings by two points through a
 rounding, four times what is asked.
@@ -59,8 +60,11 @@ class Fast:
     Of several lengths the mean of their AO counts: of one alone, a target lost by a rounding is worth half a point."""
     workers: Annotated[int, arg(metavar="N")] = 1
     """Sequences at a time."""
+    share: Annotated[tuple[str, ...], arg(metavar="MODEL...")] = ()
+    """Packaged models of one family, the first to stay whole: what they have in common is then kept once."""
     room: Annotated[float, arg(metavar="MB")] = 38.7
-    """What all model files of the package may take together; int8 files beyond that are left out, the last first."""
+    """What all model files of the package may take together; int8 files beyond that are left out, the last first. With
+    --share that is looked at in the end, and nothing is left out."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("out/fast")
     """Folder for the results; what is there already is not measured again."""
 
@@ -68,11 +72,25 @@ class Fast:
         """Make, measure, write."""
         if not self.frames:
             raise InputError("--frames has no number: give at least one, as 60")
+        family = [models.find(name) for name in self.share]
         open_folder(self.sequences)  # what is wrong with them is said before anything is removed
         rounded = [models.int8_of(models.find(name)) for name in self.model]
         for number, name in enumerate(self.model, start=1):
             print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name, rounded[number:]).items()), sep="  ")
+        if family:
+            self._share(family)
         return 0
+
+    def _share(self, family: Sequence[Path]) -> None:
+        """Keep once what the files have in common, in float and in int8, unless that is so already."""
+        from fartrack.sharing import refers, share
+
+        for files in (family, [path for path in map(models.int8_of, family) if path.exists()]):
+            if not any(refers(path) for path in files):
+                share(files)
+        size = room_taken(family[0].parent)
+        if size > self.room:
+            raise InputError(f"the model files take {size:.1f} MB, more than --room {self.room:g}: leave one out")
 
     def _decide(self, name: str, later: Sequence[Path]) -> dict[str, float]:
         """Make and measure; files that are made anew `later` are not in its way."""
@@ -93,7 +111,7 @@ class Fast:
                 for frames in self.frames
             )
 
-        return decide(path, mean, self.room)
+        return decide(path, mean, math.inf if self.share else self.room)
 
 
 def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, float]:
@@ -113,7 +131,7 @@ def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, floa
     found = {" ".join(FLOAT): ao_of(path, FLOAT[1])}
     least = found[" ".join(FLOAT)] - LOSS
     fast = []
-    fits = sum(file.stat().st_size for file in path.parent.rglob("*.onnx")) <= 1e6 * room
+    fits = room_taken(path.parent) <= room
     if not fits:
         print(f"{rounded} does not fit into --room {room:g}: it is measured and left out")
     for precision, engine in CANDIDATES:
@@ -127,6 +145,11 @@ def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, floa
     if not any(precision == "int8" for precision, _ in fast):
         rounded.unlink(missing_ok=True)
     return found
+
+
+def room_taken(folder: Path) -> float:
+    """MB of all model files in it."""
+    return sum(file.stat().st_size for file in folder.rglob("*.onnx")) / 1e6
 
 
 def measure(sequences: Path, out: Path, workers: int, frames: int, model: Path, engine: str) -> float:

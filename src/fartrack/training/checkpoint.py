@@ -44,7 +44,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"checkpoint {path} is a folder: give the file in it, last.safetensors say")
     try:
         with safe_open(path, "pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
+            said = file.metadata() or {}
+            if "fartrack" in said:
+                raise InputError(f"{path} is a model file, not a checkpoint: give a run's last.safetensors")
+            state = json.loads(said["state"])
             return {k: file.get_tensor(k) for k in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a whole fartrack checkpoint ({error}): copy it again") from None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import cv2
@@ -27,7 +28,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import clear_leftovers, write_whole
 from fartrack.models import save_weights
-from fartrack.network import FARTrack, Output, decode, expectation, resized_grids
+from fartrack.network import Block, FARTrack, Output, decode, expectation, resized_grids
 from fartrack.training import checkpoint, losses
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
@@ -102,6 +103,8 @@ class Trainer:
             layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
             p.requires_grad_(layer >= train.freeze or train.freeze == 0)
         self.aux = self._auxiliary().to(self.device)
+        if train.compile == "layers":
+            compile_layers(self.net)
         self.parallel.same_start([*self.net.parameters(), *self.aux.parameters()])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         self.look: Callable[..., Output] = self._compiled(self._look)
@@ -144,7 +147,7 @@ class Trainer:
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         mode = self.train.compile
-        return function if mode == "off" else torch.compile(function, mode=mode, dynamic=False)
+        return function if mode in ("off", "layers") else torch.compile(function, mode=mode, dynamic=False)
 
     def _optimizers(self) -> Iterator[torch.optim.Optimizer]:
         t = self.train
@@ -385,7 +388,7 @@ class Trainer:
         if not self.measurable:
             return {}
         values = []
-        with self.averaged():
+        with self.averaged(), torch.compiler.set_stance("force_eager"):  # a batch of another size, now and then
             for i in range(batches):
                 s = self.samples(self.held_out, 77_000 + i, batch)
                 with self.autocast():
@@ -583,6 +586,14 @@ def _append(path: Path, line: str) -> None:
         raise InputError(
             f"{path} cannot be written ({error.strerror}): free some space, then run again to go on"
         ) from None
+
+
+def compile_layers(net: FARTrack, backend: str = "inductor") -> None:
+    """Compile what a layer does once, and have all layers, which differ in nothing but their weights, call that."""
+    for name in ("forward", "commands", "alone", "beside"):
+        compiled = torch.compile(getattr(Block, name), dynamic=False, backend=backend)
+        for block in net.blocks:
+            setattr(block, name, MethodType(compiled, block))
 
 
 def _words(boxes: Tensor, config: ModelConfig) -> Tensor:

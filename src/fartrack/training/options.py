@@ -130,8 +130,9 @@ class TrainConfig:
     """Of activations; weights and optimiser are float32."""
     residual: Literal["float32", "bfloat16"] = "float32"
     """Of the stream that the layers add to; half of it is half of a GPU's memory traffic."""
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
-    """torch.compile of the network. The last two use CUDA graphs."""
+    compile: Literal["off", "layers", "default", "reduce-overhead", "max-autotune"] = "off"
+    """torch.compile of the network: each layer by the same code, compiled once, or the whole network, which takes
+    minutes where it is deep. The last two use CUDA graphs."""
     save_every: int = 200
     log_every: int = 20
     check_every: int = 500
@@ -383,7 +384,7 @@ class Ablate:
     frames: int = 16
     lr: float = 6e-4
     optimizer: Literal["adamw", "muon"] = "muon"
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = "off"
+    compile: Literal["off", "layers", "default", "reduce-overhead", "max-autotune"] = "off"
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     features: Path | None = None
     synth: SynthConfig = field(default_factory=SynthConfig)
