@@ -207,6 +207,8 @@ def pick_device(name: str, parallel: Parallel | None = None) -> str:
         raise InputError(f"--device {name}: PyTorch sees no GPU here; choose cpu")
     if kind == "cuda":
         torch.set_float32_matmul_precision("high")
+        # On Hopper cuDNN's attention gives gradients that are not numbers for some lengths (pytorch issue 196678).
+        torch.backends.cuda.enable_cudnn_sdp(False)
         if name == "cuda" and parallel:
             name = f"cuda:{parallel.local % torch.cuda.device_count()}"
     return name
