@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 import torch
 
 import fartrack
-from fartrack import models
+from fartrack import geometry, models
 from fartrack.cli.main import main
 from fartrack.errors import InputError
 from fartrack.export import export, state_of, weights_of
@@ -195,6 +195,20 @@ def test_command_makes_a_model_that_takes_fewer_templates(tmp_path):
     assert weights_of(models.find("pico"))[1].renewal == 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_command_makes_a_model_of_another_number_of_templates(tmp_path, count):
+    """Fewer are faster; the file is compared with PyTorch before it is kept."""
+    out = tmp_path / "few.onnx"
+    assert main(["export", "femto", "--templates", str(count), "--precision", "fp16", "--out", str(out)]) == 0
+    assert weights_of(out)[1].templates == count
+    tracker, frame = fartrack.Tracker(out, "onnxruntime", 1), np.full((120, 160, 3), 90, np.uint8)
+    frame[40:70, 60:100] = 200
+    tracker.init(frame, (60, 40, 40, 30))
+    for _ in range(count + 2):  # until all slots are filled
+        _, box = tracker.update(frame)
+    assert geometry.iou(box, (60, 40, 40, 30)) > 0.5
+
+
 def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = [
@@ -205,6 +219,8 @@ def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
         ([str(tiny_model.weights), "--keep", "2"], "keep"),
         ([str(tiny_model.weights), "--update-interval", "0"], "update_interval must be at least 1"),
         ([str(tiny_model.weights), "--update-interval", "2"], "has joint attention, where every frame needs a new"),
+        ([str(tiny_model.weights), "--templates", "3"], "with joint attention each template slot has an identity"),
+        (["femto", "--templates", "0"], "templates must be at least 1"),
     ]
     for args, says in wrong:
         assert main(["export", *args]) == 2

@@ -346,6 +346,20 @@ def parameters_of_encoder(net: FARTrack) -> int:
     return sum(p.numel() for part in (net.blocks, net.patch_embed) for p in part.parameters())
 
 
+def with_templates(net: FARTrack, count: int) -> FARTrack:
+    """The same network for another number of one-way templates: they share an identity, and no weight counts them.
+
+    Raises:
+        ValueError: its templates are not one-way, or `count` is no number of templates.
+    """
+    if net.config.attention != "oneway":
+        raise ValueError("with joint attention each template slot has an identity of its own")
+    other = FARTrack(net.config.replace(templates=count))
+    one, search = net.identity.detach()[:1], net.identity.detach()[-1:]
+    other.load_state_dict({**net.state_dict(), "identity": torch.cat([one.expand(count, -1), search])})
+    return other.train(net.training)
+
+
 # -- initial weights: what lets a small run leave the plateau of the marginal distribution soon -------------------
 
 

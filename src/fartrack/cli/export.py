@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.runtime import refuse_too_old
+
+if TYPE_CHECKING:
+    from fartrack.network import FARTrack
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Export:
     """Frames from one new template to the next, when others than the model was made with. 2 saves up to a
     seventh of a frame's time with one-way attention, which the packaged models have, and follows a little less
     surely."""
+    templates: int | None = None
+    """Templates, when others than the model was made with (one-way attention alone, whose templates are alike). Three
+    instead of five take a twelfth off a frame of pico, and long videos are followed less surely."""
     crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
     for int8's ranges; else the demo clip."""
@@ -58,6 +64,8 @@ class Export:
             install = "pip install openvino" if error.name == "openvino" else INSTALL_TRAIN
             raise InputError(f"export needs {error.name}: {install}") from None
         net = models.load_network(path)
+        if self.templates is not None:
+            net = self._with_templates(net, path)
         if self.keep is not None:
             net.config = net.config.replace(keep=self.keep)
         if self.update_interval is not None:
@@ -70,3 +78,12 @@ class Export:
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0
+
+    def _with_templates(self, net: FARTrack, path: Path) -> FARTrack:
+        from fartrack.network import with_templates
+
+        assert self.templates is not None
+        try:
+            return with_templates(net, self.templates)
+        except ValueError as error:
+            raise InputError(f"--templates {self.templates} for {path}: {error}; leave it out") from None
