@@ -87,17 +87,18 @@ def _bytes(tensors: Iterable[bytes]) -> int:
     return sum(map(len, tensors))
 
 
-def refers(path: Path) -> bool:
-    """Whether a model file refers to another already.
+def referred(path: Path) -> set[str]:
+    """Names of the files beside a model file in which tensors of it lie.
 
     Raises:
         InputError: it is not ONNX.
     """
-    return _refers(_read(path))
+    return _referred(_read(path))
 
 
-def _refers(model: onnx.ModelProto) -> bool:
-    return any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
+def _referred(model: onnx.ModelProto) -> set[str]:
+    entries = (e for t in model.graph.initializer for e in t.external_data if e.key == "location")
+    return {entry.value for entry in entries}
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -109,7 +110,7 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def _load(path: Path) -> onnx.ModelProto:
     model = _read(path)
-    if _refers(model):
+    if _referred(model):
         raise InputError(f"{path} refers to another file already: make it whole with `fartrack export` first")
     return model
 

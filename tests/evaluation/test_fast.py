@@ -8,7 +8,7 @@ import pytest
 from fartrack import Tracker, models
 from fartrack.evaluation import fast
 from fartrack.runtime import choice
-from fartrack.sharing import refers
+from fartrack.sharing import referred
 from small_sets import folder_set
 
 
@@ -150,11 +150,15 @@ def test_what_a_family_has_in_common_is_kept_once(small, tmp_path, monkeypatch, 
     given = ["small", "twin", "--sequences", sequences, "--crops", sequences, "--share", "small", "twin", "--room"]
     for _ in range(2):  # again when int8 is made anew
         assert fast.main([*given, str(1.7 * whole)]) == 0
-        assert [refers(path) for path in (small, twin)] == [False, True]
-        assert [refers(models.int8_of(path)) for path in (small, twin)] == [False, True]
+        assert [referred(path) for path in (small, twin)] == [set(), {"small.onnx"}]
+        assert [referred(models.int8_of(path)) for path in (small, twin)] == [set(), {"small.onnx"}]
     assert Tracker("twin", threads=1).runtime.precision == "int8"
     assert fast.main([*given, str(0.5 * whole)]) == 2
     assert f"more than --room {0.5 * whole:g}" in capsys.readouterr().err
+    before = models.int8_of(small).read_bytes()  # twin's tensors lie in it
+    assert fast.main(["small", "--sequences", sequences, "--crops", sequences]) == 2
+    assert "small.onnx, which would be made anew: name twin too" in capsys.readouterr().err
+    assert models.int8_of(small).read_bytes() == before
 
 
 def test_wrong_file_in_one_line(small, tmp_path, capsys):

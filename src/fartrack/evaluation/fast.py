@@ -75,6 +75,7 @@ class Fast:
         family = [models.find(name) for name in self.share]
         open_folder(self.sequences)  # what is wrong with them is said before anything is removed
         rounded = [models.int8_of(models.find(name)) for name in self.model]
+        _check_none_depends(rounded)
         for number, name in enumerate(self.model, start=1):
             print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name, rounded[number:]).items()), sep="  ")
         if family:
@@ -83,10 +84,10 @@ class Fast:
 
     def _share(self, family: Sequence[Path]) -> None:
         """Keep once what the files have in common, in float and in int8, unless that is so already."""
-        from fartrack.sharing import refers, share
+        from fartrack.sharing import referred, share
 
         for files in (family, [path for path in map(models.int8_of, family) if path.exists()]):
-            if not any(refers(path) for path in files):
+            if not any(referred(path) for path in files):
                 share(files)
         size = room_taken(family[0].parent)
         if size > self.room:
@@ -112,6 +113,18 @@ class Fast:
             )
 
         return decide(path, mean, math.inf if self.share else self.room)
+
+
+def _check_none_depends(made: Sequence[Path]) -> None:
+    """Refuse to make files anew in which tensors of others lie."""
+    try:
+        from fartrack.sharing import referred
+    except ModuleNotFoundError as error:
+        raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
+
+    for other in sorted({file for path in made for file in path.parent.glob("*.onnx")} - set(made)):
+        if parts := sorted(referred(other) & {path.name for path in made}):
+            raise InputError(f"tensors of {other} lie in {parts[0]}, which would be made anew: name {other.stem} too")
 
 
 def decide(path: Path, ao_of: Measure, room: float = math.inf) -> dict[str, float]:
