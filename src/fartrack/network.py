@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fartrack.config import ModelConfig
+from fartrack.errors import InputError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -350,10 +351,13 @@ def with_templates(net: FARTrack, count: int) -> FARTrack:
     """The same network for another number of one-way templates: they share an identity, and no weight counts them.
 
     Raises:
-        ValueError: its templates are not one-way, or `count` is no number of templates.
+        InputError: its templates are not one-way, or `count` is no number of templates.
     """
     if net.config.attention != "oneway":
-        raise ValueError("with joint attention each template slot has an identity of its own")
+        raise InputError(
+            f"model {net.config.name!r}: with joint attention each template slot has an identity of its own: "
+            f"{net.config.templates} templates is all it takes"
+        )
     other = FARTrack(net.config.replace(templates=count))
     one, search = net.identity.detach()[:1], net.identity.detach()[-1:]
     other.load_state_dict({**net.state_dict(), "identity": torch.cat([one.expand(count, -1), search])})

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.runtime import refuse_too_old
-
-if TYPE_CHECKING:
-    from fartrack.network import FARTrack
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,7 @@ class Export:
             raise InputError(f"{out} is the model itself: give another name with --out")
         try:
             from fartrack.export import export
+            from fartrack.network import with_templates
 
             if self.format == "openvino":
                 import openvino  # noqa: F401 - said before the work, not after
@@ -65,7 +63,7 @@ class Export:
             raise InputError(f"export needs {error.name}: {install}") from None
         net = models.load_network(path)
         if self.templates is not None:
-            net = self._with_templates(net, path)
+            net = with_templates(net, self.templates)
         if self.keep is not None:
             net.config = net.config.replace(keep=self.keep)
         if self.update_interval is not None:
@@ -78,12 +76,3 @@ class Export:
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0
-
-    def _with_templates(self, net: FARTrack, path: Path) -> FARTrack:
-        from fartrack.network import with_templates
-
-        assert self.templates is not None
-        try:
-            return with_templates(net, self.templates)
-        except ValueError as error:
-            raise InputError(f"--templates {self.templates} for {path}: {error}; leave it out") from None

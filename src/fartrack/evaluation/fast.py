@@ -74,6 +74,11 @@ class Fast:
             raise InputError("--frames has no number: give at least one, as 60")
         family = [models.find(name) for name in self.share]
         open_folder(self.sequences)  # what is wrong with them is said before anything is removed
+        try:
+            import fartrack.export
+            import fartrack.sharing  # noqa: F401 - what is missing as well
+        except ModuleNotFoundError as error:
+            raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
         rounded = [models.int8_of(models.find(name)) for name in self.model]
         _check_none_depends(rounded)
         for number, name in enumerate(self.model, start=1):
@@ -95,10 +100,7 @@ class Fast:
 
     def _decide(self, name: str, later: Sequence[Path]) -> dict[str, float]:
         """Make and measure; files that are made anew `later` are not in its way."""
-        try:
-            from fartrack.export import export
-        except ModuleNotFoundError as error:
-            raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
+        from fartrack.export import export
 
         path = models.find(name)
         rounded = models.int8_of(path)
@@ -117,10 +119,7 @@ class Fast:
 
 def _check_none_depends(made: Sequence[Path]) -> None:
     """Refuse to make files anew in which tensors of others lie."""
-    try:
-        from fartrack.sharing import referred
-    except ModuleNotFoundError as error:
-        raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
+    from fartrack.sharing import referred
 
     for other in sorted({file for path in made for file in path.parent.glob("*.onnx")} - set(made)):
         if parts := sorted(referred(other) & {path.name for path in made}):
