@@ -102,7 +102,7 @@ def tint_outside(crop: Image, window: Window, box: Box, share: float, colour: Se
     columns, across = _covered((box[0] - window.x) * scale, (box[0] + box[2] - window.x) * scale, size)
     rows, down = _covered((box[1] - window.y) * scale, (box[1] + box[3] - window.y) * scale, size)
     if len(across) and len(down):  # where the box is, and only there, the two are blended
-        inside = np.outer(down, across)
+        inside = down[:, None] * across
         blended = cv2.blendLinear(crop[rows, columns], tinted[rows, columns], inside, 1 - inside)
         tinted[rows, columns] = blended
     return tinted  # type: ignore[return-value]
