@@ -35,7 +35,7 @@ while (answer := capture.read())[0]:
     box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
     h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
     z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
-    past[n:] = past[n:] if old else [tokens[np.sort(np.argsort(sal, kind="stable")[int(len(sal) * (1 - c["keep"])) :])]]
+    past[n:] = past[n:] if old else [tokens[np.sort(sal.argsort(kind="stable")[-int(len(sal) * c["keep"] + 0.999) :])]]
     age, wh, new = 1 + age * old, [*wh, box[2:]], len(wh) <= 10 or z < np.log(9) or 1 + age * old >= each  # or unsure
     past, call["template"] = past + [None] * int(new), crop(answer[1], box, "template")[0][:, : 999 * new]
     print(*box.round(2), round(1 / (1 + np.exp(-z)), 4), sep=",", flush=True)

@@ -25,11 +25,11 @@ def test_presets_are_one_network_at_three_depths():
 
 
 @pytest.mark.parametrize(
-    ("keep", "kept"),
-    [(1.0, 49), (0.75, 37), (0.5, 25), (0.25, 13), (0.1, 5)],
+    ("keep", "size", "kept"),
+    [(1.0, 112, 49), (0.75, 112, 37), (0.5, 112, 25), (0.25, 112, 13), (0.1, 112, 5), (0.8, 80, 20), (0.9, 160, 90)],
 )
-def test_kept_tokens(keep, kept):
-    assert ModelConfig(keep=keep).kept_tokens == kept
+def test_kept_tokens(keep, size, kept):
+    assert ModelConfig(keep=keep, template_size=size).kept_tokens == kept
 
 
 def test_trajectory_tokens_count():

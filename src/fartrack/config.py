@@ -136,7 +136,7 @@ class ModelConfig:
     @cached_property
     def kept_tokens(self) -> int:
         """Tokens of one template after pruning."""
-        return self.template_tokens - int(self.template_tokens * (1 - self.keep))
+        return self.template_tokens - int(round(self.template_tokens * (1 - self.keep), 6))  # 1 - 0.8 is 0.19999...
 
     @cached_property
     def renewal(self) -> int:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -266,3 +267,41 @@ signal.raise_signal(signal.SIGINT)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "seen\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize(("engine", "lives"), [("onnxruntime", True), ("openvino", False), ("torch", False)])
+def test_an_engine_in_a_forked_process(files, engine, lives):
+    """OpenVINO and PyTorch leave their threads behind: a child waited for them for ever, without a word."""
+    pytest.importorskip(engine)
+    program = f"""
+import multiprocessing
+from pathlib import Path
+from fartrack.errors import InputError
+from fartrack.runtime import embed, open_runtime
+import numpy as np
+
+def work():
+    runtime = open_runtime(Path({str(files / "fp16.onnx")!r}), {engine!r}, 2)
+    return embed(runtime, np.zeros((1, 48, 48, 3), np.uint8)), runtime
+
+def child(ours):
+    for call in (work, lambda: embed(ours, np.zeros((1, 48, 48, 3), np.uint8))):
+        try:
+            call()
+            print("lives")
+        except InputError as error:
+            print(error)
+
+_, ours = work()
+process = multiprocessing.get_context("fork").Process(target=child, args=(ours,))
+process.start()
+process.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    said = done.stdout.splitlines()
+    assert len(said) == 2, done.stderr
+    if lives:
+        assert said == ["lives", "lives"]
+    else:
+        assert all(line.startswith(f"{engine} has run in the process that this one was forked from") for line in said)

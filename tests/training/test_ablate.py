@@ -1,5 +1,6 @@
 import json
 import logging
+import signal
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from fartrack.config import PICO
 from fartrack.errors import InputError
 from fartrack.models import save_weights
 from fartrack.network import FARTrack
-from fartrack.training.ablate import ablate, evenly, frame_macs, markdown, rows
+from fartrack.training import checkpoint, data
+from fartrack.training.ablate import Ablation, ablate, evenly, frame_macs, markdown, rows
+from fartrack.training.clips import Tracks
 from fartrack.training.options import TABLES, Ablate
+from fartrack.training.sequence import SequenceTrainer
+from fartrack.training.synth import Sampler
 from small_sets import folder_set
 from tiny_pack import TINY, write_shard
 
@@ -100,6 +105,40 @@ def test_other_weights_or_sequences_under_the_same_name_count_anew(tmp_path, cap
     capsys.readouterr()
     assert trained(init=start, dev=tmp_path / "dev") == 0  # measured, not trained
     assert "| AO dev |" in capsys.readouterr().out
+
+
+def test_a_stopped_row_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
+    """Sequence level takes hours, and was never saved before its end."""
+    write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=60, stills=12, frames=4)
+    common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2)}
+    small = {"steps": 1, "clip_steps": 9, "batch": 2, "clips": 1, "frames": 3, "workers": 2, "precision": "float32"}
+    options, step = Ablate(tables=("keep",), **common, **small), SequenceTrainer.train_step
+
+    def stopped(trainer):
+        if trainer.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SequenceTrainer, "train_step", stopped)
+        ablate(options)
+    (run,) = (tmp_path / "out").glob("sparsify-*")
+    assert checkpoint.load(run / "last.safetensors")[1]["step"] == 5 and not (run / "done").exists()
+    with caplog.at_level(logging.INFO):
+        assert ablate(options) == 0
+    assert f"going on with {run / 'last.safetensors'} at step 5" in caplog.text and (run / "done").exists()
+
+
+def test_videos_of_a_data_set_can_be_tracked(tmp_path, monkeypatch):
+    """Each frame was cut out around its own box: what did not move was no video, and no row of clips could be made."""
+    monkeypatch.setattr(data, "HELD_OUT", 0)
+    monkeypatch.setattr(data, "REACH", 3.0)  # the pictures are small
+    folder_set(tmp_path / "set")
+    made = Ablation(Ablate(data=(f"folder={tmp_path / 'set'}",), out=tmp_path / "out"))
+    tracks = Tracks(Sampler(made.pack, held_out=0))
+    assert len(tracks) == 3
+    boxes = tracks.clip(0).boxes
+    assert np.abs(np.diff(boxes[:, 0])).max() > 1
 
 
 def test_a_page_of_tables():

@@ -341,6 +341,24 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
         decode_jobs(jobs, 2)
 
 
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("name", SETS)
+def test_a_broken_picture_of_any_set_is_named_and_skipped(name, gone, tmp_path):
+    """Of hundreds of thousands one is always cut off, and hours of training must not end there."""
+    SETS[name](tmp_path)
+    jobs = data.all_jobs([READERS[name](tmp_path, 2)])
+    files, index = jobs[0].clip.frames(), jobs[0].frames[0]
+    picture = files.folder / files.names[index]
+    if gone:
+        picture.unlink()
+        picture.symlink_to(tmp_path / "nowhere")
+    else:
+        picture.write_bytes(picture.read_bytes()[:100])
+    pack = decode_jobs(jobs, 2, judge=False)
+    assert len(pack.skipped) == 1 and len(pack.files) == sum(len(job.frames) for job in jobs) - 1
+    assert str(picture) in str(pack.skipped)
+
+
 THING = {"box": [1, 2, 30, 40], "class": "a"}
 
 

@@ -1,5 +1,6 @@
 """The stages as commands, handing over to one another, on a pack and a network that are tiny."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -27,7 +28,7 @@ from fartrack.training.parallel import Parallel
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start
 from fartrack.training.teacher import WIDTH
-from tiny_pack import write_shard
+from tiny_pack import TINY, write_shard
 
 SMALL = [
     *("--model.depth", "3", "--model.width", "48", "--model.templates", "3", "--model.template-size", "32"),
@@ -341,11 +342,16 @@ def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
     assert said == "fartrack: run frame: unrecognized arguments: --stepz 9; --help lists the options\n"
     (tmp_path / "file").write_bytes(b"no shard")
     checkpoint.save(tmp_path / "tables", {}, {"files": []})
+    checkpoint.save(tmp_path / "newer", {}, {"model": {**dataclasses.asdict(TINY), "colour": "red"}, "stage": "frame"})
+    (tmp_path / "list.json").write_text("[1]")
     given = ["frame", *SMALL, *SHORT, "--data", str(shard), "--out"]
     for words, named in (
         ([*given, str(tmp_path / "file")], "file"),
         (["frame", "--data", str(tmp_path / "file"), "--out", str(tmp_path / "out")], "is not a whole shard"),
         ([*given, str(tmp_path / "out"), "--resume", str(tmp_path)], "is a folder"),
+        ([*given, str(tmp_path / "out"), "--residual", "bfloat16", "--precision", "float32"], "--residual bfloat16"),
+        ([*given, str(tmp_path / "out"), "--json", str(tmp_path / "list.json")], "list.json holds no options"),
+        (["export", "--checkpoint", str(tmp_path / "newer"), "--samples", "0"], "newer: model config cannot be read"),
         ([*given, str(tmp_path / "out"), "--resume", str(tmp_path / "tables")], "is no checkpoint of a run"),
     ):
         assert run.main(words) == 2

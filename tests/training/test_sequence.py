@@ -9,7 +9,7 @@ from fartrack.memory import sample_history
 from fartrack.network import FARTrack
 from fartrack.step import TrackStep
 from fartrack.training.clips import Clip, begins_in_view
-from fartrack.training.data import Resident
+from fartrack.training.data import Mixed, Resident
 from fartrack.training.options import Sparsify
 from fartrack.training.pack import read_pack
 from fartrack.training.rollout import roll
@@ -114,6 +114,24 @@ def test_clips_may_be_scenes(config, pack, tmp_path):
     assert all(np.isfinite(row["loss"]) for row in rows)
 
 
+def test_tracks_of_one_data_set_and_masks_of_another(config, tmp_path):
+    """Each was looked for in the data set whose turn it was: a run ended at its second step."""
+    supplies = []
+    for sources in (("masked", "sprite"), ("track/drawn",)):
+
+        def alone(rows, files, sources=sources):
+            rows[:] = [row for row in rows if row["source"] in sources]
+
+        write_shard(tmp_path / "a.tar", np.random.default_rng(0), edit=alone)
+        supplies.append(Resident(read_pack([tmp_path / "a.tar"])))
+    trainer = SequenceTrainer(config, options(tmp_path, scenes=0.5, frames=4, batch=8), Mixed(supplies))
+    for step in range(3):
+        kinds = {type(clip.frames) for clip in trainer.make(step)}
+        assert len(kinds) == 2
+    (masks, tracks), (some, casts) = supplies, trainer.sources(0)
+    assert [one.sampler for one in some] == [tracks.at(0)] and [one.sampler for one in casts] == [masks.at(0)]
+
+
 def test_scenes_without_masks_are_refused(config, tmp_path):
     write_shard(tmp_path / "bare.tar", np.random.default_rng(0), edit=without_masks)
     trainer = SequenceTrainer(config, options(tmp_path, scenes=0.5), read_pack([tmp_path / "bare.tar"]))
@@ -167,5 +185,5 @@ def test_a_clip_begins_with_its_target_in_view(config, pack, tmp_path, monkeypat
     away = Clip(good.frames, np.add(good.boxes, [2 * width, 0, 0, 0]))
     assert begins_in_view(good) and not begins_in_view(away)
     drawn = iter([away, good, away, away, good])
-    monkeypatch.setattr(trainer.sources(0)[1], "clip", lambda *_: next(drawn))
+    monkeypatch.setattr(trainer.sources(0)[1][0], "clip", lambda *_: next(drawn))
     assert trainer.make(0) == [good, good]

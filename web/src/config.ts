@@ -67,7 +67,7 @@ export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_
 
 /** Tokens of one template after pruning. */
 export const keptTokens = (c: ModelConfig): number =>
-  templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep));
+  templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep) + 1e-6); // 1 - 0.8 is 0.19999...
 
 /** Numbers remembered of one template token: its embedding, or its key and value in every layer (one-way). */
 export const memoryWidth = (c: ModelConfig): number => (c.attention === "oneway" ? 2 * c.depth * c.width : c.width);

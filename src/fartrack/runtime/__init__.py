@@ -94,6 +94,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     if not path.exists():
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
     check_model_file(path)
+    refuse_forked(package)
     if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
     if path.suffix == ".xml" and runtime == "onnxruntime":
@@ -116,6 +117,23 @@ def refuse_too_old(runtime: str) -> None:
     if version := too_old(package):
         oldest = ".".join(map(str, OLDEST[package]))
         raise InputError(f"runtime {runtime} needs {package} {oldest} or newer, here is {version}: {install} --upgrade")
+
+
+_HOMES: dict[str, int] = {}
+"""The process in which an engine runs first."""
+
+
+def refuse_forked(package: str) -> None:
+    """Complain about an engine whose threads stayed behind in the process that this one was forked from.
+
+    Raises:
+        InputError: instead of a wait for them without an end.
+    """
+    if package in ("openvino", "torch") and _HOMES.setdefault(package, os.getpid()) != os.getpid():
+        raise InputError(
+            f"{package} has run in the process that this one was forked from, and would hang here: start processes "
+            'with multiprocessing.get_context("spawn"), or make both trackers with runtime="onnxruntime"'
+        )
 
 
 def embed(runtime: Runtime, template: Bytes) -> Floats:

@@ -16,7 +16,7 @@ from openvino import opset13 as op
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import not_whole
-from fartrack.runtime import Bytes, Floats, Output
+from fartrack.runtime import Bytes, Floats, Output, refuse_forked
 
 OUTPUTS = Output._fields
 ROWS = 8
@@ -71,6 +71,7 @@ class OpenVino:
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
     ) -> Output:
         """See `fartrack.runtime.Runtime`."""
+        refuse_forked("openvino")
         feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory

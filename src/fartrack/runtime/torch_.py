@@ -10,7 +10,7 @@ import torch
 
 from fartrack.models import load_network
 from fartrack.network import FARTrack
-from fartrack.runtime import Bytes, Floats, Output
+from fartrack.runtime import Bytes, Floats, Output, refuse_forked
 from fartrack.step import TrackStep
 
 
@@ -40,5 +40,6 @@ class Torch:
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
     ) -> Output:
         """See `fartrack.runtime.Runtime`."""
+        refuse_forked("torch")
         arrays = [search, template, memory] + ([] if trajectory is None else [trajectory])
         return Output(*(t.numpy() for t in self.step(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))))

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
 from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify, check_values
 from fartrack.training.rollout import one_pass
-from fartrack.training.run import LAST, make_trainer, pick_device, speak
+from fartrack.training.run import LAST, make_trainer, pick_device, speak, stop_noted
 from fartrack.training.sequence import RuntimeStep, tracking_config
 
 log = logging.getLogger("fartrack.training")
@@ -131,7 +132,9 @@ class Ablation:
     def __init__(self, options: Ablate) -> None:
         self.options = options
         self.device = pick_device(options.device)
-        supply = open_data(options.data, memory=options.memory, workers=options.workers, cache=options.cache)
+        supply = open_data(
+            options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
+        )
         if not isinstance(supply, Resident):
             raise InputError("ablations need data that fits into memory: give a pack, or more --memory")
         self.pack = supply.pack
@@ -182,13 +185,19 @@ class Ablation:
             chain.append([step.stage.__name__, dataclasses.asdict(own), {k: str(v) for k, v in changes.items()}])
             key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
             folder = o.out / f"{step.stage.__name__.lower()}-{key}"
-            run = step.stage(model=own, out=folder, init=parent, device=self.device, threads=o.threads, **changes)
+            often = {"save_every": max(1, changes["steps"] // 10)}  # nothing that a row is another one by
+            run = step.stage(
+                model=own, out=folder, init=parent, device=self.device, threads=o.threads, **changes, **often
+            )
             if not (folder / "done").exists():
                 log.info("%s, %s: %s", row.table, row.name, folder)
                 trainer = make_trainer(run, supply=Resident(self.pack))
-                for metrics in trainer.run():
-                    if "loss" in metrics:  # a line may be of a check alone
-                        log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
+                with stop_noted(trainer) as stopped_by:
+                    for metrics in trainer.run():
+                        if "loss" in metrics:  # a line may be of a check alone
+                            log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
+                if (number := stopped_by()) and trainer.step < run.steps:
+                    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
                 (folder / "done").touch()
             parent = folder / LAST
         return folder

@@ -51,6 +51,10 @@ class Supply(Protocol):
         """What a step's samples are drawn from."""
         ...
 
+    def all_at(self, step: int) -> list[Sampler]:
+        """What a step's clips are drawn from, where each may come from another: all that `at` takes in turn."""
+        ...
+
     @property
     def held_out(self) -> Sampler:
         """What measuring draws from: never trained on."""
@@ -74,6 +78,10 @@ class Resident:
     def at(self, step: int) -> Sampler:
         """Always the same."""
         return self._train
+
+    def all_at(self, step: int) -> list[Sampler]:
+        """That one."""
+        return [self._train]
 
     def to(self, device: torch.device) -> Resident:
         """Move pictures and tables."""
@@ -133,6 +141,10 @@ class Streamed:
         self._shares = {k: v for k, v in self._shares.items() if k in (number, number + 1)}
         return self._shares[number].result()
 
+    def all_at(self, step: int) -> list[Sampler]:
+        """That share."""
+        return [self.at(step)]
+
     def _share(self, number: int) -> Sampler:
         rng = np.random.default_rng([self.seed, number, self.rank])
         jobs = draw_jobs(self._sources, self.pictures, rng, self.gap, self.tracks)
@@ -156,6 +168,10 @@ class Mixed:
     def at(self, step: int) -> Sampler:
         """The turn of a step."""
         return self.parts[step % len(self.parts)].at(step // len(self.parts))
+
+    def all_at(self, step: int) -> list[Sampler]:
+        """One of each."""
+        return [sampler for part in self.parts for sampler in part.all_at(step)]
 
     @property
     def held_out(self) -> Sampler:

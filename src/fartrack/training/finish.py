@@ -149,6 +149,8 @@ def calibrate(
     evidence, overlaps = of_samples(net, sampler, depths, samples, device=device)
     if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
         evidence = tracked
+    elif clips:
+        log.warning("nothing that is held out is a track or has a mask: the score is fitted on samples, not on clips")
     odd = evidence.part % 2 == 1
     result = {}
     for row, depth in enumerate(sorted(depths)):

@@ -132,6 +132,10 @@ class Trainer:
                 f"--batch {t.batch} is no multiple of {share} ({self.together} x processes)",
             ),
             (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
+            (
+                t.residual == "bfloat16" and t.precision == "float32",
+                "--residual bfloat16 adds to what --precision float32 computes in another arithmetic",
+            ),
             (t.freeze >= c.depth, f"--freeze {t.freeze} leaves none of the {c.depth} layers to learn"),
             (
                 features and not 1 <= t.feature_layer <= c.depth,

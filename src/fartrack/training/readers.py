@@ -24,7 +24,7 @@ from fartrack.evaluation.annotations import (
     image_names,
     read_boxes,
     read_flags,
-    read_image,
+    read_frame,
     read_mask,
     read_mask_boxes,
     read_names,
@@ -113,7 +113,7 @@ class Files:
         return self.count
 
     def __getitem__(self, index: int) -> Image:
-        return np.asarray(read_image(self.folder / self.names[index]))
+        return read_frame(self.folder / self.names[index])
 
 
 def _video(source: str, name: str, boxes: Boxes, folder: Path, kind: str = "object", **more: Any) -> Clip:

@@ -16,7 +16,8 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -82,16 +83,16 @@ def _train(options: Run, parallel: Parallel) -> int:
         if parallel.first:
             print(said)
         return 0
-    stopped_by = _stop_on_signals(trainer)
     unit = "clips" if isinstance(trainer, SequenceTrainer) else "samples"
-    if parallel.first:
-        with Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress:
-            for row in trainer.run(options.minutes):
-                progress.tell(row)
-        log.info("step %d of %d, saved in %s", trainer.step, options.steps, options.out / LAST)
-    else:
-        for _ in trainer.run(options.minutes):
-            pass
+    with stop_noted(trainer) as stopped_by:
+        if parallel.first:
+            with Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress:
+                for row in trainer.run(options.minutes):
+                    progress.tell(row)
+            log.info("step %d of %d, saved in %s", trainer.step, options.steps, options.out / LAST)
+        else:
+            for _ in trainer.run(options.minutes):
+                pass
     number = stopped_by()
     return 128 + number if number else 0
 
@@ -237,7 +238,9 @@ def _export(options: Export) -> int:
     device = pick_device(options.device)
     sampler = None
     if options.samples:
-        supply = open_data(options.data, memory=options.memory, workers=options.workers, cache=options.cache)
+        supply = open_data(
+            options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
+        )
         sampler = supply.to(torch.device(device)).held_out
     files = export_run(
         options.checkpoint, options.out, options.depths, sampler, options.samples, options.score_clips,
@@ -250,11 +253,11 @@ def _export(options: Export) -> int:
     return 0
 
 
-def _stop_on_signals(trainer: Trainer) -> Callable[[], int]:
+@contextmanager
+def stop_noted(trainer: Trainer) -> Iterator[Callable[[], int]]:
     """Let the first Ctrl-C or SIGTERM end the run after its step, saved; the second one ends it at once.
 
-    Returns:
-        What says which of them came, 0 for none.
+    Gives what says which of them came, 0 for none.
     """
     caught: list[int] = []
 
@@ -265,9 +268,12 @@ def _stop_on_signals(trainer: Trainer) -> Callable[[], int]:
         trainer.stop = True
         log.warning("stopping after this step; the run will be saved")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return lambda: caught[0] if caught else 0
+    usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: caught[0] if caught else 0
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def speak() -> None:
@@ -303,9 +309,12 @@ def parse(kind: type, arguments: Sequence[str], program: str = "run") -> Any:
     path = given.pop("json", None)
     if path is not None:
         try:
-            filed = _flat(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
+            read = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"--json {path} cannot be read: {error}") from None
+        if not isinstance(read, dict):
+            raise InputError(f'--json {path} holds no options by name: give an object, such as {{"steps": 100}}')
+        filed = _flat(read)
         words: list[str] = []
         for name, value in filed.items():
             if isinstance(value, bool):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from fartrack.training.scenes import Cast
 from fartrack.training.synth import Sampler
 
 Pairs = list[tuple[int, int]]
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class SequenceTrainer(Trainer):
             )
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
-        self._sources: tuple[Sampler, Tracks, Cast | None] | None = None
+        self._sources: list[tuple[Sampler, Tracks, Cast | None]] = []
         self._recorded: dict[int, Replayed] = {}
         shared = model.attention == "oneway"
         self.seen_by = self._once if shared else self._each
@@ -82,24 +83,32 @@ class SequenceTrainer(Trainer):
         """Crops are cut by OpenCV, as the tracker does it."""
         return torch.device("cpu")
 
-    def sources(self, step: int) -> tuple[Tracks, Cast | None]:
-        """What a step's clips are taken from; nobody is cast when no scene is wanted."""
-        sampler = self.supply.at(step)
-        if self._sources is None or self._sources[0] is not sampler:
-            tracks, cast = Tracks(sampler), Cast(sampler) if self.train.scenes else None
-            if cast is not None and not len(cast):
-                raise InputError("--scenes needs objects with masks, and the data has none: add a data set with masks")
-            if not len(tracks) and self.train.scenes < 1:
-                raise InputError(
-                    "sparsify needs tracks of video frames, and the data has none: "
-                    "add a data set of videos, or give --scenes 1 if it has masks"
-                )
-            self._sources = (sampler, tracks, cast)
-        return self._sources[1:]
+    def sources(self, step: int) -> tuple[list[Tracks], list[Cast]]:
+        """What clips are taken from: tracks of each data set that has any, and objects with masks if scenes are wanted.
+
+        Raises:
+            InputError: clips of one of the two kinds are wanted, and there are none.
+        """
+        samplers = self.supply.all_at(step)
+        if [one for one, *_ in self._sources] != samplers:
+            known = {id(one[0]): one for one in self._sources}
+            self._sources = [
+                known.get(id(s)) or (s, Tracks(s), Cast(s) if self.train.scenes else None) for s in samplers
+            ]
+        tracks = [some for _, some, _ in self._sources if some]
+        casts = [some for *_, some in self._sources if some]
+        if self.train.scenes and not casts:
+            raise InputError("--scenes needs objects with masks, and the data has none: add a data set with masks")
+        if self.train.scenes < 1 and not tracks:
+            raise InputError(
+                "sparsify needs tracks of video frames, and the data has none: "
+                "add a data set of videos, or give --scenes 1 if it has masks"
+            )
+        return tracks, casts
 
     def make(self, step: int) -> list[Clip]:
         """This process's clips of a step."""
-        t, (tracks, cast) = self.train, self.sources(step)
+        t, (tracks, casts) = self.train, self.sources(step)
 
         def clip(rng: np.random.Generator) -> Clip:
             while not begins_in_view(drawn := draw(rng)):
@@ -107,9 +116,10 @@ class SequenceTrainer(Trainer):
             return drawn
 
         def draw(rng: np.random.Generator) -> Clip:
-            if cast is not None and rng.random() < t.scenes:
-                return cast.clip(t.frames, rng)
-            return tracks.clip(int(rng.choice(len(tracks), p=tracks.weight)), t.frames, rng, t.moved)
+            if t.scenes and rng.random() < t.scenes:
+                return _one_of(casts, rng).clip(t.frames, rng)
+            some = _one_of(tracks, rng)
+            return some.clip(int(rng.choice(len(some), p=some.weight)), t.frames, rng, t.moved)
 
         mine = range(t.batch)[self.parallel.rank :: self.parallel.world]
         clips = [clip(np.random.default_rng([t.seed, step, i])) for i in mine]
@@ -283,6 +293,11 @@ class SequenceTrainer(Trainer):
                 overlaps = one_pass(self.step_of(depth), self.tracking_config(depth), clips, self.pool)
                 values[f"held_out_ao_{depth}"] = float(np.nanmean(overlaps))
         return values
+
+
+def _one_of(some: Sequence[T], rng: np.random.Generator) -> T:
+    """Each as likely; no chance is used up where there is one."""
+    return some[int(rng.integers(len(some)))] if len(some) > 1 else some[0]
 
 
 def prefix(net: FARTrack, depth: int) -> FARTrack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -78,7 +79,7 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
 def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, Any]]:
     """Averaged weights, config and state of a checkpoint; layers that `removal` fades out are left out."""
     tensors, state = checkpoint.load(path)
-    weights, config = checkpoint.part(tensors, "average."), ModelConfig(**state["model"])
+    weights, config = checkpoint.part(tensors, "average."), ModelConfig.from_json(json.dumps(state["model"]), path)
     if state.get("stage") == "removal":
         gone = tuple(state["train"]["remove"])
         weights, config = without(weights, gone), config.replace(depth=config.depth - len(gone))
