@@ -239,8 +239,7 @@ class _Between:
             except InputError as error:
                 last, failure = None, error
             if last is None:  # the keyframe cannot be reached; what was read on the way is not thrown away
-                follow = 0 if failure is not None and self.gone else len(kept)  # gone: no box comes before them
-                for i in range(follow):
+                for i in range(len(kept)):  # not found where no box comes before them: other targets may have one
                     yield self.forwards(kept[i])
                 if failure is not None:
                     raise failure

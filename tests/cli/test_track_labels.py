@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 import fartrack.tracker
-from fartrack.cli.labels import _paired
+from fartrack import corrections
+from fartrack.cli.labels import Corrections, _paired
 from fartrack.cli.main import main
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes
+from fartrack.video.reader import frames_from_source
 from template_tracker import TemplateTracker, moving_square
 
 
@@ -210,6 +213,77 @@ def test_two_targets(clip, tmp_path):
         assert boxes_of(two)[1] == pytest.approx((100, 80, 30, 30), abs=0.01)
     assert (folder / "boxes.csv").read_text().startswith("frame,x,y,w,h,score,found,id\n0,10,40,20,20,1,1,4\n")
     assert (folder / "tracked.mp4").exists()
+
+
+def test_a_target_whose_first_box_lies_behind_a_break(clip, tmp_path, capsys):
+    """It ended the run of all targets before the first row: only the table's header was left."""
+    (tmp_path / "clip" / "0007.png").write_bytes(b"broken")
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h,id\n0,10,40,20,20,1\n10,100,80,30,30,2\n")
+    arguments = ["track", "clip", "--boxes", "fix.csv", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "cvat"]) == 2
+    assert "frame 7 cannot be read" in capsys.readouterr().err
+    one, two = read_boxes(tmp_path / "results" / "boxes.csv", VIDEO)
+    assert [box.frame for box in one.boxes] == [box.frame for box in two.boxes] == list(range(7))
+    assert np.allclose([box.xywh for box in one.boxes], clip[:7], atol=0.01)
+    assert not any(box.found or box.score for box in two.boxes)
+    tracks = {track.id: boxes_of(track) for track in read_boxes(tmp_path / "results" / "cvat.xml", VIDEO)}
+    assert len(tracks[1]) == 7 and not tracks.get(2)
+
+
+def test_several_targets_share_the_memory(clip, tmp_path, monkeypatch):
+    """Each took all of it: eight targets held 4 GiB of frames where 512 MiB are promised."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(corrections, "MEMORY", 6 * 160 * 120 * 3)
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h,id\n11,43,40,20,20,1\n11,100,80,30,30,2\n")
+    with frames_from_source("clip") as frames:
+        results = Corrections(tmp_path / "fix.csv", None, "clip", frames, "dog").track(frames, TemplateTracker)
+        next(results)
+        assert len(list(folder.rglob("*.jpg"))) == 2 * (11 - 3)  # 11 frames wait for each target, 3 in memory
+        results.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize(
+    ("link", "aim", "given"),
+    [
+        ("results/boxes.csv", "lab/mine.csv", "results/boxes.csv"),  # the table is written through it
+        ("results/boxes.csv", "lab/mine.csv", "lab/mine.csv"),
+        ("results/mot", "lab", "lab/gt/gt.txt"),
+        ("results/cvat.xml", "lab/mine.csv", "results/cvat.xml"),  # a link of one's own would be replaced
+    ],
+)
+def test_labels_behind_a_link_in_the_results_stay(clip, tmp_path, capsys, link, aim, given):
+    """Somebody's only copy of boxes drawn by hand was overwritten."""
+    (tmp_path / "lab" / "gt").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    mine = {"mine.csv": "frame,x,y,w,h\n3,19,40,20,20\n", "gt/gt.txt": "4,1,20,41,20,20,1,1,1\n"}
+    for name, text in mine.items():
+        (tmp_path / "lab" / name).write_text(text)
+    (tmp_path / link).symlink_to(tmp_path / aim)
+    for options in (["--boxes", given], ["--boxes", "lab/mine.csv", "--before", given]):
+        assert main(["track", "clip", *options, "--no-video", "--out", "results", "--format", "cvat,mot"]) == 2
+        said = capsys.readouterr().err
+        assert "the results could overwrite " in said and said.count("\n") == 1
+    assert {name: (tmp_path / "lab" / name).read_text() for name in mine} == mine
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [Path(link).name]
+    assert (tmp_path / link).is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_that_endanger_nothing(clip, tmp_path, capsys):
+    """Labels linked from elsewhere, and a table whose link runs in a circle: no traceback."""
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h\n3,19,40,20,20\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "fix.csv")
+    arguments = ["track", "clip", "--boxes", "link.csv", "--no-video", "--out", "results"]
+    assert main(arguments) == 0
+    (tmp_path / "results" / "boxes.csv").unlink()
+    (tmp_path / "results" / "boxes.csv").symlink_to(tmp_path / "results" / "boxes.csv")
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "boxes.csv: cannot be written" in capsys.readouterr().err
 
 
 BAD = [

@@ -100,6 +100,14 @@ def test_csv_by_hand(tmp_path):
     assert track.boxes == (Box(5, 1, 2, 30, 40),)
 
 
+def test_csv_cells_of_several_lines(tmp_path):
+    """A spreadsheet's column of remarks, and inches in it: no quotation mark is open here."""
+    path = tmp_path / "fix.csv"
+    path.write_text('frame,x,y,w,h,remark\n4,1.5,2,3,4,"a ""dog""\nof 3 feet"\n5,1,2,3,4,5" dog\n')
+    (track,) = read_boxes(path, VIDEO)
+    assert [box.frame for box in track.boxes] == [4, 5]
+
+
 def test_mot_counts_from_one_and_marks_lost(tmp_path):
     path = write_boxes("mot", tmp_path / "clip.txt", ONE, VIDEO)
     assert path.read_text().splitlines() == [
@@ -418,6 +426,19 @@ BAD = {
     "twice.csv": ("frame,x,y,w,h\n0,1,2,3,4\n0,1,2,3,5\n", "frame 0 has two boxes of target 1"),
     "flag.csv": ("frame,x,y,w,h,found\n0,1,2,3,4,maybe\n", "found is 'maybe'"),
     "comma.csv": ("frame,x,y,w,h\n0,1,2,3,4,\n0,1,5,2,30,40\n", "line 3: 6 cells for 5 columns"),
+    "open quote.csv": (
+        'frame,x,y,w,h\n\n0,"1,2,3,4\n1,1,2,3,4\n',
+        r"open quote.csv: line 3: a quotation mark opens there",
+    ),
+    "open label.csv": (  # csv closes it at the end of the file: one box of two, and not a word
+        'frame,x,y,w,h,label\n0,1,2,3,4,"dog\n1,1,2,3,4,dog\n',
+        "line 2: a quotation mark opens there and is not closed",
+    ),
+    "open and long.csv": (  # csv.Error is no ValueError: a traceback instead of a line
+        'frame,x,y,w,h\n0,1,2,3,4\n1,"1,2,3,4\n' + "2,1,2,3,4\n" * 15_000,
+        "open and long.csv: line 3: field larger than field limit",
+    ),
+    "open head.csv": ('"frame",x,y,w,"h\n' + "2,1,2,3,4\n" * 15_000, "open head.csv: line 1: field larger"),
     "empty.csv": ("frame,x,y,w,h\n", "there is no box in it"),
     "nothing.csv": ("", "not recognised"),
     "zero.txt": ("0,1,2,3,4,5\n", "counts frames from 1"),

@@ -57,10 +57,11 @@ class Corrections:
     def track(self, frames: VideoSource, tracker_factory: Callable[[], SingleTracker]) -> Generator[tuple[Result, ...]]:
         """The results of all targets, frame by frame. With several targets the video is opened once for each."""
         sources = [frames, *(frames_from_source(self.source, frames.first.index) for _ in self.tracks[1:])]
+        share = corrections.MEMORY // len(self.tracks)
         with ExitStack() as stack:
             runs = []
             for source, track in zip(sources, self.tracks, strict=True):
-                run = corrections.track_between(source, self.keyframes[track.id], tracker_factory)
+                run = corrections.track_between(source, self.keyframes[track.id], tracker_factory, memory=share)
                 runs.append(stack.enter_context(closing(run)))
             yield from zip(*runs, strict=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import signal
 import sys
@@ -206,11 +207,21 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
 
     place = folder.resolve()
     origin = local_path(source).resolve()
-    pictures = place / FORMATS["yolo"].target if "yolo" in formats else None
-    if origin in (place, place / TABLE, place / VIDEO, place / STRIP) or pictures in (origin, *origin.parents):
+    names = (TABLE, VIDEO, STRIP, *(FORMATS[name].target for name in formats))
+    # The table and what is in folders would be written through a link; Path.resolve raises where links run in a circle.
+    targets = {name: Path(os.path.realpath(place / name)) for name in names}
+    pictures = targets[FORMATS["yolo"].target] if "yolo" in formats else None
+    if origin in (place, *(targets[name] for name in (TABLE, VIDEO, STRIP))) or pictures in (origin, *origin.parents):
         raise InputError(f"{folder}: the results would mix with the source {source}; choose another folder with --out")
     for other in others:
-        if other is not None and place in (other.resolve(), *other.resolve().parents):
+        if other is None:
+            continue
+        content = other.resolve()
+        above = {content, *content.parents}
+        if other.is_symlink():  # the results could take the place of the link
+            link = other.parent.resolve()
+            above |= {link, *link.parents}
+        if place in above or above.intersection(targets.values()):
             raise InputError(f"{folder}: the results could overwrite {other}; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +230,7 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
         probe.unlink()
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder with --out") from None
-    for path in (folder / name for name in (TABLE, VIDEO, STRIP, *(FORMATS[name].target for name in formats))):
+    for path in (folder / name for name in names):
         if path.exists() and path.is_dir() == bool(path.suffix):  # after the work it would be too late to say so
             kinds = ("a folder", "a file") if path.suffix else ("a file", "a folder")
             raise InputError(f"{path}: it is {kinds[0]} and has to become {kinds[1]}; choose another folder with --out")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from fartrack.errors import InputError
 from fartrack.formats.tracks import (
@@ -51,17 +51,19 @@ def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
     lines = read_text(path).splitlines()
     first = next((line for line in lines if line.strip()), "")
     between = next((mark for mark in ";\t" if mark in first), ",")  # written where decimals have a comma
-    reader = csv.DictReader(lines, delimiter=between, skipinitialspace=True)
-    names = [(name or "").strip().lower() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
+    rows = _rows(path, lines, between)
+    head, names = next(rows, (1, []))
+    names = [name.strip().lower() for name in names]
     missing = [name for name in COLUMNS[:5] if name not in names]
     if missing:
         raise InputError(
-            f"{path}: line 1 lacks the column {missing[0]!r}; the first line must name the columns: {','.join(COLUMNS)}"
+            f"{path}: line {head} lacks the column {missing[0]!r}; the first line must name the columns: "
+            f"{','.join(COLUMNS)}"
         )
-    for cells in reader:
-        where = f"{path}: line {reader.line_num}"
-        extra: Any = cells.pop(None, [])  # type: ignore[call-overload]  # where DictReader puts them
+    for line, given in rows:
+        where = f"{path}: line {line}"
+        extra = given[len(names) :]
+        cells = dict(zip_longest(names, given[: len(names)], fillvalue=""))
         if any(cell.strip() for cell in extra):
             raise InputError(
                 f"{where}: {len(names) + len(extra)} cells for {len(names)} columns; write one number per column, "
@@ -72,13 +74,31 @@ def _boxes(path: Path) -> Iterator[tuple[int, str, Box]]:
             score, found = _decimal(cells.get("score") or "1"), _flag(cells.get("found") or "1")
             box = Box(int(cells["frame"]), x, y, w, h, score, found)
             id = int(cells.get("id") or 1)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise InputError(f"{where}: {error}; each row is {','.join(names)}") from None
         yield id, (cells.get("label") or "target"), checked_box(box, where)
 
 
+def _rows(path: Path, lines: Sequence[str], between: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each row, and the number of the line in which it begins; empty rows are left out."""
+    reader = csv.reader(lines, delimiter=between, skipinitialspace=True)
+    while True:
+        begin = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:  # such as a cell that is too long
+            raise InputError(f"{path}: line {begin}: {error}; close the quotation mark that opens there") from None
+        # At the end of the file csv closes an open cell by itself, and the rows in it would be lost.
+        if begin < reader.line_num == len(lines) and sum(line.count('"') for line in lines[begin - 1 :]) % 2:
+            raise InputError(f"{path}: line {begin}: a quotation mark opens there and is not closed; close it")
+        if cells is None:
+            return
+        if cells:
+            yield begin, cells
+
+
 def _decimal(text: str) -> float:
-    return float(text.replace(",", ".") if text else text)
+    return float(text.replace(",", "."))
 
 
 def _flag(text: str) -> bool:
