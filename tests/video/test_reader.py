@@ -1,9 +1,12 @@
 """Frames from files, folders, streams and cameras; and one line for everything that is none of these."""
 
 import functools
+import gc
 import http.server
+import struct
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -103,17 +106,15 @@ def test_rotation(tmp_path, rotation, turn):
         ([0, 1, -1, 0], lambda image: cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)),
     ],
 )
-def test_display_matrix(matrix, expected):
+def test_display_matrix(tmp_path, matrix, expected):
+    plain = write_video(tmp_path / "a.mp4", [quadrants(), quadrants()[::-1]])
     a, b, c, d = (65536 * v for v in matrix)
-
-    class Picture:
-        def __init__(self):
-            self.side_data = {"DISPLAYMATRIX": np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], "<i4").tobytes()}
-
-        def to_ndarray(self, format):
-            return quadrants()
-
-    assert np.array_equal(reader._upright(Picture()), expected(quadrants()))
+    data = bytearray(plain.read_bytes())
+    begin = data.index(b"tkhd") + 44
+    data[begin : begin + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "b.mp4").write_bytes(data)
+    for before, after in zip(read_all(plain), read_all(tmp_path / "b.mp4"), strict=True):
+        assert np.array_equal(after.image, expected(before.image))
 
 
 def test_swapped_times_are_sorted():
@@ -142,6 +143,72 @@ def test_pixel_aspect_turns_with_the_picture(tmp_path):
         container.mux(stream.encode(None))
     with frames_from_source(tmp_path / "b.mp4") as source:
         assert source.pixel_aspect == Fraction(3, 4)
+
+
+# What reading leaves behind
+
+
+@pytest.fixture
+def no_collector():
+    """What holds on to itself stays: memory that waits for the garbage collector is gigabytes in 4K."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
+
+
+def pictures_alive(width=96):
+    return sum(type(thing) is av.VideoFrame and thing.width == width for thing in gc.get_objects())
+
+
+def thread_count():
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        pytest.skip("the threads of libraries are counted on Linux only")
+    return len(list(tasks.iterdir()))
+
+
+@pytest.mark.parametrize("rotation", [None, 180])
+def test_decoded_pictures_go_at_once(tmp_path, no_collector, rotation):
+    """Each picture has waited for the collector, and a process forked meanwhile hung when it collected them."""
+    path = clip(tmp_path / "a.mp4", 60, rotation=rotation)
+    before = pictures_alive()
+    with frames_from_source(path) as source:
+        for _ in source:
+            pass
+        assert pictures_alive() - before < 10  # the frames that are held back, and the one at hand
+    del source, _
+    assert pictures_alive() == before
+
+
+def test_threads_go_with_the_video(tmp_path, no_collector):
+    """Each picture had threads of its own: programs that read many videos ran out of them."""
+    path = clip(tmp_path / "a.mp4", 60)
+    before = thread_count()
+    with frames_from_source(path) as source:
+        next(source)
+        reading = thread_count()
+        assert len(list(source)) == 59
+        assert thread_count() <= reading
+    sources = []
+    for _ in range(20):
+        sources.append(frames_from_source(path))
+        sources[-1].close()
+    assert thread_count() - before < 10  # one that has ended may still be counted for a moment
+
+
+def test_threads_go_with_a_broken_video(tmp_path, no_collector):
+    """Who collects the errors of a night does not collect decoders."""
+    whole = clip(tmp_path / "a.mkv", 40, format="matroska", time_base=Fraction(1, 1000))
+    broken = damage(whole, tmp_path / "b.mkv")
+    before = thread_count()
+    errors = []
+    for _ in range(10):
+        with pytest.raises(InputError) as caught, frames_from_source(broken) as source:
+            list(source)
+        errors.append(caught.value)
+    assert thread_count() - before < 10
 
 
 # Folders
@@ -350,6 +417,14 @@ def test_stream_that_is_not_there(server):
         ("rtsp://admin:pa[ss@camera:554/live", "rtsp://camera:554/live"),  # was a traceback
         ("rtsp://admin:pa#ss/word?@camera/live", "rtsp://camera/live"),  # signs that should have been escaped
         ("rtsp://u:p@ss@camera/live", "rtsp://camera/live"),
+        ("rtsp://admin:2024#cam@127.0.0.1:1/stream", "rtsp://127.0.0.1:1/stream"),  # not a port
+        ("rtsp://admin:2024/cam@127.0.0.1:1/stream", "rtsp://127.0.0.1:1/stream"),
+        ("rtsp://admin:2024?cam@127.0.0.1:1/stream", "rtsp://127.0.0.1:1/stream"),
+        ("rtsp://user:p@a/ss@host/x", "rtsp://host/x"),
+        ("rtsp://127.0.0.1:1/user=admin_password=tlJwpbo6_channel=1.sdp?real_stream", "rtsp://127.0.0.1:1/user=..."),
+        ("rtsp://camera:1/channel=1_password=a_b/c_stream=0.sdp", "rtsp://camera:1/channel=1_password=..."),
+        ("rtsp://u:p@camera:554/live?password=p@s#s&channel=1", "rtsp://camera:554/live?password=...&channel=1"),
+        ("http://server/video?src=rtsp://admin:secret@camera/live", "http://camera/live"),  # one in another
         ("http://camera:80/video?user=admin&pwd=secret&channel=1", "http://camera:80/video?user=...&pwd=...&channel=1"),
         ("https://store/a.mp4?X-Amz-Signature=abc", "https://store/a.mp4?X-Amz-Signature=..."),
         ("rtsp://[::1]:8554/live", "rtsp://[::1]:8554/live"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +15,8 @@ import numpy as np
 from fartrack.crops import Image
 
 IMAGE_TYPES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+PNG_END = b"IEND\xaeB`\x82"
+"""The last chunk of a whole PNG. Some programs append data of their own to it."""
 
 
 def read_image(path: Path) -> Image | None:
@@ -23,10 +27,13 @@ def read_image(path: Path) -> Image | None:
     data = np.fromfile(path, np.uint8)  # not cv2.imread: that one cannot open every name on Windows
     if data.size == 0:
         return None
-    if data[:4].tobytes() == b"\x89PNG" and b"IEND" not in data[-64:].tobytes():
+    if data[:4].tobytes() == b"\x89PNG" and PNG_END not in data.tobytes():
         return None  # cut off; libpng would print a line of its own
     with quiet_opencv():
-        return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+        try:
+            return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
+        except cv2.error:  # OpenCV's word for a header that asks for more pixels than it takes
+            return None
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -40,13 +47,39 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name.casefold()) if p]
 
 
+class _LogLevel:
+    """OpenCV's log level: one for the process, so the first thread to lower it keeps it, the last one restores it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = self._before = 0
+
+    def lower(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before = self._log.getLogLevel()
+                self._log.setLogLevel(0)
+            self._users += 1
+
+    def restore(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._log.setLogLevel(self._before)
+
+    @property
+    def _log(self) -> Any:
+        return getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
+
+
+_log_level = _LogLevel()
+
+
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """OpenCV prints warnings about what we turn into one message."""
-    log = getattr(cv2.utils, "logging", cv2)  # OpenCV 5 and 4
-    level = log.getLogLevel()
-    log.setLogLevel(0)
+    _log_level.lower()
     try:
         yield
     finally:
-        log.setLogLevel(level)
+        _log_level.restore()

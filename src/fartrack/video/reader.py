@@ -21,6 +21,7 @@ import av.error
 import av.video
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
@@ -222,6 +223,7 @@ def _container_frames(
     """Decode one stream; returns how many frames there were. `packets`: how many there should be, 0 if not known."""
     index = 0
     origin: int | None = None
+    upright = _Upright()
 
     def framed(picture: av.VideoFrame) -> Frame | None:
         """Number the picture and, from `start` on, convert it."""
@@ -235,13 +237,13 @@ def _container_frames(
             seconds = float(number / fps)
         else:
             seconds = float((picture.pts - origin) * picture.time_base)
-        return Frame(number, seconds, _upright(picture))
+        return Frame(number, seconds, upright(picture))
 
     def broken(reason: str) -> InputError:
         advice = "repair the video, or cut it there" if is_file else "check the connection"
         return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
 
-    with container:
+    with container, closing(upright):
         read, end = 0, Fraction(0)
         try:
             for packet in container.demux(stream):
@@ -281,7 +283,7 @@ def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Gener
     """
     held: deque[Frame] = deque()
     times: list[float] = []
-    failure: InputError | None = None
+    failure = ""
     count = 0
     with closing(frames):
         while True:
@@ -291,7 +293,7 @@ def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Gener
                 count = end.value
                 break
             except InputError as error:
-                failure = error
+                failure = str(error)  # the error itself holds on to the decoder and its threads
                 break
             held.append(frame)
             heappush(times, frame.time)
@@ -300,7 +302,7 @@ def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Gener
         while held:
             yield replace(held.popleft(), time=heappop(times))
     if failure:
-        raise failure
+        raise InputError(failure)
     return count
 
 
@@ -333,13 +335,37 @@ def _estimated_count(container: av.container.InputContainer, stream: av.VideoStr
     return round(end * fps) if end else None
 
 
-def _upright(picture: av.VideoFrame) -> Image:
-    """The pixels as BGR, turned and mirrored as the display matrix says (phones film lying down)."""
-    image = picture.to_ndarray(format="bgr24")
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+class _Upright:
+    """Pictures of one source as BGR, turned and mirrored as the display matrix says (phones film lying down)."""
+
+    def __init__(self) -> None:
+        # PyAV's `to_ndarray(format=...)` hangs a converter with threads of its own on every picture.
+        self._converter = VideoReformatter()
+        self._matrices: dict[int, bytes | None] = {}
+
+    def __call__(self, picture: av.VideoFrame) -> Image:
+        image = cast(Image, self._converter.reformat(picture, format="bgr24").to_ndarray())
+        turn = picture.rotation
+        if turn not in self._matrices:
+            self._matrices[turn] = _display_matrix(picture)
+        return _turned(image, self._matrices[turn])
+
+    def close(self) -> None:
+        """End the converter's threads now; an error that somebody keeps holds on to this object."""
+        del self._converter
+
+
+def _display_matrix(picture: av.VideoFrame) -> bytes | None:
+    # PyAV's side data and their picture hold each other until the garbage collector comes, so a tiny copy is asked.
+    tiny = VideoReformatter().reformat(picture, 16, 16, format="gray", interpolation="POINT", threads=1)
+    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else bytes(cast(Any, matrix))
+
+
+def _turned(image: Image, matrix: bytes | None) -> Image:
     if matrix is not None:
         # x' = a x + c y, y' = b x + d y in 16.16 fixed point; turns by other than 90 degrees do not occur in practice.
-        a, b, _, c, d = np.frombuffer(cast(Any, matrix), "<i4")[:5].tolist()
+        a, b, _, c, d = np.frombuffer(matrix, "<i4")[:5].tolist()
         if abs(b) > abs(a):
             image, a, d = image.transpose(1, 0, 2), c, b
         image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -410,16 +436,24 @@ def _webcam_frames(
 # Helpers
 
 
-SECRET = r"[\w.-]*(?:user|usr|login|pass|pwd|psw|secret|token|key|auth|sig|cred)[\w.-]*"
+SECRET = r"[\w.-]*(?:user|usr|login|pass|pw|psw|secret|token|key|auth|sig|cred)[\w.-]*"
 """Parameters of an address that are nobody's business; many cameras take the password as one."""
 
 
 def _without_password(address: str) -> str:
     # By hand: addresses whose passwords hold unescaped signs (`[`, `#`, `/`) are refused or cut elsewhere by urllib.
+    # Where it is open what such a sign means, rather too much is left out than a part of a password shown.
     scheme, _, rest = address.partition("://")
-    named = re.match(r"[^/?#]*@|[^@/?#:\[]+:(?!\d*(?:[/?#]|$))[^@]*@", rest)
-    rest = rest[named.end() :] if named else rest
-    return f"{scheme}://" + re.sub(rf"([?&;]{SECRET}=)[^&;#]*", r"\1...", rest, flags=re.IGNORECASE)
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    more = rest[len(host) :]
+    *named, host = host.rsplit("@", 1)
+    # Some cameras have their parameters in the path: /user=admin_password=secret_channel=1.sdp
+    value = r"(?:(?![&;][\w.-]+=).)*"
+    more = re.sub(rf"(?<![\w.-])({SECRET}=){value}", r"\1...", more, flags=re.IGNORECASE | re.DOTALL)
+    no_port = re.match(r"[^:\[]*:(?!\d*$)", host)
+    rest = host + more
+    left_over = re.match(r".*@" if named or no_port else r".*:.*[^/]@", rest, re.DOTALL)
+    return f"{scheme}://{rest[left_over.end() :] if left_over else rest}"
 
 
 def _reason(error: BaseException) -> str:
