@@ -28,7 +28,9 @@ def main(source: str, detect: Callable[[np.ndarray], Box | None] = moving) -> No
     tracker, tracking = Tracker("pico"), False
     for frame in frames_from_source(source):
         if tracking:
-            tracking, box = tracker.update(frame.image)  # lost: the detector looks in the next frame
+            tracking, box = tracker.update(frame.image)
+            if not tracking:  # lost: the detector looks in the next frame, and compares it with this one
+                detect(frame.image)
         elif box := detect(frame.image):
             tracker.init(frame.image, box)
             tracking = True

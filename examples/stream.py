@@ -16,7 +16,10 @@ def main(address: str, box: str, attempts: int | str | None = None, wait: float 
             with frames_from_source(address) as frames:
                 for frame in frames:
                     if size != (frames.width, frames.height):  # the first frame, or the camera changed its mode
-                        tracker.init(frame.image, [float(v) for v in box.split(",")])
+                        try:
+                            tracker.init(frame.image, [float(v) for v in box.split(",")])
+                        except ValueError as error:  # another attempt would not mend the box
+                            sys.exit(str(error))
                         size = (frames.width, frames.height)
                         continue
                     found, (x, y, w, h) = tracker.update(frame.image)  # after a break it goes on where it was

@@ -41,7 +41,9 @@ def test_files_come_isolated(site, path, kind):
         assert answer.read()
 
 
-@pytest.mark.parametrize("path", ["/no.html", "/assets/", "/../secret", "/%2e%2e/%2e%2e/etc/passwd"])
+@pytest.mark.parametrize(
+    "path", ["/no.html", "/assets/", "/../secret", "/%2e%2e/%2e%2e/etc/passwd", "/%00", "/index.html%00"]
+)
 def test_nothing_else_is_handed_out(site, path):
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(site + path)

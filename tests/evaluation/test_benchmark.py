@@ -147,7 +147,7 @@ def test_command_writes_a_table(model, tmp_path, capsys, monkeypatch):
     assert {"floor", "over_floor", "times_released"} <= set(ours)
     assert ours["score"] == 50.5
     assert result["frames"] == 2 * benchmark.TURN
-    crowd = rows["each of 3 targets, onnxruntime"]
+    crowd = rows["small, each of 3 targets, onnxruntime"]
     assert crowd["targets"] == 3 and "extra_target" in crowd
     told = capsys.readouterr().out
     assert "small onnxruntime" in told

@@ -190,3 +190,30 @@ def test_what_is_wrong_costs_no_int8_file(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "fartrack.export")
     assert 'int8 files need onnx: pip install ".[train]"' in refused("--sequences", sequences)
+
+
+def test_a_failure_leaves_the_package_as_it_was(small, tmp_path, monkeypatch, capsys):
+    """The int8 files of all models named later were gone then, and their names ran in float without a word."""
+    twin = small.with_name("twin.onnx")
+    twin.write_bytes(small.read_bytes())
+    models.int8_of(small).parent.mkdir()
+    for path in (small, twin):
+        models.int8_of(path).write_bytes(path.name.encode())
+        path.with_suffix(".json").write_text("{}")
+    sequences = str(folder_set(tmp_path / "set", names=("a",)))
+    given = ["small", "twin", "--sequences", sequences, "--crops", sequences, "--out"]
+
+    def second(sequences, out, workers, frames, model, engine):
+        if "twin" in str(out):
+            raise KeyboardInterrupt
+        return 50.0
+
+    monkeypatch.setattr(fast, "measure", second)
+    with pytest.raises(KeyboardInterrupt):
+        fast.main([*given, str(tmp_path / "out")])
+    (tmp_path / "taken").touch()
+    assert fast.main([*given, str(tmp_path / "taken")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    for path in (small, twin):
+        assert models.int8_of(path).read_bytes() == path.name.encode()
+        assert path.with_suffix(".json").read_text() == "{}"

@@ -138,6 +138,21 @@ def test_stream(tmp_path, capsys):
     assert len(said) == 2 and all(line.startswith("rtsp://127.0.0.1:9/none: the stream") for line in said)
 
 
+def test_stream_with_a_wrong_box(tmp_path):
+    """It does not get better with another connection: the example went on for ever."""
+    video(tmp_path / "stream.mp4", moving_square(6)[0])
+    stream = load("stream")
+
+    class Refuses(TemplateTracker):
+        def init(self, frame, box):
+            raise InputError("box lies outside")
+
+    stream.Tracker = lambda model: Refuses()
+    for box, says in (("900,40,20,20", "lies outside"), ("left,0,1,1", "'left'")):
+        with pytest.raises(SystemExit, match=says):
+            stream.main("stream.mp4", box, wait=0)
+
+
 def test_stream_from_the_shell(tmp_path, capsys):
     """There everything is text."""
     stream = load("stream")
@@ -182,6 +197,18 @@ def test_detector(tmp_path, capsys):
     assert x < boxes[1][0] and y < 40 and x + w > boxes[1][0] + 20 and y + h > 60  # found by its motion
     assert said[7] == "frame 7: nothing"
     assert "nothing" not in said[11]  # found again
+
+
+def test_detector_compares_with_the_frame_before(tmp_path, capsys):
+    """Not with the one from before the tracking, where the target has long left: the tracker began there again."""
+    frames, boxes = moving_square(40, hidden=(30, 31, 32))
+    video(tmp_path / "clip.mp4", [frames[31], *frames[1:]])
+    load("detector").main("clip.mp4")
+    said = capsys.readouterr().out.splitlines()
+    assert said[31].endswith("nothing")
+    again = next(line for line in said[32:] if "nothing" not in line)
+    x, _, w, _ = eval(again.partition(": ")[2])
+    assert x + w > boxes[33][0] and x > boxes[5][0] + 30
 
 
 def test_detector_of_ones_own(tmp_path, capsys):

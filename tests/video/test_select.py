@@ -187,3 +187,15 @@ def test_no_browser_without_a_desktop(monkeypatch):
     assert not select._has_desktop()
     monkeypatch.setenv("DISPLAY", ":0")
     assert select._has_desktop()
+
+
+def test_silent_connections_end(monkeypatch):
+    """A browser opens some in advance: each kept a thread and the frame, long after the box was drawn."""
+    monkeypatch.setattr(select, "IDLE", 0.05)
+    visitor, before = Visitor(picture(0)), threading.active_count()
+    place = urlsplit(visitor.address)
+    with socket.create_connection((place.hostname, place.port), timeout=PATIENCE) as line:
+        assert line.recv(1) == b""  # closed by the other side
+    visitor.post("cancel", None)
+    visitor.done()
+    assert threading.active_count() < before

@@ -157,3 +157,18 @@ def test_folder_that_cannot_be_written(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(InputError, match=r"a\.mp4: cannot be written \(.+\); choose another folder"):
             VideoWriter(folder / "a.mp4", 96, 64)
+
+
+@pytest.mark.parametrize("fps", [30, 29.97, 0.5])
+def test_a_rate_may_be_a_plain_number(tmp_path, fps):
+    with VideoWriter(tmp_path / "a.mp4", 64, 48, fps=fps) as video:
+        for i in range(3):
+            video.write(np.zeros((48, 64, 3), np.uint8), i / fps)
+    assert (tmp_path / "a.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize("fps", [0, -25, float("nan"), float("inf"), "fast"])
+def test_no_rate_is_said_before_anything_is_written(tmp_path, fps):
+    with pytest.raises(InputError, match=r"a\.mp4: fps is no number above 0"):
+        VideoWriter(tmp_path / "a.mp4", 64, 48, fps=fps)
+    assert not list(tmp_path.iterdir())

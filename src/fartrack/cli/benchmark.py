@@ -167,7 +167,7 @@ class Benchmark:
                 found.append(Contestant(name, tracker, runtime, precision, tracker.config, file=path))
                 if self.targets > 1:
                     crowd = Crowd(MultiTracker(path, runtime, threads), self.targets)
-                    name = f"  each of {self.targets} targets, {runtime}"
+                    name = f"  {path.stem}, each of {self.targets} targets, {runtime}"
                     config, several = tracker.config, self.targets
                     found.append(Contestant(name, crowd, runtime, precision, config, targets=several, file=path))
         if not self.no_dense and importlib.util.find_spec("torch"):
@@ -363,10 +363,8 @@ def _print(result: dict[str, Any]) -> None:
     console.print(table)
     for row in result["rows"]:
         if "extra_target" in row:
-            console.print(
-                f"one target more costs {row['extra_target']:.0%} of a tracker of its own ({row['precision']}, "
-                f"{row['runtime']}, {row['targets']} targets)"
-            )
+            share = f"{row['extra_target']:.0%} of a tracker of its own"
+            console.print(f"{row['name']}: one target more costs {share} ({row['precision']})")
     console.print(
         f"milliseconds from a decoded {result['frame'][0]} x {result['frame'][1]} frame to its box, median of "
         f"the turns' means ({result['frames']} frames), p95 of frames; warm-up: {result['warm_up']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import sys
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -84,10 +85,14 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A visitor who leaves in the middle of a file is no event."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds of silence, after which a visitor's thread ends
+    found = False
     # Given here and not left to the system's table, in which anything may stand on Windows.
     extensions_map = {  # noqa: RUF012
         "": "application/octet-stream",
@@ -99,6 +104,10 @@ class _Files(SimpleHTTPRequestHandler):
         ".mp4": "video/mp4",
         ".txt": "text/plain; charset=utf-8",
     }
+
+    def translate_path(self, path: str) -> str:
+        """What no file is called is not there either."""
+        return super().translate_path(path).replace("\0", "\ufffd")
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Remember how it went."""

@@ -16,7 +16,8 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,10 +80,14 @@ class Fast:
             import fartrack.sharing  # noqa: F401 - what is missing as well
         except ModuleNotFoundError as error:
             raise InputError(f"int8 files need {error.name}: {INSTALL_TRAIN}") from None
-        rounded = [models.int8_of(models.find(name)) for name in self.model]
+        self.out.mkdir(parents=True, exist_ok=True)
+        paths = [models.find(name) for name in self.model]
+        rounded = [models.int8_of(path) for path in paths]
         _check_none_depends(rounded)
-        for number, name in enumerate(self.model, start=1):
-            print(name, *(f"{label} {ao:.1f}" for label, ao in self._decide(name, rounded[number:]).items()), sep="  ")
+        with _as_before_if_it_fails([*rounded, *(path.with_suffix(".json") for path in paths)]):
+            for number, name in enumerate(self.model, start=1):
+                found = self._decide(name, rounded[number:])
+                print(name, *(f"{label} {ao:.1f}" for label, ao in found.items()), sep="  ")
         if family:
             self._share(family)
         return 0
@@ -115,6 +120,18 @@ class Fast:
             )
 
         return decide(path, mean, math.inf if self.share else self.room)
+
+
+@contextmanager
+def _as_before_if_it_fails(files: Sequence[Path]) -> Iterator[None]:
+    """Put all of them back, also on Ctrl-C: tensors of one may lie in another, and hours lie between them."""
+    before = {file: file.read_bytes() for file in files if file.exists()}
+    try:
+        yield
+    except BaseException:
+        for file, content in before.items():
+            write_whole(file, content)
+        raise
 
 
 def _check_none_depends(made: Sequence[Path]) -> None:
@@ -188,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         return tyro.cli(Fast, args=arguments, prog="python -m fartrack.evaluation.fast").run()
-    except (InputError, FileNotFoundError) as error:
+    except (InputError, OSError) as error:
         print(f"fartrack: {error}", file=sys.stderr)
         return 2
 

@@ -28,6 +28,8 @@ from fartrack.geometry import Box
 PAGE = Path(__file__).with_name("select.html")
 LARGEST_ANSWER = 10_000
 """Bytes; a box is far smaller."""
+IDLE = 30.0
+"""Seconds of silence after which a connection is closed: it holds a thread, and the frame."""
 
 
 def select_box(
@@ -65,6 +67,8 @@ def select_box(
     }
 
     class Page(BaseHTTPRequestHandler):
+        timeout = IDLE
+
         def do_GET(self) -> None:
             if self.path in files:
                 self.reply(HTTPStatus.OK, *files[self.path])
@@ -138,7 +142,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A tab that is closed or reloaded before its answer came is no error."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 

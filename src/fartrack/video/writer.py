@@ -47,16 +47,22 @@ class VideoWriter:
         width: int,
         height: int,
         *,
-        fps: Fraction = Fraction(25),
+        fps: Fraction | float = Fraction(25),
         time_base: Fraction = Fraction(1, 90_000),
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         """Frames are `width` x `height` pixels; their times are kept to the nearest multiple of `time_base` seconds.
 
         `fps` is the average rate: it steers the encoder and says how long the last frame stays. Raises `InputError`
-        when the file cannot be created, or the frames are too large for a video.
+        when the file cannot be created, the frames are too large for a video, or `fps` is no rate.
         """
         check_size(Path(path), width, height)
+        try:
+            fps = Fraction(fps)
+        except (TypeError, ValueError, OverflowError):
+            fps = Fraction(0)
+        if fps <= 0:
+            raise InputError(f"{path}: fps is no number above 0: give the frames per second, such as 25 or 29.97")
         self.path = Path(path)
         self.width, self.height = width, height
         self._temporary = self.path.with_name(f".{self.path.name}.part")
