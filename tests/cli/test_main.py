@@ -205,3 +205,12 @@ def test_broken_pipe_is_quiet():
         ["bash", "-c", f"({command}; echo code $? >&2) | true; sleep 0.1"], capture_output=True, text=True, timeout=300
     )
     assert said.stderr in ("code 141\n", "code 0\n")  # the pipe may still have taken it
+
+
+def test_data_given_several_times_is_all_taken():
+    """Of two the second alone was trained on, without a word."""
+    assert module._together(["frame", "--data", "a", "--out", "o", "--data", "b", "c", "--steps", "1"], "--data") == [
+        *("frame", "--data", "a", "b", "c", "--out", "o", "--steps", "1")
+    ]
+    assert module._together(["frame", "--steps", "1"], "--data") == ["frame", "--steps", "1"]
+    assert module._together(["frame", "--data=a", "--out", "o"], "--data") == ["frame", "--data=a", "--out", "o"]

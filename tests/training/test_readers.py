@@ -341,6 +341,59 @@ def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
         decode_jobs(jobs, 2)
 
 
+@pytest.mark.parametrize("tracks", [False, True])
+@pytest.mark.parametrize("line", ["30,30,-5,20", "30,30,0,20"])
+def test_a_box_without_area_is_a_frame_without_a_box(line, tracks, tmp_path):
+    """Trackers' data sets write such where nothing is seen; a negative one ended the run in a traceback."""
+    otb(tmp_path)
+    truth = tmp_path / "Boat" / "groundtruth_rect.txt"
+    truth.write_text("\n".join([*truth.read_text().splitlines()[:2], line]) + "\n")
+    jobs = data.all_jobs([READERS["otb"](tmp_path, 2)])
+    assert [len(job.frames) for job in jobs] == [2, 3]
+    assert len(decode_jobs(jobs, 2, tracks).objects.box) == 5
+
+
+def test_a_target_that_has_left_the_picture_is_no_broken_data(tmp_path):
+    """Some data sets carry its box on outside; more than one in a hundred of them stopped the run."""
+    boxes = frames(tmp_path / "a" / "img", 4, digits=4)
+    lines(tmp_path / "a" / "groundtruth_rect.txt", [*boxes[:2], (158, 50, 40, 30), (-200, 50, 40, 30)])
+    pack = decode_jobs(data.all_jobs([READERS["folder"](tmp_path, 2)]), 2)
+    assert len(pack.objects.box) == 2 and not pack.skipped
+
+
+def test_videos_are_held_out_whole(tmp_path):
+    """What is measured on must not show what was trained on: other targets, or another part, of the same video."""
+    clips = [Clip("davis", f"v{i}_{k}", np.zeros((1, 4)), list, video=f"v{i}") for i in range(60) for k in range(2)]
+    some = [clip for clip in clips if not is_held_out(clip)][:40]
+    (apart,) = data.held_out_videos(some)  # the names choose none
+    assert sum(data._video(clip) == apart for clip in some) == 2
+    assert data.held_out_videos(some[:2]) == set()  # a single video is for training
+    for name in ("Jogging", "Car"):
+        lines(tmp_path / "otb" / name / "groundtruth_rect.txt", frames(tmp_path / "otb" / name / "img", 3, digits=4))
+    truth = tmp_path / "otb" / "Jogging" / "groundtruth_rect.txt"
+    for number in (1, 2):
+        (truth.parent / f"groundtruth_rect.{number}.txt").write_text(truth.read_text())
+    truth.unlink()
+    found = READERS["otb"](tmp_path / "otb", 2).clips
+    assert len(found) == 3 and len({data._video(clip) for clip in found}) == 2
+    for name in ("yt_0", "yt_1", "other_0"):
+        home = tmp_path / "TRAIN_0"
+        lines(home / "anno" / f"{name}.txt", frames(home / "frames" / name, 2, first=0, digits=1))
+    found = READERS["trackingnet"](tmp_path, 2).clips
+    assert len(found) == 3 and len({data._video(clip) for clip in found}) == 2
+
+
+def test_what_follows_a_gap_is_drawn_too():
+    """Streamed videos lost their targets' reappearances: a window was begun by frames seen, and cut by frames."""
+    boxes = np.full((550, 4), 9.0, np.float32)
+    boxes[100:400] = np.nan
+    clip, rng = Clip("a", "b", boxes, list), np.random.default_rng(0)
+    for tracks in (False, True):
+        drawn = {f for _ in range(400) for job in draw_jobs([[clip]], 10, rng, 300, tracks) for f in job.frames}
+        assert drawn <= {*range(100), *range(400, 550)}
+        assert len(drawn) > 240
+
+
 @pytest.mark.parametrize("gone", [False, True])
 @pytest.mark.parametrize("name", SETS)
 def test_a_broken_picture_of_any_set_is_named_and_skipped(name, gone, tmp_path):

@@ -110,8 +110,23 @@ def _run(args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
         raise InputError(f"there is no command {name!r}: {hint} (see fartrack --help)")
     module, _, kind = COMMANDS[name][0].partition(":")
-    command = _parse(getattr(importlib.import_module(module), kind), name, args[1:])
+    command = _parse(getattr(importlib.import_module(module), kind), name, _together(args[1:], "--data"))
     return 0 if command is None else int(at_home(command).run())
+
+
+def _together(args: list[str], option: str) -> list[str]:
+    """All that an option is given, at its first place: of ``--data A --data B`` the second alone would count."""
+    rest: list[str] = []
+    given: list[str] = []
+    place = None
+    taking = False
+    for arg in args:
+        taking = arg == option or (taking and not arg.startswith("-"))
+        if arg == option:
+            place = len(rest) if place is None else place
+        else:
+            (given if taking else rest).append(arg)
+    return args if place is None else [*rest[:place], option, *given, *rest[place:]]
 
 
 def _parse(kind: type, name: str, args: list[str]) -> Any:

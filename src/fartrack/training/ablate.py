@@ -136,7 +136,9 @@ class Ablation:
             options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
         )
         if not isinstance(supply, Resident):
-            raise InputError("ablations need data that fits into memory: give a pack, or more --memory")
+            raise InputError(
+                "ablations need data that fits into memory, and not a pack beside data sets: give one, or more --memory"
+            )
         self.pack = supply.pack
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
         tracks = Tracks(supply.held_out)

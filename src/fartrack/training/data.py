@@ -113,8 +113,11 @@ class Streamed:
         self.steps, self.workers, self.seed, self.gap, self.tracks, self.rank = steps, workers, seed, gap, tracks, rank
         self.pictures = max(64, int(memory * 1e9 / picture_bytes(tracks) / 2))
         self.fingerprint = fingerprint(listings)
+        apart = held_out_videos([clip for one in listings for clip in one.clips])
         parts = [
-            [clip for clip in one.clips if is_held_out(clip) is held] for held in (False, True) for one in listings
+            [clip for clip in one.clips if (_video(clip) in apart) is held]
+            for held in (False, True)
+            for one in listings
         ]
         self._sources = [part for part in parts[: len(listings)] if part]
         held = [part for part in parts[len(listings) :] if part] or self._sources
@@ -202,8 +205,24 @@ def picture_bytes(tracks: bool) -> float:
 
 def is_held_out(clip: Clip) -> bool:
     """Whether a clip is for measuring only: a matter of its video's name, not of what else is there."""
-    name = f"{clip.source}/{clip.video or clip.name}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:4], "big") % 1000 < HELD_OUT
+    return _lot(_video(clip)) % 1000 < HELD_OUT
+
+
+def held_out_videos(clips: Sequence[Clip]) -> set[str]:
+    """Videos that are for measuring only; where the names of a small set choose none, as many by lot."""
+    apart = {_video(clip) for clip in clips if is_held_out(clip)}
+    videos = {_video(clip) for clip in clips}
+    if apart or not HELD_OUT or len(videos) < 2:
+        return apart
+    return set(sorted(videos, key=_lot)[: max(1, len(videos) * HELD_OUT // 1000)])
+
+
+def _video(clip: Clip) -> str:
+    return f"{clip.source}/{clip.video or clip.name}"
+
+
+def _lot(video: str) -> int:
+    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:4], "big")
 
 
 def fingerprint(listings: Sequence[Listing]) -> str:
@@ -234,7 +253,8 @@ def draw_jobs(
             clip, frames = clips[number], (0,)
             if not clip.still:
                 seen = _seen(clip)
-                start = seen[int(rng.integers(max(1, len(seen) - span)))]
+                anchor = int(seen[int(rng.integers(len(seen)))])  # so that what follows a gap is drawn too
+                start = max(int(seen[0]), min(anchor - int(rng.integers(span + 1)), int(seen[-1]) - span))
                 window = seen[(seen >= start) & (seen <= start + span)]
                 count = len(window) if tracks else min(len(window), 10)
                 frames = tuple(np.sort(rng.choice(window, count, replace=False)).tolist())
@@ -299,12 +319,18 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
         row["objects"] = [
             {"box": box, "class": kind} | ({"mask": i} if masked and (owner == i).any() else {})
             for i, (box, kind) in enumerate(zip(boxes.tolist(), clip.kinds, strict=True), 1)
-            if np.isfinite(box).all() and min(box[2:]) >= 3
+            if np.isfinite(box).all() and _shows(box, *image.shape[1::-1])
         ]
         if not clip.still:
             row["track"] = {"id": f"{clip.source}/{clip.name}", "frame": index}
         result.append((row, pyramid(image, owner)))
     return result
+
+
+def _shows(box: Sequence[float], width: int, height: int) -> bool:
+    """Whether 3 pixels of a box or more are in the picture: data sets carry some on where the target has left it."""
+    x, y, w, h = box
+    return min(x + w, width) - max(x, 0) >= 3 and min(y + h, height) - max(y, 0) >= 3
 
 
 def _around(boxes: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:
@@ -411,7 +437,8 @@ def open_data(
     if listings:
         jobs = all_jobs(listings)
         if sum(len(job.frames) for job in jobs) * picture_bytes(tracks) < memory * 1e9:
-            train, held = ([job for job in jobs if is_held_out(job.clip) is which] for which in (False, True))
+            apart = held_out_videos([job.clip for job in jobs])
+            train, held = ([job for job in jobs if (_video(job.clip) in apart) is which] for which in (False, True))
             tally = Tally()  # two in a hundred clips are too few to judge by
             kept_out = None
             with suppress(InputError):  # not one picture of them: a share of the others is held out

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fartrack.errors import InputError
 from fartrack.evaluation.annotations import (
     Boxes,
+    has_area,
     image_names,
     read_boxes,
     read_flags,
@@ -29,7 +30,7 @@ from fartrack.evaluation.annotations import (
     read_mask_boxes,
     read_names,
 )
-from fartrack.evaluation.datasets import DATASETS, lasot_test_names, open_dataset
+from fartrack.evaluation.datasets import DATASETS, ImageFrames, lasot_test_names, open_dataset
 from fartrack.training.got10k_vot import EXCLUDED
 
 Image = npt.NDArray[np.uint8]
@@ -61,7 +62,7 @@ class Clip:
     mask: Callable[[int, tuple[int, int]], npt.NDArray[np.uint8]] | None = None
     """(frame, (height, width)) -> number of the object that each pixel belongs to, 1 or the still picture's row + 1."""
     video: str | None = None
-    """Name that clips of other targets in the same frames share; None: there are none."""
+    """Name that clips of other targets, or parts, of the same video share; None: there are none."""
 
 
 @dataclass
@@ -216,7 +217,8 @@ def trackingnet(root: Path, workers: int = 8) -> Listing:
     def read(name: str) -> Clip:
         chunk, _, video = name.partition("/")
         boxes = read_boxes(home / chunk / "anno" / f"{video}.txt")
-        return _video("trackingnet", name, boxes, home / chunk / "frames" / video)
+        of_it = f"{chunk}/{video.rpartition('_')[0] or video}"  # the others are of other objects
+        return _video("trackingnet", name, boxes, home / chunk / "frames" / video, video=of_it)
 
     listing = _gather("trackingnet", names, read, workers)
     listing.missing = [f"TRAIN_{i}" for i in range(12) if not (home / f"TRAIN_{i}" / "anno").is_dir()]
@@ -324,8 +326,12 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
 
     def read(sequence_name: str) -> Clip:
         sequence = dataset.load(sequence_name)
-        boxes = np.where(sequence.in_sight[:, None], sequence.boxes, np.nan).astype(np.float32)
-        return Clip(name, sequence_name, boxes, lambda: sequence.frames)
+        seen = sequence.in_sight & has_area(sequence.boxes)
+        boxes = np.where(seen[:, None], sequence.boxes, np.nan).astype(np.float32)
+        # Parts of one video, and its other targets, are sequences of their own.
+        place = sequence.frames.folder if isinstance(sequence.frames, ImageFrames) else None
+        video = place.relative_to(root).as_posix() if place and place.is_relative_to(root) else None
+        return Clip(name, sequence_name, boxes, lambda: sequence.frames, video=video)
 
     listing = _gather(name, dataset.names, read, workers)
     listing.missing = list(dataset.missing)

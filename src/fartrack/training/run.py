@@ -346,7 +346,9 @@ def _add(parser: argparse.ArgumentParser, kind: type, before: str) -> None:
         if typing.get_origin(hint) is Literal:
             parser.add_argument(f"--{name}", choices=typing.get_args(hint), required=required)
         elif typing.get_origin(hint) is tuple:
-            parser.add_argument(f"--{name}", nargs="*", type=typing.get_args(hint)[0], required=required)
+            parser.add_argument(
+                f"--{name}", nargs="*", action="extend", type=typing.get_args(hint)[0], required=required
+            )
         elif hint is bool:
             key = before + field.name
             parser.add_argument(f"--{name}", dest=key, action="store_true", default=None)
