@@ -213,4 +213,5 @@ def test_data_given_several_times_is_all_taken():
         *("frame", "--data", "a", "b", "c", "--out", "o", "--steps", "1")
     ]
     assert module._together(["frame", "--steps", "1"], "--data") == ["frame", "--steps", "1"]
-    assert module._together(["frame", "--data=a", "--out", "o"], "--data") == ["frame", "--data=a", "--out", "o"]
+    assert module._together(["--data=a", "--out", "o"], "--data") == ["--data=a", "--out", "o"]
+    assert module._together(["--data=a", "--out", "o", "--data=b"], "--data") == ["--data", "a", "b", "--out", "o"]

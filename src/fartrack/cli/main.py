@@ -116,17 +116,18 @@ def _run(args: list[str]) -> int:
 
 def _together(args: list[str], option: str) -> list[str]:
     """All that an option is given, at its first place: of ``--data A --data B`` the second alone would count."""
+    joined = f"{option}="
+    words = [w for arg in args for w in ([option, arg[len(joined) :]] if arg.startswith(joined) else [arg])]
+    if words.count(option) < 2:
+        return args
     rest: list[str] = []
     given: list[str] = []
-    place = None
     taking = False
-    for arg in args:
-        taking = arg == option or (taking and not arg.startswith("-"))
-        if arg == option:
-            place = len(rest) if place is None else place
-        else:
-            (given if taking else rest).append(arg)
-    return args if place is None else [*rest[:place], option, *given, *rest[place:]]
+    for word in words:
+        taking = word == option or (taking and not word.startswith("-"))
+        (given if taking else rest).append(word)
+    place = words.index(option)
+    return [*rest[:place], option, *(word for word in given if word != option), *rest[place:]]
 
 
 def _parse(kind: type, name: str, args: list[str]) -> Any:

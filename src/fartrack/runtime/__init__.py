@@ -120,7 +120,12 @@ def refuse_too_old(runtime: str) -> None:
 
 
 _HOMES: dict[str, int] = {}
-"""The process in which an engine runs first."""
+"""The process in which an engine has threads."""
+
+
+def note_threads(package: str) -> None:
+    """Remember that an engine has threads here: a process that is forked from this one gets none of them."""
+    _HOMES.setdefault(package, os.getpid())
 
 
 def refuse_forked(package: str) -> None:
@@ -129,7 +134,7 @@ def refuse_forked(package: str) -> None:
     Raises:
         InputError: instead of a wait for them without an end.
     """
-    if package in ("openvino", "torch") and _HOMES.setdefault(package, os.getpid()) != os.getpid():
+    if _HOMES.get(package, os.getpid()) != os.getpid():
         raise InputError(
             f"{package} has run in the process that this one was forked from, and would hang here: start processes "
             'with multiprocessing.get_context("spawn"), or make both trackers with runtime="onnxruntime"'

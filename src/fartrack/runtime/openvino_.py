@@ -16,7 +16,7 @@ from openvino import opset13 as op
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.models import not_whole
-from fartrack.runtime import Bytes, Floats, Output, refuse_forked
+from fartrack.runtime import Bytes, Floats, Output, note_threads, refuse_forked
 
 OUTPUTS = Output._fields
 ROWS = 8
@@ -62,6 +62,7 @@ class OpenVino:
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(about["fartrack"], path)
         self.precision = about.get("precision", "fp32")
+        note_threads("openvino")
         self._attentions = about.get("attention")
         self._compiled: Compiled = {}
         self._together: Future[Compiled] | None = None

@@ -10,7 +10,7 @@ import torch
 
 from fartrack.models import load_network
 from fartrack.network import FARTrack
-from fartrack.runtime import Bytes, Floats, Output, refuse_forked
+from fartrack.runtime import Bytes, Floats, Output, note_threads, refuse_forked
 from fartrack.step import TrackStep
 
 
@@ -32,6 +32,8 @@ class Torch:
         return runtime
 
     def _take(self, net: FARTrack) -> None:
+        if torch.get_num_threads() > 1:
+            note_threads("torch")
         self.config = net.config
         self.step = TrackStep(net).eval()
 

@@ -198,9 +198,10 @@ class Ablation:
                     for metrics in trainer.run():
                         if "loss" in metrics:  # a line may be of a check alone
                             log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
-                if (number := stopped_by()) and trainer.step < run.steps:
+                if trainer.step >= run.steps:
+                    (folder / "done").touch()
+                if number := stopped_by():
                     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-                (folder / "done").touch()
             parent = folder / LAST
         return folder
 

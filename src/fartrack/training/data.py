@@ -209,12 +209,17 @@ def is_held_out(clip: Clip) -> bool:
 
 
 def held_out_videos(clips: Sequence[Clip]) -> set[str]:
-    """Videos that are for measuring only; where the names of a small set choose none, as many by lot."""
-    apart = {_video(clip) for clip in clips if is_held_out(clip)}
-    videos = {_video(clip) for clip in clips}
-    if apart or not HELD_OUT or len(videos) < 2:
-        return apart
-    return set(sorted(videos, key=_lot)[: max(1, len(videos) * HELD_OUT // 1000)])
+    """Videos (and pictures) that are for measuring only; of a small set whose names choose none, as many by lot."""
+    sources: dict[str, list[Clip]] = {}
+    for clip in clips:
+        sources.setdefault(clip.source, []).append(clip)
+    apart: set[str] = set()
+    for some in sources.values():
+        named = {_video(clip) for clip in some if is_held_out(clip)}
+        videos = sorted({_video(clip) for clip in some}, key=_lot)
+        drawn = max(1, len(videos) * HELD_OUT // 1000) if HELD_OUT and len(videos) > 1 else 0
+        apart |= named or set(videos[:drawn])
+    return apart
 
 
 def _video(clip: Clip) -> str:

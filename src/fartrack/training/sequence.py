@@ -335,7 +335,7 @@ def runtime_forward(
     salient = torch.cat(
         [torch.tensor(c.salient_rows, device=x.device) + m, torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)]
     )
-    kept = n - int(n * (1 - (c.keep if keep is None else keep)))
+    kept = (c if keep is None else c.replace(keep=keep)).kept_tokens
     logits, received = [], torch.zeros(len(x), m, device=x.device)
     last = max(exits)
     for layer, block in enumerate(net.blocks[:last], 1):

@@ -28,6 +28,8 @@ from fartrack.geometry import Box
 PAGE = Path(__file__).with_name("select.html")
 LARGEST_ANSWER = 10_000
 """Bytes; a box is far smaller."""
+PIECE = 1 << 16
+"""Bytes that are sent at a time."""
 IDLE = 30.0
 """Seconds of silence after which a connection is closed: it holds a thread, and the frame."""
 
@@ -104,7 +106,8 @@ def select_box(
                 self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            self.wfile.write(body)
+            for i in range(0, len(body), PIECE):  # `timeout` is of one call, however much it sends
+                self.wfile.write(body[i : i + PIECE])
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests are nobody's business."""

@@ -58,7 +58,7 @@ class VideoWriter:
         """
         check_size(Path(path), width, height)
         try:
-            fps = Fraction(fps)
+            fps = fps if isinstance(fps, Fraction) else Fraction(float(fps))
         except (TypeError, ValueError, OverflowError):
             fps = Fraction(0)
         if fps <= 0:
