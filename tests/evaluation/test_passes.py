@@ -35,6 +35,17 @@ def test_short_passes_cover_every_frame_and_begin_with_a_box(tmp_path):
     assert list(one.start) == dataset.load("b").boxes[5].tolist()
 
 
+def test_two_passes_that_begin_alike_are_one(tmp_path):
+    """A target hidden across a seam made the same pass twice, and its results were missed once."""
+    dataset = open_folder(folder_set(tmp_path, names=("a",), count=13))
+    truth = tmp_path / "a" / "groundtruth_rect.txt"
+    lines = truth.read_text().splitlines()
+    lines[6:10] = ["nan,nan,nan,nan"] * 4
+    truth.write_text("\n".join(lines) + "\n")
+    names = begun_anew(dataset, 6).names
+    assert len(names) == len(set(names)) and "a@10-13" in names
+
+
 def test_long_passes_begin_with_the_first_frames_that_have_a_box(tmp_path):
     dataset = two_sequences(tmp_path, frames=5, unseen=1)
     passes = begun_later(dataset, 3)

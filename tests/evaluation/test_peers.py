@@ -62,6 +62,12 @@ def test_scores():
 
     assert score_of(OpenCVStyle()) == 0.25
 
+    class WithoutOne:
+        def getTrackingScore(self):
+            return -1.0  # OpenCV 5's MIL: an AUROC was computed of it
+
+    assert score_of(WithoutOne()) is None
+
 
 @pytest.mark.parametrize(
     ("text", "label", "spec"),

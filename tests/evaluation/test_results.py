@@ -66,6 +66,9 @@ def test_files_of_others(tmp_path, place):
     path.write_text("1,2,3,4\n")
     dataset = Dataset("uav123", tmp_path, (name,), None, prefix="uav_")
     assert find_result(tmp_path, name, dataset) == path
+    ours = tmp_path / f"uav_{name}.txt"
+    ours.write_text("1,2,3,4\n")
+    assert find_result(tmp_path, name, dataset) == ours  # what `evaluate` has just written there
 
 
 def test_the_one_that_others_call_human4(tmp_path):

@@ -86,6 +86,9 @@ def test_results_of_something_else_are_not_continued(dataset, tmp_path):
     assert evaluate(dataset, TemplateTracker, tmp_path, about={"model": "one"}).resumed
     with pytest.raises(InputError, match=r"holds results of another run \(model: one, now two\)"):
         evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
+    (tmp_path / "run.json").unlink()  # results of anybody were taken for the tracker's own then
+    with pytest.raises(InputError, match="holds results that do not say whose they are"):
+        evaluate(dataset, TemplateTracker, tmp_path, about={"model": "two"})
 
 
 @pytest.mark.parametrize("written", ["{", "[1]", "7"])
@@ -132,6 +135,17 @@ def test_a_tracker_that_raises_is_made_anew(dataset, tmp_path):
     outcome = evaluate(dataset, FailsOnSecond, tmp_path)
     assert outcome.done == ("a", "c")  # c is the first sequence of a new tracker, d its second
     assert outcome.failed == dict.fromkeys("bd", "RuntimeError: no more ideas")
+
+
+class Exits(TemplateTracker):
+    def update(self, frame):
+        raise SystemExit(4)
+
+
+def test_a_tracker_that_exits_stops_nothing_else(dataset, tmp_path):
+    """It ended the whole evaluation, without a word."""
+    outcome = evaluate(dataset, Exits, tmp_path)
+    assert outcome.failed == dict.fromkeys("abcd", "SystemExit: 4")
 
 
 def test_a_box_that_is_no_number(dataset, tmp_path):

@@ -123,6 +123,11 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
     wide = Trainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
     with pytest.raises(InputError, match="does not fit"):
         export_run(paths[0], tmp_path / "out", (), None, 0, also=[wide], onnx=False)
+    for changes in ({"heads": 4}, {"attention": "oneway" if config.attention == "joint" else "joint"}):
+        ((name, value),) = changes.items()
+        other = run(name, 3, **changes).save()
+        with pytest.raises(InputError, match=f"has {name} {value}"):  # no shape told of it: a mean of two was written
+            export_run(paths[0], tmp_path / "out", (), None, 0, also=[other], onnx=False)
 
 
 def test_an_exported_file_is_tracked_with(pack, config, tmp_path):
@@ -190,6 +195,8 @@ def test_every_kind_of_file_can_be_started_from(pack, config, tmp_path):
     weights = read_start(tmp_path / "mae.pth", vit)
     assert torch.equal(weights["blocks.2.mlp.fc1.weight"], state["blocks.1.mlp.fc1.weight"])
     assert weights["pos_search"].shape == (196, d) and weights["pos_template"].shape == (49, d)
+    with pytest.raises(InputError, match="is a ViT, which fills all layers: leave out --above"):
+        read_start(tmp_path / "mae.pth", vit, above=model)
 
 
 def test_layers_that_were_grown_once_stand_on_new_ones(config, tmp_path):

@@ -5,6 +5,22 @@ from fartrack.training.options import Distill
 from fartrack.training.removal import RemovalTrainer
 
 
+def test_layers_that_have_gone_stay_away(pack, config, tmp_path):
+    """A finished run that was given more steps had them back, at 80 %."""
+    common = {"batch": 4, "remove": (0,), "dense_weight": 0, "look_weight": 0, "precision": "float32", "log_every": 1}
+    for steps, strengths in ((4, [1, 0.5, 0, 0]), (9, [0] * 5)):
+        trainer = RemovalTrainer(config, Distill(out=tmp_path, steps=steps, **common), pack)
+        trainer.teach(trainer.average)
+        if steps > 4:
+            trainer.load(tmp_path / "last.safetensors")
+        seen = []
+        while trainer.step < steps:
+            trainer.train_step()
+            seen.append(float(trainer.strength))
+        trainer.save()
+        assert seen == strengths
+
+
 @pytest.mark.parametrize("attention", ["oneway", "joint"])
 def test_layers_fade_whichever_way_the_network_is_read(attention, pack, config, tmp_path):
     """Or the whole network would be trained, and exported without layers that nobody took away."""

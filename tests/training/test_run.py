@@ -26,7 +26,7 @@ from fartrack.training.options import STAGES, Backbone, Distill, Export, Feature
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel
 from fartrack.training.run import make_trainer, parse, start
-from fartrack.training.start import read_start
+from fartrack.training.start import read_start, read_trained
 from fartrack.training.teacher import WIDTH
 from tiny_pack import TINY, write_shard
 
@@ -179,6 +179,12 @@ def test_removal_leaves_a_shallower_network(shard, at):
     # A stage that starts from the checkpoint itself goes on with what stayed, not with a layer that had faded out.
     begun = read_start(at / "removal/last.safetensors", config)
     assert all(torch.equal(begun[name], value) for name, value in weights.items() if name.startswith("blocks."))
+    _, _, state = read_trained(at / "removal/last.safetensors")
+    assert state["train"]["exits"] == []
+    tensors, state = checkpoint.load(at / "removal/last.safetensors")
+    state["train"]["exits"] = [2, 3]  # layers are counted anew when one has gone
+    checkpoint.save(at / "exits.safetensors", tensors, state)
+    assert read_trained(at / "exits.safetensors")[2]["train"]["exits"] == [1, 2]
 
 
 def test_grown_layers_change_nothing_at_first_and_learn_alone(shard, at, tmp_path):

@@ -89,7 +89,8 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
             whole.add(name)
             names.append(name)
             continue
-        names += [f"{name}{AT}{begin}-{end}" for begin, end in spans(_shown(s))]
+        # Where the target is hidden at the seams, two passes begin with the same frame: they are one.
+        names += dict.fromkeys(f"{name}{AT}{begin}-{end}" for begin, end in spans(_shown(s)))
     read = partial(_read_pass, dataset.read, frozenset(whole))
     # No published number is of passes, so that nothing is said of sequences that are not there.
     return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read, missing=(), whole=0)

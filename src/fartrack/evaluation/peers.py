@@ -52,8 +52,13 @@ def score_of(tracker: TrackerLike) -> float | None:
         score = tracker.score
         return None if score is None else float(score)
     if hasattr(tracker, "getTrackingScore"):
-        return float(tracker.getTrackingScore())
+        return _known(tracker.getTrackingScore())
     return None
+
+
+def _known(score: float) -> float | None:
+    """OpenCV 5 gives -1 for a tracker that has no score, such as MIL."""
+    return float(score) if score >= 0 else None
 
 
 # --- OpenCV -----------------------------------------------------------------------------------------------------------
@@ -84,7 +89,7 @@ class OpenCVTracker:
     @property
     def score(self) -> float | None:
         """The score of trackers that have one."""
-        return float(self._tracker.getTrackingScore()) if hasattr(self._tracker, "getTrackingScore") else None
+        return _known(self._tracker.getTrackingScore()) if hasattr(self._tracker, "getTrackingScore") else None
 
 
 def _opencv(name: str, threads: int | None) -> OpenCVTracker:

@@ -11,11 +11,12 @@ import logging
 import multiprocessing
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -126,12 +127,15 @@ def _claim(folder: Path, about: Mapping[str, str] | None) -> None:
     if about is None:
         return
     path = folder / SETTINGS
+    holds_results = any(path.name != FAILURES for path in folder.glob("*.txt"))
+    if holds_results and not path.is_file():
+        raise InputError(f"{folder}: holds results that do not say whose they are ({SETTINGS}); give another --out")
     if path.is_file():
         before = belongs_to(folder)
         if not before:
             raise InputError(f"{path}: damaged; remove the folder or give another --out")
         differing = [key for key in {**before, **about} if before.get(key) != about.get(key)]
-        if differing and any(path.name != FAILURES for path in folder.glob("*.txt")):
+        if differing and holds_results:
             key = differing[0]
             raise InputError(
                 f"{folder}: holds results of another run ({key}: {before.get(key)}, now {about.get(key)}); "
@@ -241,7 +245,7 @@ class _Runner:
             notify = None if tell is None else (lambda frames: tell(Event("frames", name, frames, total)))
             result = run_sequence(self._tracker, sequence, notify)
             return Event("done", name, total, total, result)
-        except Exception as error:  # anything: the other sequences go on, and this one is named
+        except (Exception, SystemExit) as error:  # anything: the other sequences go on, and this one is named
             self._tracker = None
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return Event("failed", name, reason=" ".join(reason.split()), details=traceback.format_exc())
@@ -269,7 +273,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # forked copies of threads and sessions hang
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, dataset, factory), daemon=True)
-        self.process.start()
+        with _interrupts_ignored():  # which it takes over: a Ctrl-C while it loads is not for it either
+            self.process.start()
         theirs.close()
         self.name: str | None = None
 
@@ -284,6 +289,18 @@ class _Worker:
         self.pipe.close()
         self.process.terminate()
         self.process.join()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def _serve(pipe: Connection, dataset: Dataset, factory: TrackerFactory) -> None:

@@ -55,7 +55,7 @@ class BackboneTrainer(Trainer):
         self, model: ModelConfig, train: Backbone, *more: object, teacher: Teacher | None = None, **named: object
     ) -> None:
         """As `Trainer`, with the teacher when it is run here."""
-        self.layers = train.layers or tuple(sorted({min(6, model.depth), model.depth}))
+        self.layers = tuple(sorted(set(train.layers or (min(6, model.depth), model.depth))))
         if any(not 1 <= layer <= model.depth for layer in self.layers):
             raise InputError(f"--layers {self.layers} do not all lie in 1..{model.depth}: choose others")
         self.teacher = teacher

@@ -460,7 +460,9 @@ class Trainer:
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
         }
-        if self.features is None:  # a head that nothing is asked of from now on
+        head = tensors.get("aux.feature.weight")
+        # A head that nothing is asked of from now on, or was until now.
+        if self.features is None or (head is not None and len(head) == 1):
             tensors, own = ({k: v for k, v in of.items() if not k.startswith("aux.feature.")} for of in (tensors, own))
         differs += [
             f"{k}: {tuple(tensors[k].shape) if k in tensors else 'nothing'} there, {tuple(v.shape)} here"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.network import FARTrack
-from fartrack.training import losses
+from fartrack.training import checkpoint, losses
 from fartrack.training.loop import Parts, Trainer
 from fartrack.training.options import Distill
 from fartrack.training.render import Samples
@@ -30,7 +32,8 @@ class RemovalTrainer(Trainer):
             raise InputError(f"--remove {train.remove} must name layers of 0..{model.depth - 2}: the last one stays")
         if len(set(train.remove)) < len(train.remove):
             raise InputError(f"--remove {train.remove} names a layer twice: give each once")
-        super().__init__(model, train, *more, **named)
+        self._as_begun = not train.fade
+        super().__init__(model, replace(train, fade=train.fade or max(1, train.steps // 2)), *more, **named)
         self.strength = torch.ones((), device=self.device)
         for layer in train.remove:
             self.net.blocks[layer].register_forward_hook(self._fade)
@@ -40,6 +43,12 @@ class RemovalTrainer(Trainer):
         x: Tensor = inputs[0]
         y, received = output
         return x + self.strength.to(x.dtype) * (y - x), received
+
+    def load(self, path: Path) -> None:
+        """As `Trainer`; layers that have gone stay away, however many steps are wanted now."""
+        super().load(path)
+        if self._as_begun and (fade := checkpoint.load(path)[1]["train"].get("fade")):
+            self.train = replace(self.train, fade=fade)
 
     def teach(self, weights: dict[str, Tensor]) -> None:
         """Set the frozen teacher: the whole network as it was at the start."""
@@ -68,8 +77,7 @@ class RemovalTrainer(Trainer):
         return super().track_loss(logits, truth, weight)
 
     def _weaken(self, step: int) -> None:
-        over = self.train.fade or max(1, self.train.steps // 2)
-        self.strength.fill_(max(0.0, 1 - step / over))
+        self.strength.fill_(max(0.0, 1 - step / self.train.fade))
 
     def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
         """As if the layers had gone already."""

@@ -37,10 +37,12 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
         FileNotFoundError: no such file.
         InputError: a file is none of these.
     """
-    weights = _read(path, config, "--init")
+    weights, own = _read(path, config, "--init")
     result = fit(weights, config)
     if above is not None:
-        have, top = depth_of(weights), _read(above, config, "--above")
+        if own is None:
+            raise InputError(f"--init {path} is a ViT, which fills all layers: leave out --above, which stands on top")
+        have, (top, _) = depth_of(weights), _read(above, config, "--above")
         if depth_of(top) < config.depth:
             raise InputError(
                 f"--above {above} has {depth_of(top)} layers and the network {config.depth}: give one as deep"
@@ -65,7 +67,10 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
         FileNotFoundError: no such file.
         InputError: it is of another network.
     """
-    weights = _read(path, config, option)
+    weights, own = _read(path, config, option)
+    for name in ("heads", "attention"):  # no shape tells of them
+        if own is not None and (theirs := getattr(own, name)) != (ours := getattr(config, name)):
+            raise InputError(f"{option} {path} has {name} {theirs}, not {ours}: give weights of the same network")
     have = depth_of(weights)
     weights = fit(weights, config)
     grown = {k: v for k, v in like.items() if k not in cut(like, have)}
@@ -83,11 +88,13 @@ def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, 
     if state.get("stage") == "removal":
         gone = tuple(state["train"]["remove"])
         weights, config = without(weights, gone), config.replace(depth=config.depth - len(gone))
+        exits = [e - sum(layer < e for layer in gone) for e in state["train"].get("exits", [])]
+        state = {**state, "train": {**state["train"], "exits": exits}}
     return weights, config, state
 
 
-def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
-    """What a file that an option names holds, in its own depth where it is a tracker's."""
+def _read(path: Path, config: ModelConfig, option: str) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """What a file that an option names holds, in its own depth where it is a tracker's, with that one's config."""
     if not path.exists():
         raise FileNotFoundError(f"{option} {path} does not exist: check the path")
     about = _about(path, option) if path.suffix == ".safetensors" else {}
@@ -98,8 +105,8 @@ def _read(path: Path, config: ModelConfig, option: str) -> dict[str, Tensor]:
     else:
         opened = open_backbone(path, config)
         logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
-        return opened.weights
-    return _one_identity(weights) if own.attention == "oneway" else weights
+        return opened.weights, None
+    return _one_identity(weights) if own.attention == "oneway" else weights, own
 
 
 def _about(path: Path, option: str) -> dict[str, str]:

