@@ -7,19 +7,19 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
 from fartrack.files import local_path, readable, write_whole
+from fartrack.signals import handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -263,31 +263,22 @@ def _stop_noted() -> Iterator[Callable[[], int]]:
             raise KeyboardInterrupt
         noted = number
 
-    usual: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # else they are somebody else's business
-        for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
-            if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):  # and where they are ignored
-                usual[number] = signal.signal(number, note)
-    try:
+    usual = (signal.default_int_handler, signal.SIG_DFL)  # and not where they are ignored
+    with handled(note, [number for number in _stops() if signal.getsignal(number) in usual]):
         yield lambda: noted
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def _stop_ignored() -> Iterator[None]:
     """No signal to stop interrupts what takes a moment and must be whole."""
-    usual: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (getattr(signal, name) for name in STOPS if hasattr(signal, name)):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                usual[number] = signal.signal(number, lambda number, place: None)  # children keep the usual
-    try:
+    taken = [number for number in _stops() if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    with handled(lambda number, place: None, taken):  # a function, so that children keep the usual
         yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+
+
+def _stops() -> list[int]:
+    """The signals to stop that this system has."""
+    return [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
 
 
 class _Outputs:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import socketserver
-import sys
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,6 +12,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from fartrack.errors import InputError
+from fartrack.server import IDLE, listen
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = PACKAGE.parents[1] / "web" / "dist" if PACKAGE.parent.name == "src" else PACKAGE / "web"
@@ -66,32 +64,12 @@ def serve(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
     Raises:
         InputError: the address cannot be listened on.
     """
-    try:
-        return _Server((host, port), partial(_Files, directory=str(folder)))
-    except (OSError, OverflowError) as error:
-        raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], files: partial[_Files]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, files)
-
-    def server_bind(self) -> None:
-        """Without HTTPServer's look-up of our own name, which can take seconds."""
-        socketserver.TCPServer.server_bind(self)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A visitor who leaves in the middle of a file is no event."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+    return listen(host, port, partial(_Files, directory=str(folder)))
 
 
 class _Files(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    timeout = 30  # seconds of silence, after which a visitor's thread ends
+    timeout = IDLE
     found = False
     # Given here and not left to the system's table, in which anything may stand on Windows.
     extensions_map = {  # noqa: RUF012

@@ -52,13 +52,9 @@ def score_of(tracker: TrackerLike) -> float | None:
         score = tracker.score
         return None if score is None else float(score)
     if hasattr(tracker, "getTrackingScore"):
-        return _known(tracker.getTrackingScore())
+        score = float(tracker.getTrackingScore())
+        return score if score >= 0 else None  # OpenCV 5 gives -1 for a tracker that has none, such as MIL
     return None
-
-
-def _known(score: float) -> float | None:
-    """OpenCV 5 gives -1 for a tracker that has no score, such as MIL."""
-    return float(score) if score >= 0 else None
 
 
 # --- OpenCV -----------------------------------------------------------------------------------------------------------
@@ -89,7 +85,7 @@ class OpenCVTracker:
     @property
     def score(self) -> float | None:
         """The score of trackers that have one."""
-        return _known(self._tracker.getTrackingScore()) if hasattr(self._tracker, "getTrackingScore") else None
+        return score_of(self._tracker)
 
 
 def _opencv(name: str, threads: int | None) -> OpenCVTracker:

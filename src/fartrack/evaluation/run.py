@@ -11,12 +11,11 @@ import logging
 import multiprocessing
 import signal
 import socket
-import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -31,6 +30,7 @@ from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
 from fartrack.evaluation.results import Pass, write_pass
 from fartrack.files import clear_leftovers, write_whole
+from fartrack.signals import handled
 
 TrackerFactory = Callable[[], TrackerLike]
 Tell = Callable[["Event"], None]
@@ -273,7 +273,9 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # forked copies of threads and sessions hang
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, dataset, factory), daemon=True)
-        with _interrupts_ignored():  # which it takes over: a Ctrl-C while it loads is not for it either
+        with handled(
+            signal.SIG_IGN, [signal.SIGINT]
+        ):  # which it takes over: a Ctrl-C while it loads is not for it either
             self.process.start()
         theirs.close()
         self.name: str | None = None
@@ -289,18 +291,6 @@ class _Worker:
         self.pipe.close()
         self.process.terminate()
         self.process.join()
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
 
 
 def _serve(pipe: Connection, dataset: Dataset, factory: TrackerFactory) -> None:

@@ -187,10 +187,10 @@ class Ablation:
             chain.append([step.stage.__name__, dataclasses.asdict(own), {k: str(v) for k, v in changes.items()}])
             key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
             folder = o.out / f"{step.stage.__name__.lower()}-{key}"
-            often = {"save_every": max(1, changes["steps"] // 10)}  # nothing that a row is another one by
             run = step.stage(
-                model=own, out=folder, init=parent, device=self.device, threads=o.threads, **changes, **often
-            )
+                model=own, out=folder, init=parent, device=self.device, threads=o.threads,
+                save_every=max(1, changes["steps"] // 10), **changes,  # no part of the key: a row is the same
+            )  # fmt: skip
             if not (folder / "done").exists():
                 log.info("%s, %s: %s", row.table, row.name, folder)
                 trainer = make_trainer(run, supply=Resident(self.pack))

@@ -24,7 +24,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training.cache import read_cached
-from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, pyramid
+from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, pyramid, shows
 from fartrack.training.readers import READERS, Clip, Listing
 from fartrack.training.synth import Sampler
 
@@ -114,13 +114,13 @@ class Streamed:
         self.pictures = max(64, int(memory * 1e9 / picture_bytes(tracks) / 2))
         self.fingerprint = fingerprint(listings)
         apart = held_out_videos([clip for one in listings for clip in one.clips])
-        parts = [
-            [clip for clip in one.clips if (_video(clip) in apart) is held]
-            for held in (False, True)
-            for one in listings
-        ]
-        self._sources = [part for part in parts[: len(listings)] if part]
-        held = [part for part in parts[len(listings) :] if part] or self._sources
+
+        def of_each(measured: bool) -> list[list[Clip]]:
+            parts = ([clip for clip in one.clips if (_video(clip) in apart) is measured] for one in listings)
+            return [part for part in parts if part]
+
+        self._sources = of_each(measured=False)
+        held = of_each(measured=True) or self._sources
         self._device = torch.device("cpu")
         self._pool = ThreadPoolExecutor(1, "share")
         self._shares: dict[int, Future[Sampler]] = {}
@@ -215,10 +215,11 @@ def held_out_videos(clips: Sequence[Clip]) -> set[str]:
         sources.setdefault(clip.source, []).append(clip)
     apart: set[str] = set()
     for some in sources.values():
-        named = {_video(clip) for clip in some if is_held_out(clip)}
-        videos = sorted({_video(clip) for clip in some}, key=_lot)
-        drawn = max(1, len(videos) * HELD_OUT // 1000) if HELD_OUT and len(videos) > 1 else 0
-        apart |= named or set(videos[:drawn])
+        chosen = {_video(clip) for clip in some if is_held_out(clip)}
+        videos = {_video(clip) for clip in some}
+        if not chosen and HELD_OUT and len(videos) > 1:
+            chosen = set(sorted(videos, key=_lot)[: max(1, len(videos) * HELD_OUT // 1000)])
+        apart |= chosen
     return apart
 
 
@@ -324,18 +325,12 @@ def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
         row["objects"] = [
             {"box": box, "class": kind} | ({"mask": i} if masked and (owner == i).any() else {})
             for i, (box, kind) in enumerate(zip(boxes.tolist(), clip.kinds, strict=True), 1)
-            if np.isfinite(box).all() and _shows(box, *image.shape[1::-1])
+            if np.isfinite(box).all() and shows(box, *image.shape[1::-1])  # some sets carry boxes on outside
         ]
         if not clip.still:
             row["track"] = {"id": f"{clip.source}/{clip.name}", "frame": index}
         result.append((row, pyramid(image, owner)))
     return result
-
-
-def _shows(box: Sequence[float], width: int, height: int) -> bool:
-    """Whether 3 pixels of a box or more are in the picture: data sets carry some on where the target has left it."""
-    x, y, w, h = box
-    return min(x + w, width) - max(x, 0) >= 3 and min(y + h, height) - max(y, 0) >= 3
 
 
 def _around(boxes: npt.NDArray[np.float32]) -> tuple[float, float, float, float]:

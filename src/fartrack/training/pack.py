@@ -323,6 +323,12 @@ def outline(owner: np.ndarray, label: int) -> list[float] | None:
     return [float(v) for v in (x, y, w, h)] if w else None
 
 
+def shows(box: Sequence[float], width: int, height: int) -> bool:
+    """Whether 3 pixels of a box x, y, w, h or more, each way, are in a picture of that size."""
+    x, y, w, h = box
+    return min(x + w, width) - max(x, 0) >= 3 and min(y + h, height) - max(y, 0) >= 3
+
+
 def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, list[str]]:
     table: list[tuple[int, ...]] = []
     boxes: list[list[float]] = []
@@ -335,8 +341,7 @@ def _objects(rows: list[Row], size: Tensor, names: list[str]) -> tuple[Objects, 
         track = row.get("track")
         for item in row["objects"]:
             x, y, w, h = (float(v) for v in item["box"])
-            inside = min(x + w, width) - max(x, 0) >= 3 and min(y + h, height) - max(y, 0) >= 3
-            if not (np.isfinite([x, y, w, h]).all() and inside):
+            if not (np.isfinite([x, y, w, h]).all() and shows((x, y, w, h), width, height)):
                 bad.append(f"{row['file']}: box {item['box']} is outside the picture or under 3 px")
                 continue
             around = item.get("outline") if row.get("mask_label") != "auto" else None

@@ -26,6 +26,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.files import at_home
+from fartrack.signals import handled
 from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
 from fartrack.training.cache import read_cached
@@ -268,12 +269,8 @@ def stop_noted(trainer: Trainer) -> Iterator[Callable[[], int]]:
         trainer.stop = True
         log.warning("stopping after this step; the run will be saved")
 
-    usual = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(stop, (signal.SIGINT, signal.SIGTERM)):
         yield lambda: caught[0] if caught else 0
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 def speak() -> None:

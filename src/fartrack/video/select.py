@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 import os
 import secrets
+import shutil
 import socket
-import socketserver
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import cv2
 
@@ -24,14 +24,11 @@ from fartrack import geometry
 from fartrack.crops import GivenImage
 from fartrack.errors import InputError
 from fartrack.geometry import Box
+from fartrack.server import IDLE, listen
 
 PAGE = Path(__file__).with_name("select.html")
 LARGEST_ANSWER = 10_000
 """Bytes; a box is far smaller."""
-PIECE = 1 << 16
-"""Bytes that are sent at a time."""
-IDLE = 30.0
-"""Seconds of silence after which a connection is closed: it holds a thread, and the frame."""
 
 
 def select_box(
@@ -106,17 +103,13 @@ def select_box(
                 self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            for i in range(0, len(body), PIECE):  # `timeout` is of one call, however much it sends
-                self.wfile.write(body[i : i + PIECE])
+            # In pieces: `timeout` is of one call, however much it sends.
+            shutil.copyfileobj(io.BytesIO(body), self.wfile)
 
         def log_message(self, format: str, *args: object) -> None:
             """Requests are nobody's business."""
 
-    try:
-        server = _Server((host, port), Page)
-    except (OSError, OverflowError) as error:
-        raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
-    with server:
+    with listen(host, port, Page) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         try:
@@ -130,23 +123,6 @@ def select_box(
     if box is None:
         raise InputError("no box was drawn: cancelled in the browser")
     return box
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], page: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, page)
-
-    def server_bind(self) -> None:
-        """Without HTTPServer's look-up of our own name, which can take seconds."""
-        socketserver.TCPServer.server_bind(self)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A tab that is closed or reloaded before its answer came is no error."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
 
 
 def _wait(answers: SimpleQueue[Box | None]) -> Box | None:
