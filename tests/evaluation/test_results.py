@@ -177,11 +177,13 @@ def test_a_submission_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_sequence_is_not_scored_with_another_ones_result(tmp_path):
-    """a-1 is how others call a_1, unless both are there."""
-    dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a_1", "a-1")))
+    """a-1 is how others call a_1, unless both are there, whichever is asked for."""
+    both = open_dataset("folder", folder_set(tmp_path / "both", ("a_1", "a-1")))
+    alone = open_dataset("folder", folder_set(tmp_path / "alone", ("a_1",)))
     write_pass(tmp_path, "a-1", a_pass(6))
-    assert find_result(tmp_path, "a_1", dataset) is None
-    assert find_result(tmp_path, "a_1", dataset.only(["a_1"])) == tmp_path / "a-1.txt"
+    assert find_result(tmp_path, "a_1", both) is None
+    assert find_result(tmp_path, "a_1", both.only(["a_1"])) is None
+    assert find_result(tmp_path, "a_1", alone) == tmp_path / "a-1.txt"
 
 
 def test_a_part_of_a_benchmark_is_said_to_be_one(tmp_path, monkeypatch):

@@ -424,7 +424,11 @@ def test_features_then_a_backbone_that_learns_them(shard, at, monkeypatch, tmp_p
         go("features", *words[:4], "--channels", "6", "--out", other)
     go("features", *words[:4], "--channels", "6", "--out", other)
     assert (np.abs(np.load(other / "features.npy")).max((1, 2)) > 0).all()
-    for bad, said in ((["--first", "nobody"], "--first nobody"), (["--basis", at / "none.npz"], "--basis")):
+    for bad, said in (
+        (["--first", "nobody"], "--first nobody"),
+        (["--basis", at / "none.npz"], "--basis"),
+        (["--channels", "10", "--out", at / "wide"], "--channels 10: .* have 9"),
+    ):
         with pytest.raises((InputError, FileNotFoundError), match=said):
             go("features", *words, *bad)
     longer = ["--steps", "30", "--batch", "16", "--templates", "1", "--check-every", "30", "--log-every", "10"]

@@ -177,7 +177,7 @@ class Dataset:
 
     `hidden` is True when the annotation is not public: results are then packed for the benchmark's server.
     `missing` lists sequences of the official list that the root does not hold, `whole` is how many there are of those
-    benchmarks whose list is not known here (0: that is not known either).
+    benchmarks whose list is not known here (0: that is not known either), `left_out` names those that `only` let go.
     """
 
     name: str
@@ -188,6 +188,7 @@ class Dataset:
     hidden: bool = False
     missing: tuple[str, ...] = ()
     whole: int = 0
+    left_out: frozenset[str] = frozenset()
     prefix: str = ""  # pytracking puts it before the sequence's name in result files ("uav_", "nfs_")
 
     def __len__(self) -> int:
@@ -209,7 +210,9 @@ class Dataset:
         unknown = [name for name in names if name not in self.names]
         if unknown:
             raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
-        return replace(self, names=tuple(name for name in self.names if name in set(names)), missing=(), whole=0)
+        kept = tuple(name for name in self.names if name in set(names))
+        left_out = self.left_out | set(self.names) - set(kept)
+        return replace(self, names=kept, missing=(), whole=0, left_out=left_out)
 
 
 class _Kept:

@@ -61,7 +61,8 @@ def find_result(folder: Path, name: str, dataset: Dataset) -> Path | None:
     """
     part = re.fullmatch(r"(.+)_(\d+)", name)
     others = [f"{part[1]}{mark}{part[2]}" for mark in "-." if part] + ["Human4"] * (name == "Human4_2")
-    names = [dataset.prefix + name, name, *(other for other in others if other not in dataset.names)]
+    taken = dataset.left_out.union(dataset.names)
+    names = [dataset.prefix + name, name, *(other for other in others if other not in taken)]
     places = [place for entry in names for place in (f"{entry}.txt", f"{entry}/{entry}_001.txt")]
     return next((folder / place for place in places if (folder / place).is_file()), None)
 

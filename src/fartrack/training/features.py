@@ -128,7 +128,7 @@ def make_features(
 
     Raises:
         FileNotFoundError: no such basis.
-        InputError: the basis is none of so many channels, there is no source to come first, or pictures share a name.
+        InputError: the teacher or the basis has other channels, no source comes first, or pictures share a name.
     """
     count = len(pack.files)
     if len(set(pack.files)) < count:  # they are looked up by it
@@ -184,6 +184,8 @@ def _components(
     chosen = np.random.default_rng(0).choice(count, min(count, 384), replace=False).tolist()
     seen = np.concatenate([features(chosen[i : i + batch]) for i in range(0, len(chosen), batch)])
     flat = seen.reshape(-1, seen.shape[-1])
+    if channels > flat.shape[1]:
+        raise InputError(f"--channels {channels}: the teacher's features have {flat.shape[1]}, give at most as many")
     mean = flat.mean(0)
     _, vectors = np.linalg.eigh(np.cov((flat - mean).T))
     return mean, vectors[:, ::-1][:, :channels]
