@@ -26,7 +26,16 @@ def test_presets_are_one_network_at_three_depths():
 
 @pytest.mark.parametrize(
     ("keep", "size", "kept"),
-    [(1.0, 112, 49), (0.75, 112, 37), (0.5, 112, 25), (0.25, 112, 13), (0.1, 112, 5), (0.8, 80, 20), (0.9, 160, 90)],
+    [
+        (1.0, 112, 49),
+        (0.75, 112, 37),
+        (0.5, 112, 25),
+        (0.25, 112, 13),
+        (0.1, 112, 5),
+        (0.8, 80, 20),
+        (0.9, 160, 90),
+        (1e-9, 112, 1),
+    ],
 )
 def test_kept_tokens(keep, size, kept):
     assert ModelConfig(keep=keep, template_size=size).kept_tokens == kept
@@ -45,6 +54,8 @@ def test_salient_rows():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"name": ""}, "name must be one that files can have"),
+        ({"name": "my/model"}, "name must be"),
         ({"depth": 0}, "depth"),
         ({"heads": 5}, "multiple of heads"),
         ({"templates": 0}, "templates"),

@@ -56,6 +56,7 @@ def session(model):
         {"templates": 1},  # no memory at all
         {"saliency": "centre-token"},
         {"heads": 2},  # a scale that is no power of two
+        {"heads": 1},
         RELEASE,
         {"attention": "oneway"},
         {"attention": "oneway", "depth": 1},

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from fartrack.config import NANO, PICO, TINY  # noqa: E402
+from fartrack.config import NANO, PICO, TINY, ModelConfig  # noqa: E402
 from fartrack.network import FARTrack, parameters_of_encoder, resized_grid  # noqa: E402
 from fartrack.step import TrackStep  # noqa: E402
 from small import SMALL, call, network  # noqa: E402
@@ -83,6 +83,13 @@ def test_every_exit_is_a_network_of_that_depth():
         cut = FARTrack(config.replace(depth=depth)).eval()
         cut.load_state_dict({k: v for k, v in net.state_dict().items() if k in cut.state_dict()})
         torch.testing.assert_close(exits[depth - 1], cut(templates, search).logits[0])
+
+
+@pytest.mark.parametrize("changes", [{"patch": 8}, {"width": 768, "heads": 12, "depth": 1}], ids=str)
+def test_more_filters_than_a_patch_has_frequencies(changes):
+    """Such networks, ViT-Base's width among them, ended in a traceback."""
+    weight = FARTrack(ModelConfig(**changes)).patch_embed.weight
+    assert weight.flatten(1).unique(dim=0).shape == weight.flatten(1).shape
 
 
 @torch.inference_mode()

@@ -80,6 +80,27 @@ def test_alone_it_says_what_is_missing(shared, engine, tmp_path):
         open_runtime(Path(alone), engine, 1)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_beside_another_training_it_tracks_nothing(shared, engine):
+    """Engines take what lies at a place, whatever it is: boxes were off by pixels, or NaN, without a word."""
+    pytest.importorskip(engine)
+    content = bytearray((shared / "first.onnx").read_bytes())
+    content[len(content) // 2] ^= 1  # of the same size
+    (shared / "first.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"middle\.onnx has tensors in another file, which is not beside it as it was"):
+        open_runtime(shared / "middle.onnx", engine, 1)
+
+
+def test_what_others_lean_on_is_not_replaced(shared):
+    """`fartrack export pico` in a copy of the package's folder took tiny's and nano's tensors away."""
+    (shared / "a.onnx").write_text("no model")
+    before = (shared / "first.onnx").read_bytes()
+    with pytest.raises(InputError, match=r"first\.onnx holds tensors of deep\.onnx"):
+        export(network(SMALL), shared / "first.onnx", inputs=[call()])
+    assert (shared / "first.onnx").read_bytes() == before
+    export(network(SMALL), shared / "middle.onnx", inputs=[call()])  # nothing lies in that
+
+
 def test_what_cannot_share(family, shared, tmp_path, capsys):
     shutil.copy(family / "first.onnx", tmp_path)
     stranger = network(SMALL, seed=1)

@@ -94,6 +94,10 @@ class ModelConfig:
         self._refuse([(getattr(self, name) < 1, f"{name} must be at least 1") for name in at_least_1])
         self._refuse([(getattr(self, n) <= 0, f"{n} must be above 0") for n in ("block_eps", "final_eps")])
         problems = [
+            (
+                not self.name or self.name.startswith(".") or any(mark in self.name for mark in "/\\"),
+                "name must be one that files can have, without a path",
+            ),
             (self.width % self.heads != 0, "width must be a multiple of heads"),
             (self.templates < 1, "templates must be at least 1"),
             (self.update_interval < 1, "update_interval must be at least 1"),
@@ -136,7 +140,8 @@ class ModelConfig:
     @cached_property
     def kept_tokens(self) -> int:
         """Tokens of one template after pruning."""
-        return self.template_tokens - int(round(self.template_tokens * (1 - self.keep), 6))  # 1 - 0.8 is 0.19999...
+        left_out = int(round(self.template_tokens * (1 - self.keep), 6))  # 1 - 0.8 is 0.19999...
+        return max(1, self.template_tokens - left_out)
 
     @cached_property
     def renewal(self) -> int:

@@ -25,6 +25,7 @@ from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
 from fartrack.runtime import open_runtime
 from fartrack.runtime.torch_ import Torch
+from fartrack.sharing import refuse_to_replace
 
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 BOUND = {"fp32": (1e-3, 1e-4), "fp16": (0.1, 5e-3), "int8": (4.0, 2e-2)}
@@ -74,7 +75,8 @@ def export(
         crops: sequences to cut crops from, see `fartrack.quantise.clips_of`; default: the packaged clip.
 
     Raises:
-        InputError: unknown precision or form, a folder that cannot be written, or a file that differs too much.
+        InputError: unknown precision or form, a folder that cannot be written, a file there on which another one
+            leans, or one that differs too much.
     """
     if precision not in BOUND:
         raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(BOUND)}")
@@ -82,6 +84,7 @@ def export(
         raise InputError(f"format {form!r} is unknown: choose one of {', '.join(SUFFIX)}")
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
+    refuse_to_replace(path)
     weights = state_of(net)
     if precision == "fp16":
         _check_half(path, weights)

@@ -144,6 +144,8 @@ class _Builder:
 
     def split(self, x: str, parts: int) -> list[str]:
         """Equal parts of the last axis."""
+        if parts == 1:
+            return [x]
         first = self.op("Split", x, axis=-1, outputs=parts)
         return [f"{first.removesuffix('.0')}.{i}" for i in range(parts)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,10 +79,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
             or the package that reads it is not installed.
     """
     check_model_file(path)
-    if path.suffix == ".xml":
+    if suffix_of(path) == ".xml":
         raise InputError(f"{path} is in OpenVINO's format: give the .onnx or .safetensors file that it was made of")
     try:
-        if path.suffix == ".onnx":
+        if suffix_of(path) == ".onnx":
             from fartrack.export import weights_of
 
             return weights_of(path)
@@ -106,15 +108,40 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
 
 
 def check_model_file(path: Path) -> None:
-    """Refuse what cannot be a model file, by its kind and name.
+    """Refuse what cannot be a model file, by its kind and name, and one whose tensors lie in files that have changed.
 
     Raises:
-        InputError: a folder, or a checkpoint of the paper's authors, of which a model file is still to be made.
+        InputError: a folder, a checkpoint of the paper's authors, of which a model file is still to be made, or the
+            files beside it are others than those that it was made with.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
-    if path.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+    if suffix_of(path) in (".pth", ".pt", ".tar", ".ckpt"):
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
+    if suffix_of(path) == ".onnx" and path.exists():
+        for beside, checksum in _places(path.read_bytes()).items():
+            file = path.resolve().parent / beside
+            # Engines take what lies at a place, whatever it is; that a file is missing they say themselves.
+            if file.exists() and hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+                raise not_whole(path, "external data of another file")
+
+
+def suffix_of(path: Path) -> str:
+    """What kind of file it is, however its name is written."""
+    return path.suffix.lower()
+
+
+def _places(content: bytes) -> dict[str, str]:
+    """Names and checksums of the files in which an ONNX file's tensors lie, as `fartrack.sharing` writes them.
+
+    Found by the entries' bytes: the plain install has no `onnx`.
+    """
+    found = {}
+    for entry in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
+        end = entry.end() + entry[1][0]
+        if checksum := re.compile(rb"\n\x08checksum\x12\x28([0-9a-f]{40})").search(content, end, end + 128):
+            found[content[entry.end() : end].decode(errors="replace")] = checksum[1].decode()
+    return found
 
 
 def not_whole(path: Path, reason: str) -> InputError:
@@ -125,6 +152,9 @@ def not_whole(path: Path, reason: str) -> InputError:
             f"{path} has tensors in another file, which is not beside it as it was: take all from one package, "
             f"or make a file of its own with `fartrack export {path.stem}`"
         )
+    if "bin file" in reason:
+        beside = path.with_suffix(".bin").name
+        return InputError(f"{path} needs its {beside} beside it, as it was written: copy or rename both")
     return InputError(f"{path} is not a whole model ({reason}): export or copy it again")
 
 

@@ -433,7 +433,10 @@ def _initialise(net: FARTrack) -> None:
 
 
 def _dct_patches(width: int, patch: int) -> Tensor:
-    """(width, 3, patch, patch) filters: the lowest DCT frequencies of luminance and two colour differences."""
+    """(width, 3, patch, patch) filters: the lowest DCT frequencies of luminance and two colour differences.
+
+    Where a patch has fewer frequencies than are wanted they begin anew, each a little weaker.
+    """
     k, x = torch.arange(patch).view(-1, 1), torch.arange(patch).view(1, -1)
     basis = torch.cos(math.pi * (x + 0.5) * k / patch) * math.sqrt(2 / patch)
     basis[0] /= math.sqrt(2)
@@ -443,8 +446,9 @@ def _dct_patches(width: int, patch: int) -> Tensor:
     counts = [width - 2 * (width // 4), width // 4, width // 4]
     filters = []
     for axis, count in zip(axes, counts, strict=True):
-        for radius, u, v in order[:count]:
-            plane = basis[u].view(-1, 1) * basis[v].view(1, -1)
+        for number in range(count):
+            again, (radius, u, v) = number // len(order), order[number % len(order)]
+            plane = basis[u].view(-1, 1) * basis[v].view(1, -1) / (1 + again)
             # Natural pictures fall off as 1 / frequency: this brings the sizes of the outputs half way together.
             scale = (0.06 if u + v == 0 else 0.1) * (radius + 1) ** 0.5
             filters.append(scale * axis.view(3, 1, 1) * plane)

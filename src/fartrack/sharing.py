@@ -13,6 +13,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import onnx
@@ -94,6 +95,20 @@ def referred(path: Path) -> set[str]:
         InputError: it is not ONNX.
     """
     return _referred(_read(path))
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Leave a file alone in which tensors of others beside it lie.
+
+    Raises:
+        InputError: which one's.
+    """
+    leaning = []
+    for other in sorted(path.parent.glob("*.onnx")) if path.exists() else []:
+        with suppress(InputError, OSError):  # what is no model has nothing to lose
+            leaning += [other.name] if path.name in referred(other) else []
+    if leaning:
+        raise InputError(f"{path} holds tensors of {leaning[0]} beside it, which would be lost: write elsewhere")
 
 
 def _referred(model: onnx.ModelProto) -> set[str]:

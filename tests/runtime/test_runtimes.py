@@ -107,6 +107,23 @@ def test_a_file_of_openvino_is_nothing_for_onnx_runtime(tmp_path):
         open_runtime(tmp_path / "a.xml", "onnxruntime")
 
 
+def test_suffixes_may_be_written_large(files, tmp_path):
+    """Such a file was said to be damaged."""
+    model = tmp_path / "M.ONNX"
+    model.write_bytes((files / "fp16.onnx").read_bytes())
+    for engine in (None, "torch"):
+        assert open_runtime(model, engine, 1).config == SMALL
+
+
+def test_half_of_a_model_of_openvino(tmp_path):
+    """It was said to be damaged, whose .bin was left behind when it was moved."""
+    pytest.importorskip("openvino")
+    export.export(FARTrack(SMALL).eval(), tmp_path / "m.xml", form="openvino", inputs=[call()])
+    (tmp_path / "m.bin").rename(tmp_path / "n.bin")
+    with pytest.raises(InputError, match=r"m\.xml needs its m\.bin beside it"):
+        open_runtime(tmp_path / "m.xml", "openvino")
+
+
 def test_bfloat16_where_the_cpu_has_it(files):
     ov = pytest.importorskip("openvino")
     if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

@@ -73,6 +73,11 @@ def test_the_stages_hand_over_to_one_another(shard, at):
        "--samples", "512", "--score-clips", "40", "--no-onnx")  # fmt: skip
     weights, config = load_weights(at / "models/depth2.safetensors")
     assert config.depth == 2 and not any(name.startswith("blocks.2.") for name in weights)
+    again = [*SMALL, "--model.name", "depth2", *SHORT, *clips, *data, *init, "--out", at / "depth2"]
+    go("sparsify", *again)
+    with pytest.raises(InputError, match="called depth2, as one of fewer layers"):  # one would have replaced the other
+        go("export", "--checkpoint", at / "depth2/last.safetensors", "--out", at / "two", "--depths", "2", "3",
+           "--samples", "0")  # fmt: skip
     average = checkpoint.part(checkpoint.load(at / "sparsify/last.safetensors")[0], "average.")
     assert all(torch.equal(value, average[name]) for name, value in weights.items())
     card = json.loads((at / "models/depth2.json").read_text())

@@ -109,9 +109,9 @@ class Fast:
 
         path = models.find(name)
         rounded = models.int8_of(path)
-        print(export(models.load_network(path), rounded, "int8", crops=self.crops))
         for file in later:
             file.unlink(missing_ok=True)
+        print(export(models.load_network(path), rounded, "int8", crops=self.crops))
 
         def mean(model: Path, engine: str) -> float:
             return fmean(

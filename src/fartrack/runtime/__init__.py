@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
-from fartrack.models import check_model_file
+from fartrack.models import check_model_file, suffix_of
 from fartrack.runtime.choice import OLDEST, too_old
 
 Floats = npt.NDArray[np.float32]
@@ -80,7 +80,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         InputError: unknown or missing engine, or a file that is not one of our models.
     """
     if runtime is None:
-        runtime = {".safetensors": "torch", ".xml": "openvino"}.get(path.suffix, "onnxruntime")
+        runtime = {".safetensors": "torch", ".xml": "openvino"}.get(suffix_of(path), "onnxruntime")
     if runtime not in _ENGINES:
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
@@ -95,9 +95,9 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
     check_model_file(path)
     refuse_forked(package)
-    if path.suffix == ".safetensors" and runtime not in ("torch", "cuda"):
+    if suffix_of(path) == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
-    if path.suffix == ".xml" and runtime == "onnxruntime":
+    if suffix_of(path) == ".xml" and runtime == "onnxruntime":
         raise InputError(f"{path} is in OpenVINO's format and runs with --runtime openvino; give the .onnx file")
     try:
         engine = getattr(importlib.import_module(module), name)

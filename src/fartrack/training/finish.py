@@ -304,6 +304,11 @@ def export_run(
     chosen = sorted(set(depths or exits or [config.depth]))
     if chosen[-1] > config.depth or chosen[0] < 1:
         raise InputError(f"--depths {tuple(chosen)}: {path} has {config.depth} layers")
+    names = {depth: _name(config, depth) for depth in chosen}
+    if len(set(names.values())) < len(names):
+        raise InputError(
+            f"the model of {path} is called {config.name}, as one of fewer layers will be: give other --depths"
+        )
     taught = set(state["train"].get("exits") or [config.depth])
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
@@ -317,8 +322,7 @@ def export_run(
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for depth in chosen:
-        named = depth == config.depth and config.name not in PRESETS  # as its `--model.name` says
-        name = config.name if named else NAMES.get(depth, f"depth{depth}")
+        name = names[depth]
         own = config.replace(name=name, depth=depth)
         if depth in found:
             bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))
@@ -334,6 +338,12 @@ def export_run(
         _write_card(file.with_suffix(".json"), small, state, found.get(depth), also)
         files.append(file)
     return files
+
+
+def _name(config: ModelConfig, depth: int) -> str:
+    """What a model of a network's first layers is called: the whole one as its `--model.name` says."""
+    named = depth == config.depth and config.name not in PRESETS
+    return config.name if named else NAMES.get(depth, f"depth{depth}")
 
 
 def averaged(weights: dict[str, Tensor], config: ModelConfig, also: Sequence[Path]) -> dict[str, Tensor]:
