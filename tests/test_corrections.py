@@ -212,6 +212,67 @@ def test_video_source(clip, tmp_path):
         list(track_between(frames_from_source(Path(tmp_path)), {20: boxes[5]}, TemplateTracker))
 
 
+def test_a_source_that_was_read_from_is_refused(clip, tmp_path):
+    """The box of frame 2 was given to another."""
+    for i, frame in enumerate(clip[0]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    source = frames_from_source(tmp_path)
+    next(source)
+    with pytest.raises(InputError, match="frames of it were read already"):
+        track_between(source, {2: clip[1][2]}, TemplateTracker)
+    source.close()
+    with pytest.raises(InputError, match="or it was closed"):
+        track_between(source, {2: clip[1][2]}, TemplateTracker)
+
+
+@pytest.mark.parametrize("memory", [1 << 20, 0])
+def test_frames_read_into_one_array(clip, memory):
+    """What waited to be tracked backwards was the newest frame, many times."""
+    frames, boxes = clip
+
+    def pictures():
+        buffer = np.empty_like(frames[0])
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    results = list(track_between(pictures(), {0: boxes[0], 12: boxes[12]}, TemplateTracker, memory=memory))
+    assert np.allclose([r.box for r in results], boxes, atol=1)
+
+
+def test_a_path_for_the_frames(clip, tmp_path):
+    frames, boxes = clip
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    for path in (tmp_path, str(tmp_path)):
+        results = list(track_between(path, {5: boxes[5]}, TemplateTracker, start=1))
+        assert [r.frame for r in results] == list(range(1, 13))
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        track_between(tmp_path / "nope.mp4", {5: boxes[5]}, TemplateTracker)
+
+
+@pytest.mark.parametrize("key", ["0", 5.5, None])
+def test_keys_that_are_no_frames(clip, key):
+    with pytest.raises(InputError, match=r"corrections: .+ is no frame: give its number, from 0"):
+        track_between(clip[0], {1: clip[1][1], key: clip[1][5]}, TemplateTracker)
+
+
+def test_numbers_and_boxes_of_numpy(clip):
+    frames, boxes = clip
+    results, _ = run(frames, {np.int64(2): np.array(boxes[2])})
+    assert type(results[2].box) is tuple and results[2].box == boxes[2]
+
+
+def test_what_is_no_image(clip):
+    frames, boxes = clip
+    with pytest.raises(InputError, match="the frames are a NoneType: give images"):
+        track_between(None, {0: boxes[0]}, TemplateTracker)
+    results = track_between([frames[0], None], {0: boxes[0]}, TemplateTracker)
+    next(results)
+    with pytest.raises(InputError, match="image 1: frame is NoneType: give a NumPy array"):
+        next(results)
+
+
 # What counts as a correction
 
 

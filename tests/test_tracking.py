@@ -73,6 +73,68 @@ def test_an_opened_source(tmp_path):
     assert [result.frame for result in track(source, BOX, tracker=TemplateTracker())] == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("close", [False, True])
+@pytest.mark.parametrize(
+    "follow", [track, lambda source, box, **more: track_all(source, [box], **more)], ids=["track", "track_all"]
+)
+def test_a_source_that_was_read_from_is_refused(tmp_path, tiny_model, follow, close):
+    """The box belongs to the newest frame, but the first one was taken; of a closed one no frame is left."""
+    write_images(tmp_path / "frames", map(picture, range(6)))
+    with frames_from_source(tmp_path / "frames") as source:
+        if close:
+            source.close()
+        else:
+            next(source)
+        with pytest.raises(InputError, match=r"frames: frames of it were read already, .*: open it anew with start=N"):
+            follow(source, BOX, model=tiny_model.onnx)
+        assert close or next(source).index == 1  # who reads it may go on
+    with frames_from_source(tmp_path / "frames") as source:
+        results = follow(source, BOX, model=tiny_model.onnx)
+    with pytest.raises(InputError, match="or it was closed"):
+        next(results)
+
+
+def test_a_tracker_that_went_on_to_another_video(tmp_path, tiny_model):
+    """The first one silently followed the target of the second."""
+    path, tracker = clip(tmp_path / "a.mp4", 4), fartrack.Tracker(tiny_model.onnx, threads=1)
+    unread, begun = track(path, BOX, tracker=tracker), track(path, BOX, tracker=tracker)
+    next(begun)
+    newest = track(path, (50, 30, 20, 20), tracker=tracker)
+    for results in (unread, begun):
+        with pytest.raises(InputError, match="tracker was started on something else meanwhile: read one video to its"):
+            next(results)
+    assert len(list(newest)) == 4
+    assert len(list(track(path, BOX, tracker=tracker))) == 4  # one after the other
+
+
+def test_a_program_may_start_the_tracker_anew(tmp_path, tiny_model):
+    tracker = fartrack.Tracker(tiny_model.onnx, threads=1)
+    for result in track(clip(tmp_path / "a.mp4", 4), BOX, tracker=tracker):
+        if result.frame == 1:
+            tracker.init(result.image, (50, 30, 20, 20))
+    assert result.frame == 3
+
+
+def test_a_target_that_is_removed_meanwhile(tmp_path, tiny_model):
+    tracker = fartrack.MultiTracker(tiny_model.onnx, threads=1)
+    results = track_all(clip(tmp_path / "a.mp4", 4), [BOX, (50, 30, 20, 20)], tracker=tracker)
+    next(results)
+    tracker.remove(2)
+    with pytest.raises(InputError, match="target 2 was removed from the tracker that `track_all` runs on"):
+        next(results)
+
+
+@pytest.mark.parametrize("boxes", [None, BOX, np.array(BOX), "8,20,24,24", [None]])
+def test_what_is_no_list_of_boxes(tmp_path, tiny_model, boxes):
+    with pytest.raises(InputError, match=r"no list of boxes: give one, such as \[\(x, y, w, h\)\]"):
+        track_all(clip(tmp_path / "a.mp4", 2), boxes, model=tiny_model.onnx)
+
+
+def test_boxes_of_numpy(tmp_path, tiny_model):
+    (results, *_) = track_all(clip(tmp_path / "a.mp4", 2), np.array([BOX, BOX]), model=tiny_model.onnx, threads=1)
+    assert [result.box for result in results] == [BOX, BOX]
+
+
 def test_results_are_frozen(tmp_path):
     path = clip(tmp_path / "a.mp4", 2)
     result = next(track(path, BOX, tracker=TemplateTracker()))

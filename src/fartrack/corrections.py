@@ -11,6 +11,8 @@ memory as far as `memory` bytes reach and as JPEG files in a temporary folder be
 
 from __future__ import annotations
 
+import operator
+import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,15 +23,17 @@ import cv2
 import numpy as np
 
 from fartrack import geometry
+from fartrack.crops import as_bgr
 from fartrack.errors import InputError
 from fartrack.formats.tracks import Box as LabelledBox
 from fartrack.formats.tracks import Track
 from fartrack.geometry import Box
-from fartrack.tracking import Result, SingleTracker
+from fartrack.target import GivenBox
+from fartrack.tracking import Result, SingleTracker, check_untouched
 from fartrack.video.pictures import read_image
-from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource
+from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource, check_start, frames_from_source
 
-Keyframes = Mapping[int, Box | None]
+Keyframes = Mapping[int, GivenBox | None]
 TOLERANCE = 1.0  # pixels; less is rounding, not a correction
 MEMORY = 512 << 20
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -91,7 +95,7 @@ def _given(track: Track) -> set[int]:
 
 
 def track_between(
-    frames: VideoSource | Iterable[Image],
+    frames: VideoSource | Iterable[Image] | str | int | Path,
     keyframes: Keyframes,
     tracker_factory: Callable[[], SingleTracker],
     *,
@@ -104,40 +108,69 @@ def track_between(
     found, score 0, at its last box.
 
     Args:
-        frames: what `frames_from_source` returned, or images from frame 0 on.
+        frames: what `frames_from_source` returned and nobody has read from yet, what it takes, or images from frame 0
+            on.
         keyframes: {frame: (x, y, w, h)}, or None for a frame without the target.
         tracker_factory: makes the tracker; called once.
         start: the first frame wanted; a `VideoSource` knows its own.
         memory: bytes of frames held in memory before the rest goes to a temporary folder.
 
     Raises:
+        FileNotFoundError: there is no such video.
         InputError: before the first result when a box is wrong (images must all have the size of the first), when
             none is given or one lies before `start`; after the last frame when the video ends before a given one.
     """
+    start = check_start(start)
+    if isinstance(frames, str | int | os.PathLike):
+        frames = frames_from_source(frames, start)
+    if isinstance(frames, VideoSource):
+        check_untouched(frames)
     name = frames.name if isinstance(frames, VideoSource) else "the video"
     try:
+        keyframes = _numbers(keyframes)
         if isinstance(frames, VideoSource):
             start = frames.first.index
-            _check(keyframes, frames.width, frames.height)
+            _checked(keyframes, frames.width, frames.height)
         _check_start(keyframes, start)
         if isinstance(frames, Sequence) and max(keyframes) >= len(frames):
             raise InputError(_missing(max(keyframes), len(frames), name))
+        numbered = frames if isinstance(frames, VideoSource) else _numbered(_images(frames), start)
         tracker = tracker_factory()
     except BaseException:
         if isinstance(frames, VideoSource):
             frames.close()
         raise
-    return _Between(frames, dict(keyframes), tracker, start, memory, name).run()
+    return _Between(numbered, keyframes, tracker, start, memory, name).run()
 
 
-def _check(keyframes: Keyframes, width: int, height: int) -> None:
+def _numbers(keyframes: Keyframes) -> Keyframes:
+    """A copy whose keys are whole numbers; others would match no frame, or not be in an order."""
+    whole: dict[int, GivenBox | None] = {}
     for frame, box in keyframes.items():
-        if box is None:
-            continue
         try:
-            geometry.check_given(box, width, height)
+            whole[operator.index(frame)] = box
+        except TypeError:
+            raise InputError(f"corrections: {frame!r} is no frame: give its number, from 0") from None
+    return whole
+
+
+def _images(frames: Iterable[Image]) -> Iterator[Image]:
+    try:
+        return iter(frames)
+    except TypeError:
+        raise InputError(
+            f"the frames are a {type(frames).__name__}: give images, a video or what `frames_from_source` returned"
+        ) from None
+
+
+def _checked(keyframes: Keyframes, width: int, height: int) -> dict[int, Box | None]:
+    boxes: dict[int, Box | None] = {}
+    for frame, box in keyframes.items():
+        try:
+            boxes[frame] = None if box is None else geometry.check_given(box, width, height)
         except InputError as error:
             raise InputError(f"corrections: frame {frame}: {error}") from None
+    return boxes
 
 
 def _check_start(keyframes: Keyframes, start: int) -> None:
@@ -154,7 +187,7 @@ def check_keyframes(keyframes: Keyframes, frames: VideoSource) -> None:
     Raises:
         InputError: a box is wrong, none is given, or one lies before the first frame wanted.
     """
-    _check(keyframes, frames.width, frames.height)
+    _checked(keyframes, frames.width, frames.height)
     _check_start(keyframes, frames.first.index)
 
 
@@ -170,7 +203,7 @@ class _Between:
 
     def __init__(
         self,
-        frames: VideoSource | Iterable[Image],
+        frames: VideoSource | Iterator[Frame],
         keyframes: Keyframes,
         tracker: SingleTracker,
         start: int,
@@ -178,22 +211,28 @@ class _Between:
         name: str,
     ) -> None:
         self.video = frames if isinstance(frames, VideoSource) else None
-        self.frames = iter(frames) if isinstance(frames, VideoSource) else _numbered(frames, start)
-        self.keyframes = keyframes
+        self.frames = iter(frames)
+        self.given = keyframes
+        self.keyframes: dict[int, Box | None] = {}  # known to be boxes once a frame says how large it is
         self.tracker = tracker
         self.memory = memory
         self.name = name
         self.position = start  # the next frame that `pull` reads
         self.ahead: Frame | None = None
         self.gone = False  # whether the newest keyframe says that the target is not there
-        self.box: Box = next(box for _, box in sorted(keyframes.items()) if box is not None)
+        self.box: Box
 
     def run(self) -> Generator[Result]:
         """All results, ascending."""
         try:
-            if self.video is None and (first := next(self.frames, None)) is not None:
-                _check(self.keyframes, first.image.shape[1], first.image.shape[0])
-                self.ahead = first
+            if self.video is not None:
+                check_untouched(self.video)
+            self.ahead = next(self.frames, None)
+            if self.ahead is None:
+                raise InputError(_missing(min(self.given), self.position, self.name))
+            height, width = self.ahead.image.shape[:2]
+            self.keyframes = _checked(self.given, width, height)
+            self.box = next(box for _, box in sorted(self.keyframes.items()) if box is not None)
             started = False
             for key in sorted(self.keyframes):
                 yield from self.gap(key, started)
@@ -230,7 +269,7 @@ class _Between:
         """The frames from here to a keyframe, tracked from it."""
         box = self.keyframes[key]
         assert box is not None
-        with _Kept(self.memory) as kept:
+        with _Kept(self.memory, copy=self.video is None) as kept:
             failure: InputError | None = None
             try:
                 while self.position < key and (frame := self.pull()) is not None:
@@ -278,8 +317,9 @@ class _Between:
 class _Kept:
     """Frames that wait to be tracked backwards, in the order in which they were added."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, copy: bool) -> None:
         self.left = memory
+        self.copy = copy
         self.frames: list[Frame] = []
         self.folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -298,7 +338,8 @@ class _Kept:
         """Keep one frame."""
         if self.left >= frame.image.nbytes:
             self.left -= frame.image.nbytes
-            self.frames.append(frame)
+            # A program may read all its frames into one array.
+            self.frames.append(replace(frame, image=frame.image.copy()) if self.copy else frame)
             return
         if self.folder is None:
             self.folder = tempfile.TemporaryDirectory(prefix="fartrack-")
@@ -328,4 +369,8 @@ class _Kept:
 def _numbered(images: Iterable[Image], start: int) -> Iterator[Frame]:
     for index, image in enumerate(images):
         if index >= start:
-            yield Frame(index, index / FOLDER_FPS, image)
+            try:
+                bgr = as_bgr(image)
+            except InputError as error:
+                raise InputError(f"image {index}: {error}") from None
+            yield Frame(index, index / FOLDER_FPS, bgr)

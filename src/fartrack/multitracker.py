@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -15,7 +15,7 @@ from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.runtime import Output, Runtime, embed, open_runtime
 from fartrack.runtime.choice import choose
-from fartrack.target import Target
+from fartrack.target import GivenBox, Target
 
 
 class MultiTracker:
@@ -29,8 +29,9 @@ class MultiTracker:
         tracker.remove(cat)
 
     Each target is tracked as `fartrack.Tracker` would track it alone; targets may come and go at any frame. The boxes
-    are the same in float32. int8 and OpenVINO in bfloat16, which a packaged name may run in, round otherwise in another
-    batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither better nor worse on the whole.
+    are the same in float32, to within a thousandth of a pixel. int8 and OpenVINO in bfloat16, which a packaged name may
+    run in, round otherwise in another batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither
+    better nor worse on the whole.
 
     OpenVINO compiles the network for batches in the first frame with two targets, which takes seconds, once: where a
     second one may come while frames must not wait, `add` two at the start, `update`, and `remove` one.
@@ -59,7 +60,7 @@ class MultiTracker:
         self._targets: dict[int, Target] = {}
         self._next = 1
 
-    def add(self, frame: GivenImage, box: Sequence[float]) -> int:
+    def add(self, frame: GivenImage, box: GivenBox) -> int:
         """Begin to follow what is in the box of this frame; call it before the `update` of the next frame.
 
         Returns:

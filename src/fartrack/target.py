@@ -7,6 +7,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ from fartrack.insight import Insight, TemplateView
 from fartrack.memory import TemplateMemory, most_salient
 from fartrack.runtime import Output
 
+GivenBox = Sequence[float] | npt.NDArray[Any]
+"""x, y, w, h as a program hands them over; detectors give arrays."""
 COMPARED = 30
 """Frames with whose boxes the newest one's shape is compared: things seldom change at once, trackers that slip do."""
 AT_FIRST = 10
@@ -40,7 +43,7 @@ class Target:
         self,
         config: ModelConfig,
         image: Image,
-        box: Sequence[float],
+        box: GivenBox,
         explain: bool = False,
         memory: TemplateMemory | None = None,
         seeks: bool = False,

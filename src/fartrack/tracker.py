@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from typing import NoReturn
 
 from fartrack import crops
@@ -14,7 +13,7 @@ from fartrack.geometry import Box
 from fartrack.insight import Insight
 from fartrack.runtime import Output, Runtime, embed, open_runtime
 from fartrack.runtime.choice import choose
-from fartrack.target import Target
+from fartrack.target import GivenBox, Target
 
 
 class Tracker:
@@ -63,6 +62,8 @@ class Tracker:
         self.target: Target | None = None
         self.explain = explain
         self.seek = seek
+        self.started_by: object = None
+        """The newest call of `track` that was given this tracker: an earlier one would follow the wrong target."""
 
     @property
     def score(self) -> float:
@@ -74,7 +75,7 @@ class Tracker:
         """What the last update saw and thought (with `explain`): templates, tokens, distributions."""
         return self.target.insight if self.target else None
 
-    def init(self, frame: GivenImage, box: Sequence[float]) -> None:
+    def init(self, frame: GivenImage, box: GivenBox) -> None:
         """Start on a frame, afresh.
 
         Raises:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fartrack import geometry
 from fartrack.errors import InputError
-from fartrack.video.reader import VideoSource, frames_from_source
+from fartrack.video.reader import VideoSource, check_start, frames_from_source
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from fartrack.crops import Image
     from fartrack.geometry import Box
     from fartrack.insight import Insight
     from fartrack.multitracker import MultiTracker
+    from fartrack.target import GivenBox
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +61,7 @@ class SingleTracker(Protocol):
 
 def track(
     source: str | int | Path | VideoSource,
-    box: Sequence[float],
+    box: GivenBox,
     *,
     start: int = 0,
     model: str | Path = "pico",
@@ -67,14 +70,14 @@ def track(
     explain: bool = False,
     seek: bool = False,
     tracker: SingleTracker | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Follow the target inside a box through a video: one result per frame, as soon as it is there.
 
     The first result is frame `start` with the box as given, score 1 and found True.
 
     Args:
         source: a video file, a folder of images, a webcam number, the address of a stream, or what
-            `frames_from_source` returned (then `start` was given there).
+            `frames_from_source` returned (then `start` was given there) and nobody has read from yet.
         box: x, y, w, h of the target in frame `start`, in pixels.
         start: number of the frame that the box belongs to, from 0; frames before it are passed over.
         model: "femto", "pico", "nano", "tiny" or the path of a model file.
@@ -83,12 +86,13 @@ def track(
         threads: CPU threads of the network; None leaves the choice to the runtime.
         explain: give the results an `insight`, which `fartrack.video.explain` draws.
         seek: look for a target that has been lost for a while elsewhere in the frame as well (`fartrack.seek`).
-        tracker: used instead of a new one of the five options above.
+        tracker: used instead of a new one of the five options above; one video after the other.
 
     Raises:
         FileNotFoundError: there is no such video or model.
         InputError: the source, the box, the start, the model or the runtime is wrong; before the first result.
-            When the video breaks off or changes size later, the results before it have been delivered.
+            When the video breaks off or changes size later, the results before it have been delivered; so they have
+            when the tracker was given to another call meanwhile.
     """
     with _opened(source, start) as frames:
         first_box = geometry.check_box(box, frames.width, frames.height)
@@ -97,12 +101,15 @@ def track(
 
             tracker = Tracker(model, runtime, threads, explain, seek)
         tracker.init(frames.first.image, first_box)
-    return _follow(frames, tracker, first_box)
+    call = object()
+    if hasattr(tracker, "started_by"):
+        tracker.started_by = call
+    return _follow(frames, tracker, first_box, call)
 
 
 def track_all(
     source: str | int | Path | VideoSource,
-    boxes: Sequence[Sequence[float]],
+    boxes: Sequence[GivenBox] | npt.NDArray[Any],
     *,
     start: int = 0,
     model: str | Path = "pico",
@@ -110,14 +117,14 @@ def track_all(
     threads: int | None = None,
     seek: bool = False,
     tracker: MultiTracker | None = None,
-) -> Iterator[tuple[Result, ...]]:
+) -> Generator[tuple[Result, ...]]:
     """Follow several targets through a video: for each frame one result of each, in the order of their boxes.
 
     They share the decoded frames and run as one batch. Arguments and errors are those of `track`, with several boxes
     in frame `start`, and a `MultiTracker` without targets as the tracker.
     """
     with _opened(source, start) as frames:
-        first = [geometry.check_box(box, frames.width, frames.height) for box in boxes]
+        first = [geometry.check_box(box, frames.width, frames.height) for box in _several(boxes)]
         if not first:
             raise InputError("there is no box to track: give one or more")
         if tracker is None:
@@ -130,13 +137,36 @@ def track_all(
     return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
 
 
+def check_untouched(frames: VideoSource) -> None:
+    """Refuse a source whose next frame is not the one that a box was given for.
+
+    Raises:
+        InputError: with what to do instead.
+    """
+    if not frames.untouched:
+        raise InputError(
+            f"{frames.name}: frames of it were read already, or it was closed: open it anew with start=N, or use the "
+            "`init` and `update` of a Tracker"
+        )
+
+
+def _several(boxes: object) -> list[object]:
+    """The boxes of several targets; one box alone is a likely slip."""
+    try:
+        given = list(boxes)  # type: ignore[call-overload]
+    except TypeError:
+        given = [boxes]
+    if any(box is None or isinstance(box, Real | str) for box in given):
+        raise InputError("boxes is no list of boxes: give one, such as [(x, y, w, h)], for a single target too")
+    return given
+
+
 @contextmanager
 def _opened(source: str | int | Path | VideoSource, start: int) -> Iterator[VideoSource]:
     """The frames of a source; they are closed only where what is done first fails, for they are read afterwards."""
-    try:
-        start = operator.index(start)
-    except TypeError:
-        raise InputError(f"start is {start!r}: give the number of a frame, from 0") from None
+    start = check_start(start)
+    if isinstance(source, VideoSource):
+        check_untouched(source)
     frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
     try:
         yield frames
@@ -147,21 +177,39 @@ def _opened(source: str | int | Path | VideoSource, start: int) -> Iterator[Vide
 
 def _follow_all(frames: VideoSource, tracker: MultiTracker, boxes: dict[int, Box]) -> Generator[tuple[Result, ...]]:
     with frames:
+        check_untouched(frames)
         first = next(frames)
         yield tuple(Result(first.index, box, 1.0, True, first.image, first.time) for box in boxes.values())
         for frame in frames:
             there = tracker.update(frame.image)
+            if gone := boxes.keys() - there.keys():
+                raise InputError(
+                    f"target {min(gone)} was removed from the tracker that `track_all` runs on: leave its targets "
+                    "alone, or use its `add` and `update` yourself"
+                )
             yield tuple(
                 Result(frame.index, box, score, found, frame.image, frame.time)
                 for found, box, score in (there[number] for number in boxes)
             )
 
 
-def _follow(frames: VideoSource, tracker: SingleTracker, box: Box) -> Generator[Result]:
+def _follow(frames: VideoSource, tracker: SingleTracker, box: Box, call: object) -> Generator[Result]:
     with frames:
+        _check_ours(tracker, call)
+        check_untouched(frames)
         first = next(frames)
         yield Result(first.index, box, 1.0, True, first.image, first.time)
         for frame in frames:
+            _check_ours(tracker, call)
             found, box = tracker.update(frame.image)
             insight = getattr(tracker, "insight", None)
             yield Result(frame.index, box, tracker.score, found, frame.image, frame.time, insight)
+
+
+def _check_ours(tracker: SingleTracker, call: object) -> None:
+    """Refuse a tracker that another call has started since. What a program does with its `init` is its own affair."""
+    if getattr(tracker, "started_by", call) is not call:
+        raise InputError(
+            "the tracker was started on something else meanwhile: read one video to its end before the next, or give "
+            "each its own"
+        )

@@ -64,6 +64,24 @@ def test_start_beyond_the_end(tmp_path):
         frames_from_source(path, -1)
 
 
+@pytest.mark.parametrize("start", [1.5, "1", None])
+def test_a_start_that_is_no_frame(tmp_path, start):
+    """1.5 was rounded without a word."""
+    with pytest.raises(InputError, match=r"start is .*: give the number of a frame"):
+        frames_from_source(clip(tmp_path / "a.mp4", 4), start)
+
+
+def test_untouched(tmp_path):
+    write_images(tmp_path / "frames", map(picture, range(3)))
+    with frames_from_source(tmp_path / "frames", 1) as source:
+        assert source.first.index == 1 and source.untouched
+        next(source)
+        assert not source.untouched
+    source = frames_from_source(tmp_path / "frames")
+    source.close()
+    assert not source.untouched
+
+
 def test_variable_frame_rate(tmp_path):
     ticks = [0, 40, 50, 190, 200, 201, 1000]
     path = write_video(

@@ -1,5 +1,6 @@
 """Videos come out playable, at the source's size and times, and never half written under their name."""
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,6 +68,38 @@ def test_times_that_stand_still(tmp_path):
     assert times[-1] == pytest.approx(0.2, abs=1e-4)
 
 
+@pytest.mark.parametrize("time_base", [Fraction(1, 90_000), Fraction(1, 1000), Fraction(66667, 1000000)])
+@pytest.mark.parametrize("pause", [12 * 3600, 1.7e9])
+def test_pauses_that_no_video_has(tmp_path, time_base, pause):
+    """A recording joined from two with other clocks: the video was thrown away when it was closed."""
+    times = [i / 5 + (i >= 4) * pause for i in range(10)]
+    steps = np.diff(times_of(write(tmp_path / "a.mp4", times, time_base=time_base)))
+    assert 300 < steps[3] < pause
+    assert np.delete(steps, 3) == pytest.approx(np.full(8, 0.2), abs=float(time_base) * 1.01)
+
+
+def test_pauses_one_after_the_other(tmp_path):
+    """Frames are decoded in another order than shown, so that their pauses add up."""
+    steps = np.diff(times_of(write(tmp_path / "a.mp4", [i * 1e6 for i in range(12)])))
+    assert len(steps) == 11 and steps.min() > 3600
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "is the disk full"), (errno.EINVAL, "another folder")])
+def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch, number, advice):
+    writer = VideoWriter(tmp_path / "a.mp4", 96, 64)
+    writer.write(picture(0), 0)
+
+    class Container:
+        def mux(self, packets):
+            raise OSError(number, "no")
+
+    monkeypatch.setattr(writer, "_container", Container())
+    with pytest.raises(InputError, match=rf"a\.mp4: writing stopped \(no\); .*{advice}"):
+        writer.write(picture(1), 0.04)
+    with pytest.raises(InputError, match=rf"a\.mp4: cannot be finished \(no\); .*{advice}"):
+        writer.close()
+
+
 @pytest.mark.parametrize(("width", "height"), [(97, 64), (96, 65), (97, 65), (1, 1), (33, 2)])
 def test_odd_sizes_are_padded(tmp_path, width, height):
     images = [np.full((height, width, 3), 30 * i, np.uint8) for i in range(3)]
@@ -127,6 +160,48 @@ def test_sizes_that_no_video_has(tmp_path, size):
     with pytest.raises(InputError, match=r"H\.264 has no frames of .+ only up to 16384 a side"):
         VideoWriter(tmp_path / "a.mp4", *size)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(0, 64), (-96, -64), (96.5, 64), (float("nan"), 64), ("96", 64)])
+def test_sizes_that_are_none(tmp_path, size):
+    """A negative one left a hidden file behind."""
+    with pytest.raises(InputError, match=r"a\.mp4: a video has no frames of .+: give both in whole pixels"):
+        VideoWriter(tmp_path / "a.mp4", *size)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sizes_as_opencv_gives_them(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 96.0, np.int64(64)) as writer:
+        writer.write(picture(0), 0)
+    assert len(times_of(tmp_path / "a.mp4")) == 1
+
+
+@pytest.mark.parametrize("name", ["time_base", "pixel_aspect"])
+@pytest.mark.parametrize("value", [0.04, Fraction(0), Fraction(-1, 25), Fraction(1, 10**10), None])
+def test_what_is_no_fraction(tmp_path, name, value):
+    with pytest.raises(InputError, match=rf"a\.mp4: {name} is .+: give a fraction above 0, such as Fraction\("):
+        VideoWriter(tmp_path / "a.mp4", 96, 64, **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_a_frame_without_a_time(tmp_path, seconds):
+    with VideoWriter(tmp_path / "a.mp4", 96, 64) as writer:
+        with pytest.raises(InputError, match=r"a\.mp4: a frame is shown at (nan|inf) s"):
+            writer.write(picture(0), seconds)
+        writer.write(picture(0), 0)
+    assert len(times_of(tmp_path / "a.mp4")) == 1
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_frame_after_the_end(tmp_path, frames):
+    """It was blamed on the disk, or lost without a word."""
+    writer = VideoWriter(tmp_path / "a.mp4", 96, 64)
+    for i in range(frames):
+        writer.write(picture(i), i)
+    writer.close()
+    with pytest.raises(InputError, match=r"a\.mp4: the video is closed"):
+        writer.write(picture(1), 1)
 
 
 def test_nothing_without_frames(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import time
@@ -94,6 +95,11 @@ class VideoSource:
         self.height, self.width = self.first.image.shape[:2]
         self._first_pending = True
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it is open and no frame was taken from it yet, so that `first` is the next one."""
+        return self._first_pending
+
     def __iter__(self) -> Iterator[Frame]:
         return self
 
@@ -132,13 +138,14 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
     address of a stream (rtsp://, http:// ...). Frames come upright: rotation that the file asks for is applied.
 
     Raises `FileNotFoundError` when there is no such file, and `InputError` when it is not a video, is empty,
-    breaks off before frame `start` or ends there.
+    breaks off before frame `start` or ends there, or `start` is no number of a frame.
     """
     if not isinstance(source, str | int | os.PathLike):
         raise InputError(
             f"the source is a {type(source).__name__}; give a video, a folder of images, a webcam number or an address "
             "(frames of your own go to the `init` and `update` of a Tracker)"
         )
+    start = check_start(start)
     if start < 0:
         raise InputError(f"start frame {start} is negative; frames count from 0")
     text = str(source).strip()
@@ -162,6 +169,18 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
         raise InputError(f"{path}: no permission to read it") from None
     # FFmpeg takes what stands before a colon for a protocol (`12:30:05.mp4`), unless a folder stands before that.
     return _open_container(str(path.absolute()), str(path), start, is_file=True)
+
+
+def check_start(start: object) -> int:
+    """The number of a frame, or a clear complaint: 1.5 would be rounded, and the box belong to another frame.
+
+    Raises:
+        InputError: it is no whole number.
+    """
+    try:
+        return operator.index(start)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"start is {start!r}: give the number of a frame, from 0") from None
 
 
 # Video files and streams

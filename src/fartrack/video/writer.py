@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 from fractions import Fraction
+from numbers import Rational, Real
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +21,11 @@ QUALITY = "23"
 """x264's constant rate factor: 18 looks like the source, 28 is small."""
 LARGEST_SIDE = 16_384
 """Pixels; x264 takes no more."""
+LONGEST = (1 << 31) // 6
+"""Units of time from a frame to the next. MP4 has 31 bits for the time from decoding to showing, which is up to five
+frames with x264's B-frames."""
+FINE = 10_000
+"""FFmpeg doubles the units of time in a second until there are as many."""
 
 
 def check_size(path: Path, width: int, height: int) -> None:
@@ -26,6 +34,8 @@ def check_size(path: Path, width: int, height: int) -> None:
     Raises:
         InputError: with the size and what is possible.
     """
+    if not all(isinstance(side, Real) and side >= 1 and side % 1 == 0 for side in (width, height)):
+        raise InputError(f"{path}: a video has no frames of {width} x {height}: give both in whole pixels, 1 or more")
     if max(width, height) > LARGEST_SIDE:
         raise InputError(
             f"{path}: H.264 has no frames of {width} x {height}, only up to {LARGEST_SIDE} a side; "
@@ -54,7 +64,8 @@ class VideoWriter:
         """Frames are `width` x `height` pixels; their times are kept to the nearest multiple of `time_base` seconds.
 
         `fps` is the average rate: it steers the encoder and says how long the last frame stays. Raises `InputError`
-        when the file cannot be created, the frames are too large for a video, or `fps` is no rate.
+        when the file cannot be created, no video has frames of that size, `fps` is no rate, or `time_base` or
+        `pixel_aspect` no fraction.
         """
         check_size(Path(path), width, height)
         try:
@@ -63,8 +74,11 @@ class VideoWriter:
             fps = Fraction(0)
         if fps <= 0:
             raise InputError(f"{path}: fps is no number above 0: give the frames per second, such as 25 or 29.97")
+        for name, value, example in (("time_base", time_base, "1, 1000"), ("pixel_aspect", pixel_aspect, "4, 3")):
+            if not (isinstance(value, Rational) and value > 0 and max(value.numerator, value.denominator) < 1 << 31):
+                raise InputError(f"{path}: {name} is {value!r}: give a fraction above 0, such as Fraction({example})")
         self.path = Path(path)
-        self.width, self.height = width, height
+        self.width, self.height = width, height = int(width), int(height)
         self._temporary = self.path.with_name(f".{self.path.name}.part")
         try:
             self._temporary.touch()  # FFmpeg would notice with the first frame only
@@ -86,6 +100,10 @@ class VideoWriter:
         self._time_base = time_base
         self._tick = max(1, round(1 / fps / time_base))
         self._origin: float | None = None
+        units = time_base.denominator
+        while units < FINE:
+            units *= 2
+        self._longest = max(1, int(LONGEST / (units * time_base)))
         self._last = -1
         self._count = 0
         self._open = True
@@ -93,8 +111,13 @@ class VideoWriter:
     def write(self, image: GivenImage, seconds: float) -> None:
         """Append a frame (height x width x 3 uint8 BGR; gray and BGRA work too) shown at `seconds`.
 
-        The first frame's time becomes 0. A time that does not lie after the frame before is moved to just after it.
+        The first frame's time becomes 0. A time that does not lie after the frame before is moved to just after it. A
+        pause that is too long for an MP4 is shortened.
         """
+        if not self._open:
+            raise InputError(f"{self.path}: the video is closed: write before that, or begin another one")
+        if not math.isfinite(seconds):
+            raise InputError(f"{self.path}: a frame is shown at {seconds} s: give the seconds since the first one")
         picture = as_bgr(image)
         if picture.shape[:2] != (self.height, self.width):
             there, expected = f"{picture.shape[1]} x {picture.shape[0]}", f"{self.width} x {self.height}"
@@ -106,13 +129,17 @@ class VideoWriter:
                 picture, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE
             )
         frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-        frame.pts = self._last = max(round((seconds - self._origin) / self._time_base), self._last + 1)
+        tick, latest = round((seconds - self._origin) / self._time_base), self._last + self._longest
+        if tick > latest:
+            self._origin += float((tick - latest) * self._time_base)  # so that what follows keeps its distance
+            tick = latest
+        frame.pts = self._last = max(tick, self._last + 1)
         frame.time_base = self._time_base
         frame.duration = self._tick
         try:
             self._container.mux(self._stream.encode(frame))
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{self.path}: writing stopped ({error.strerror}); is the disk full?") from None
+            raise InputError(f"{self.path}: writing stopped ({error.strerror}); {_advice(error)}") from None
         self._count += 1
 
     def close(self) -> None:
@@ -131,7 +158,7 @@ class VideoWriter:
         except (av.error.FFmpegError, OSError) as error:
             with contextlib.suppress(OSError):  # it does not play, and others may need the room
                 self._temporary.unlink(missing_ok=True)
-            raise InputError(f"{self.path}: cannot be finished ({error.strerror}); is the disk full?") from None
+            raise InputError(f"{self.path}: cannot be finished ({error.strerror}); {_advice(error)}") from None
         try:
             self._temporary.replace(self.path)
         except OSError as error:
@@ -147,3 +174,9 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _advice(error: av.error.FFmpegError | OSError) -> str:
+    """What to do when FFmpeg cannot write on."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "is the disk full?" if full else "try another folder, or leave the video out"
