@@ -41,6 +41,11 @@ function licences(): string {
   ].join("\n");
 }
 
+/** Some servers know no `.mjs`, as nginx does, and browsers refuse a script that is not served as one. */
+function named({ names }: { names: string[] }): string {
+  return `assets/[name]-[hash]${names.some((name) => name.endsWith(".mjs")) ? ".js" : "[extname]"}`;
+}
+
 function packaged(): Plugin {
   return {
     name: "packaged",
@@ -66,7 +71,7 @@ export default defineConfig({
     PACKAGED: JSON.stringify(Object.fromEntries(Object.entries(packed).map(([k, { file, bytes }]) => [k, { file, bytes }]))),
   },
   plugins: [packaged()],
-  worker: { format: "es" },
+  worker: { format: "es", rolldownOptions: { output: { assetFileNames: named } } },
   resolve: { conditions: ["onnxruntime-web-use-extern-wasm", "module", "browser", "development|production"] },
   build: { target: "es2022", assetsInlineLimit: 0, reportCompressedSize: false, modulePreload: { polyfill: false } },
   server: { headers: isolated },

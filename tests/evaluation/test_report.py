@@ -1,6 +1,7 @@
 """The page and its pictures."""
 
 import re
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -98,10 +99,70 @@ def test_names_that_mean_something_to_matplotlib(tmp_path, recwarn):
     odd = scored_folder(tmp_path / "set", tmp_path / "$x^$", annotations, (2, 60))
     ours = scored_folder(tmp_path / "set", tmp_path / "_ours", annotations, (2, 60))
     write_report(annotations, [ours, odd], ours, tmp_path / "report", failures=2)
-    colours = {"$x^$": "red", "_ours": "blue"}
-    legend = plots.draw_sequences([ours, odd], ours, colours).axes[0].get_legend()
+    styles = plots.styles(["_ours", "$x^$"])
+    legend = plots.draw_sequences([ours, odd], ours, styles).axes[0].get_legend()
     assert [text.get_text().strip() for text in legend.get_texts()] == ["_ours", r"\$x^\$"]
     assert not recwarn.list
+
+
+def test_names_in_a_script_that_no_font_here_has(tmp_path, recwarn):
+    """Each letter of them was a warning on the terminal."""
+    pytest.importorskip("matplotlib")
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("映像",), count=6)))
+    ours = scored_folder(tmp_path / "set", tmp_path / "追跡器", annotations, (60,))
+    write_report(annotations, [ours], ours, tmp_path / "report", failures=1)
+    assert not recwarn.list
+
+
+def test_names_are_written_in_the_fonts_that_are_here(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    monkeypatch.setattr(plots, "FONTS", ("No Such Font", "DejaVu Serif"))
+    before = list(matplotlib.rcParams["font.family"])
+    with plots.any_script():
+        assert matplotlib.rcParams["font.family"] == [*before, "DejaVu Serif"]
+    assert matplotlib.rcParams["font.family"] == before
+
+
+def test_a_dozen_trackers(results, tmp_path):
+    """Two had one colour, legends hid the curves, and bars left half of them out without a word."""
+    pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    annotations, ours, _ = results
+    many = [ours, *(replace(ours, label=f"tracker {index}") for index in range(11))]
+    styles = plots.styles(entry.label for entry in many)
+    assert len(set(styles.values())) == 12
+    success = plots.draw_success(many, styles)
+    assert sorted((line.get_color(), line.get_linestyle()) for line in success.axes[0].lines) == sorted(
+        (colour, {"solid": "-", "dashed": "--"}[line]) for colour, line in styles.values()
+    )
+    for figure in (success, plots.draw_precision(many, styles), plots.draw_reliability(many, styles)):
+        plots.png(figure)
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == 12
+        inside, whole = legend.get_window_extent(), figure.bbox
+        assert not any(inside.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+        assert whole.x0 <= inside.x0 and inside.x1 <= whole.x1 and whole.y0 <= inside.y0
+        assert min(axes.get_window_extent().height for axes in figure.axes) > 300  # the plot stays as large as it was
+    bars = plots.draw_sequences(many, ours, styles).axes[0]
+    assert bars.get_title("left") == "Average overlap (sorted by ours), 6 of 12 trackers"
+    assert plots.draw_sequences(many[:6], ours, styles).axes[0].get_title("left") == "Average overlap (sorted by ours)"
+    text = write_report(annotations, many, ours, tmp_path / "report", failures=1).read_text()
+    keys = re.findall(r'class="key" style="border-top:3px (\w+) (#\w+)"', text)
+    assert [(colour, line) for line, colour in keys] == list(styles.values())
+
+
+def test_scores_that_tell_nothing_apart_have_a_dash(results):
+    """The table's is a dash as well; the legend said nan."""
+    pytest.importorskip("matplotlib")
+    from fartrack.evaluation import plots
+
+    ours = results[1]
+    always = replace(ours, summary=replace(ours.summary, auroc=np.nan))
+    (text,) = plots.draw_reliability([always], plots.styles(["ours"])).axes[0].get_legend().get_texts()
+    assert text.get_text().startswith("ours: AUROC -, calibration error ")
 
 
 def test_a_frame_that_cannot_be_read_costs_its_strip_alone(results, tmp_path):
@@ -123,7 +184,7 @@ def test_scores_that_are_no_chances_are_not_drawn_as_such(results):
         path.write_text("".join(f"{10 * float(line):g}\n" for line in path.read_text().split()))
     large = score_folder("ours", ours.folder, annotations)
     assert np.isfinite(large.summary.auroc)  # they rank all the same
-    axes = plots.draw_reliability([large], {"ours": "red"}).axes[0]
+    axes = plots.draw_reliability([large], plots.styles(["ours"])).axes[0]
     assert [text.get_text() for text in axes.texts] == ["no tracker here wrote scores from 0 to 1"]
 
 

@@ -67,7 +67,7 @@ export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_
 
 /** Tokens of one template after pruning. */
 export const keptTokens = (c: ModelConfig): number =>
-  templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep) + 1e-6); // 1 - 0.8 is 0.19999...
+  Math.max(1, templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep) + 1e-6)); // 1 - 0.8 is 0.19999...
 
 /** Numbers remembered of one template token: its embedding, or its key and value in every layer (one-way). */
 export const memoryWidth = (c: ModelConfig): number => (c.attention === "oneway" ? 2 * c.depth * c.width : c.width);
@@ -77,13 +77,19 @@ export const coordinateWords = (c: ModelConfig): number => Math.round(c.bins * (
 /** The word after the four commands, which stands for nothing. */
 export const paddingWord = (c: ModelConfig): number => coordinateWords(c) + 4;
 
-/** The configuration in an ONNX file.
+/** The configuration in an ONNX file, which must have all its tensors in it.
  *
  * onnxruntime-web does not hand out a model's metadata, so the few bytes of protobuf are read here:
  * ModelProto.metadata_props is field 14, its key field 1 and its value field 2.
  */
 export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
-  const text = metadata(onnx, name).get("fartrack");
+  const { about, whole } = contents(onnx, name);
+  if (!whole) {
+    const stem = /^(.+)\.onnx$/i.exec(name)?.[1] ?? "NAME";
+    const advice = `make a file of its own with \`fartrack export ${stem} --out ${stem}-whole.onnx\``;
+    throw new Error(`${name} reads tensors from files beside it, which a page cannot: ${advice}.`);
+  }
+  const text = about.get("fartrack");
   if (text === undefined) throw new Error(`${name} is no fartrack model: make one with \`fartrack export\`.`);
   let config: ModelConfig;
   try {
@@ -102,19 +108,26 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   return config;
 }
 
-function metadata(onnx: Uint8Array, name: string): Map<string, string> {
-  const found = new Map<string, string>();
+/** A model's metadata, and whether no tensor lies in another file: ModelProto.graph is field 7, its tensors field 5, theirs 13. */
+function contents(onnx: Uint8Array, name: string): { about: Map<string, string>; whole: boolean } {
+  const about = new Map<string, string>();
+  let whole = true;
   const text = new TextDecoder();
   try {
     for (const field of fields(onnx)) {
+      if (field.number === 7) {
+        for (const part of fields(field.bytes)) {
+          if (part.number === 5 && [...fields(part.bytes)].some((f) => f.number === 13)) whole = false;
+        }
+      }
       if (field.number !== 14) continue;
       const pair = new Map([...fields(field.bytes)].map((f) => [f.number, text.decode(f.bytes)]));
-      found.set(pair.get(1) ?? "", pair.get(2) ?? "");
+      about.set(pair.get(1) ?? "", pair.get(2) ?? "");
     }
   } catch {
     throw new Error(`${name} is not a whole ONNX model: copy or export it again.`);
   }
-  return found;
+  return { about, whole };
 }
 
 /** The fields of a protobuf message; only those with bytes carry them. */

@@ -134,7 +134,7 @@ export class Session {
       this.say("Draw a box on this frame to follow from here.", false);
       return false;
     }
-    const frame = await this.source.read(preview ? Math.max(at, 0) : at + 1);
+    const frame = await this.source.read(preview && !this.rows.has(at) ? Math.max(at, 0) : at + 1);
     if (!frame) return ended();
     const before = this.frame;
     if (follows && before && (frame.width !== before.width || frame.height !== before.height)) {

@@ -67,11 +67,11 @@ async function videoTrack(input: Input, name: string): Promise<InputVideoTrack> 
   return track;
 }
 
-/** Seconds at which each frame is shown, in order; frames that an edit list cuts away are left out. */
+/** Seconds at which each frame is shown, in order; those that begin before an edit list does are left out, as FFmpeg does. */
 async function frameTimes(track: InputVideoTrack): Promise<number[]> {
   const times: number[] = [];
   for await (const packet of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: true })) {
-    if (packet.timestamp + packet.duration > 0) times.push(packet.timestamp);
+    if (packet.timestamp > -1e-6) times.push(packet.timestamp);
   }
   return times.sort((a, b) => a - b);
 }

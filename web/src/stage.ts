@@ -157,9 +157,11 @@ export class Stage {
     const line = this.scale * 2.5;
     if (this.draft) this.paintDraft(this.draft, line);
     else {
-      this.paintTrail(line);
       const row = this.rows.get(frame.index);
-      if (row) this.paintRow(row, line);
+      if (row) {
+        this.paintTrail(line);
+        this.paintRow(row, line);
+      }
     }
     pen.restore();
   }

@@ -253,6 +253,14 @@ test("the configuration is read from the ONNX file itself", () => {
   assert.throws(() => readConfig(new Uint8Array(400).fill(0xff), "noise.onnx"), /is not a whole ONNX model/);
 });
 
+test("a model whose tensors lie in files beside it is refused in one sentence", () => {
+  for (const [name, stem] of [["nano.onnx", "nano"], ["tiny.onnx", "tiny"], ["The model", "NAME"]]) {
+    const model = readFileSync(`../src/fartrack/weights/${name.endsWith(".onnx") ? name : "nano.onnx"}`);
+    const message = `${name} reads tensors from files beside it, which a page cannot: make a file of its own with \`fartrack export ${stem} --out ${stem}-whole.onnx\`.`;
+    assert.throws(() => readConfig(model, name), { message });
+  }
+});
+
 /** The least of an ONNX file that says its configuration: one metadata entry. */
 function fileWith(config: object): Uint8Array {
   const field = (number: number, bytes: Uint8Array): Uint8Array =>

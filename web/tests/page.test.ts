@@ -13,6 +13,7 @@ import { iou } from "../src/geometry.ts";
 import { boxOf, OUT, reference, type ReferenceRow } from "./reference.ts";
 
 const DIST = resolve("dist");
+const PYTHON = process.env.PYTHON ?? "python3";
 const PATIENCE = 10 * 60_000; // the machine may be busy
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -27,7 +28,7 @@ let plain: Server;
 let subpath = "";
 
 before(async () => {
-  command = spawn(process.env.PYTHON ?? "python3", ["-m", "fartrack.cli.main", "web", "--port", "0"], {
+  command = spawn(PYTHON, ["-m", "fartrack.cli.main", "web", "--port", "0"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   home = await new Promise((done, failed) => {
@@ -37,7 +38,7 @@ before(async () => {
       if (address) done(address[0]);
     });
   });
-  const kinds: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css" };
+  const kinds: Record<string, string> = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css" };
   plain = createServer((request, response) => {
     const path = new URL(request.url!, home).pathname;
     try {
@@ -316,6 +317,22 @@ test("a video filmed lying down stands upright", { timeout: PATIENCE }, async ()
   });
 });
 
+test("a video that an edit list trims begins with the same frame as in Python", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    await networkIsThere(page);
+    await page.setInputFiles("#file", join(OUT, "trimmed.mp4"));
+    await says(page, /Draw a box/);
+    assert.equal(await page.textContent("#frame"), `0 of ${reference.trimmed.count - 1}`);
+    await type(page, boxOf(reference.trimmed.rows[0]));
+    await runTo(page, 15);
+    const rows = (await download(page)).slice(0, reference.trimmed.rows.length);
+    assert.deepEqual(boxOf(rows[0]), boxOf(reference.trimmed.rows[0]));
+    const [mean, scores] = [overlap(rows, reference.trimmed.rows), apart(rows, reference.trimmed.rows)];
+    console.log(`# mean IoU with Python ${mean.toFixed(4)}, scores differ by ${scores.toFixed(4)}`);
+    assert.ok(mean >= 0.95 && scores <= 0.02, `mean IoU ${mean}, scores ${scores}`);
+  });
+});
+
 test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENCE }, async () => {
   await visit({}, async ({ page }) => {
     await networkIsThere(page);
@@ -510,6 +527,8 @@ test("another model: while a video runs, one that cannot be read", { timeout: PA
       document.dispatchEvent(Object.assign(new Event("drop"), { dataTransfer: { files: [file] } }));
     });
     assert.match(await says(page, /gone/), /^The network does not load: gone\.onnx cannot be read.*\.$/);
+    await page.setInputFiles("#file", resolve("../src/fartrack/weights/nano.onnx"));
+    assert.match(await says(page, /nano/), /^The network does not load: nano\.onnx reads tensors from files beside it.*\.$/);
   });
 });
 
@@ -621,6 +640,87 @@ test("on a phone nothing sticks out", { timeout: PATIENCE }, async () => {
       assert.ok(size.height >= 40, `${name} is large enough for a finger`);
     }
   });
+});
+
+const SELECT = `
+import sys, numpy
+from fartrack.video.select import select_box
+frame = numpy.zeros((int(sys.argv[2]), int(sys.argv[1]), 3), "u1")
+print(*select_box(frame, say=lambda line: print(line, flush=True), browse=False))
+`;
+
+/** The box that is drawn on the page of \`--select\`; \`act\` is given places on the screen for those in the frame. */
+async function select(
+  size: [number, number], wishes: Wishes, act: (visit: Visit, at: (x: number, y: number) => [number, number]) => Promise<void>,
+): Promise<number[]> {
+  const python = spawn(PYTHON, ["-c", SELECT, ...size.map(String)], { stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    let printed = "";
+    const address = await new Promise<string>((done, failed) => {
+      python.on("exit", () => failed(new Error("the page was not served")));
+      python.stdout.on("data", (data) => {
+        const found = /http:\S+/.exec((printed += data));
+        if (found) done(found[0]);
+      });
+    });
+    const ended = new Promise((done) => python.on("close", done));
+    await visit({ ...wishes, address }, async (there) => {
+      const canvas = there.page.locator("#canvas");
+      const view = (await canvas.boundingBox())!;
+      await act(there, (x, y) => [view.x + (x * view.width) / size[0], view.y + (y * view.height) / size[1]]);
+      await there.page.keyboard.press("Enter");
+      await there.page.getByText("You can close this page").waitFor();
+    });
+    await ended;
+    return printed.trim().split("\n").at(-1)!.split(" ").map(Number);
+  } finally {
+    python.kill();
+  }
+}
+
+const nearBox = (box: number[], wanted: number[], bound: number): void =>
+  wanted.forEach((value, i) => assert.ok(Math.abs(box[i] - value) <= bound, `${box} is not ${wanted}`));
+
+for (const [frame, box, further] of [
+  [[64, 48], [20, 16, 16, 12], 8],
+  [[4000, 3000], [2000, 1000, 80, 80], 400],
+  [[200, 3000], [50, 1000, 60, 80], 70],
+] as const) {
+  test(`--select: in a frame of ${frame.join(" × ")} a box is drawn, and moved by its inside`, { timeout: PATIENCE }, async () => {
+    const [x, y, w, h] = box;
+    let pixel = 0;
+    const drawn = await select([...frame], {}, async ({ page }, at) => {
+      const view = (await page.locator("#canvas").boundingBox())!;
+      pixel = frame[0] / view.width;
+      assert.ok(Math.abs(view.width / view.height / (frame[0] / frame[1]) - 1) < 0.02, "as wide and high as the frame is");
+      assert.ok(view.width > 1000 || view.height > 600, `${view.width} × ${view.height} is all the room there is`);
+      for (const [from, to] of [[at(x, y), at(x + w, y + h)], [at(x + w / 2, y + h / 2), at(x + w / 2 + further, y + h / 2)]]) {
+        await page.mouse.move(...from);
+        await page.mouse.down();
+        await page.mouse.move(...to, { steps: 3 });
+        await page.mouse.up();
+      }
+    });
+    nearBox(drawn, [x + further, y, w, h], 2 * pixel);
+  });
+}
+
+test("--select: a second finger changes nothing of the box that is being drawn", { timeout: PATIENCE }, async () => {
+  const size = { width: 700, height: 640 };
+  const drawn = await select([640, 480], { size, touch: true }, async ({ page, context }, at) => {
+    const finger = await context.newCDPSession(page);
+    const touch = (type: "touchStart" | "touchMove" | "touchEnd", ...to: [number, number][]) =>
+      finger.send("Input.dispatchTouchEvent", {
+        type, touchPoints: to.map((place, id) => ({ x: at(...place)[0], y: at(...place)[1], id })),
+      });
+    await touch("touchStart", [100, 100]);
+    await touch("touchMove", [300, 250]);
+    await touch("touchStart", [300, 250], [600, 450]);
+    await touch("touchMove", [300, 250], [610, 455]);
+    await touch("touchMove", [330, 280]); // the first one goes on, alone
+    await touch("touchEnd");
+  });
+  nearBox(drawn, [100, 100, 230, 180], 3);
 });
 
 if (process.env.FARTRACK_WEBGPU) {

@@ -28,6 +28,7 @@ from fartrack.target import Target
 from fartrack.video.reader import frames_from_source
 
 TURNED_FRAMES = 25
+TRIMMED_FRAMES = 16
 
 
 def functions(config: ModelConfig) -> dict:
@@ -270,6 +271,15 @@ def turned(clip: bytes) -> bytes:
     return clip[:matrix] + rotated + clip[matrix + 36 :]
 
 
+def trimmed(clip: bytes) -> bytes:
+    """The clip as a phone cuts it: the same pictures, and an edit list that begins in the middle of frame 30."""
+    at = clip.index(b"elst") + 12
+    milliseconds, begin, speed = struct.unpack_from(">Iii", clip, at)
+    cut = 30.5 * 1000 / 26777  # seconds: what the track counts a frame, and a second
+    entry = struct.pack(">Iii", milliseconds - round(1000 * cut), begin + round(26777 * cut), speed)
+    return clip[:at] + entry + clip[at + len(entry) :]
+
+
 def beginning(count: int) -> list[Image]:
     """The clip's first frames."""
     with frames_from_source(CLIP) as frames:
@@ -315,6 +325,9 @@ def main() -> None:
     (out / "turned.mp4").write_bytes(turned(clip))
     with frames_from_source(out / "turned.mp4") as frames:
         turned_size = [frames.width, frames.height]
+    (out / "trimmed.mp4").write_bytes(trimmed(clip))
+    with frames_from_source(out / "trimmed.mp4") as frames:
+        trimmed_count = sum(1 for _ in frames)
     x, y, w, h = box
     turned_box = [turned_size[0] - y - h, x, h, w]
     quick = {"deadline": "realtime", "cpu-used": "8"}
@@ -334,6 +347,8 @@ def main() -> None:
     (out / "damaged.mp4").write_bytes(damaged)
     (out / "noise.onnx").write_bytes(noise)
 
+    followed = follow(model, CLIP, box)
+    trimmed_box = [2.0 * round(v / 2) for v in followed[31][1:5]]
     reference = {
         "config": json.loads(config.to_json()),
         "onewayWidth": config.replace(attention="oneway").memory_width,
@@ -345,8 +360,12 @@ def main() -> None:
         "places": places(),
         "sought": sought(config),
         "colours": colours(),
-        "clip": follow(model, CLIP, box),
+        "clip": followed,
         "turned": {"size": turned_size, "rows": follow(model, out / "turned.mp4", turned_box, TURNED_FRAMES)},
+        "trimmed": {
+            "count": trimmed_count,
+            "rows": follow(model, out / "trimmed.mp4", trimmed_box, TRIMMED_FRAMES),
+        },
         # The keys move a box's sides by two pixels, from the middle of the frame: an even box can be drawn exactly.
         "webm": follow(model, out / "clip.webm", [2.0 * round(v / 2) for v in box]),
         "away": follow(model, out / "away.webm", [2.0 * round(v / 2) for v in away_box], seeks=True),

@@ -67,6 +67,8 @@ export interface Reference {
   colours: { matrix: Matrix; fullRange: boolean; width: number; height: number; i420: string; rgb: string }[];
   clip: ReferenceRow[];
   turned: { size: [number, number]; rows: ReferenceRow[] };
+  /** Begins within a frame, which is left out. */
+  trimmed: { count: number; rows: ReferenceRow[] };
   webm: ReferenceRow[];
   /** Turns away in frame 10 and comes in elsewhere in frame 35; looked for in the whole frame. */
   away: ReferenceRow[];

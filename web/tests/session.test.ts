@@ -176,6 +176,22 @@ test("the webcam is seen before a box is drawn, and counted from there", async (
   assert.deepEqual([...session.rows.keys()], [0, 1, 2]);
 });
 
+test("a webcam is seen without a box after the tracker was exchanged, and what was tracked stays", async () => {
+  const { session, said, source } = make(new FakeSource(null));
+  await session.step();
+  await session.begin(BOX);
+  await session.step();
+  session.forget();
+  for (let i = 0; i < 3; i++) {
+    await session.step();
+    assert.deepEqual([session.frame?.index, session.row], [2, undefined]);
+  }
+  assert.equal(source.reads, 5);
+  await session.begin([30, 5, 9, 9]);
+  assert.deepEqual([...session.rows.values()].map((row) => row.box[0]), [10, 11, 30]);
+  assert.deepEqual(said, []);
+});
+
 test("a forgetful tracker wants a new box", async () => {
   const { session, said } = make(new FakeSource(8));
   await session.show(0);

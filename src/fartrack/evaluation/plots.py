@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,13 +35,55 @@ COLOURS = ("#d1495b", "#2e6f95", "#e0a030", "#8062a6", "#4fa3a5", "#5d6b7c", "#c
 TRUTH = "#20c060"
 INK, SOFT, LINE = "#1c2430", "#5d6b7c", "#dde3ea"
 MOST_BARS, MOST_SERIES = 40, 6
+MOST_INSIDE = 4
+"""Entries of a legend that leave the curves behind it to be seen."""
+LINES = ("solid", "dashed", "dotted")
+"""As matplotlib and CSS call them."""
+FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
+    "IPAexGothic", "Droid Sans Fallback", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Microsoft YaHei",
+    "Yu Gothic", "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+"""For names in scripts that matplotlib's own font has not."""
+
+
+class Style(NamedTuple):
+    """How a tracker is told from the others, wherever it is drawn."""
+
+    colour: str
+    line: str
+
+
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A style for each tracker: where the colours have run out, they come again with other lines."""
+    rounds = [Style(colour, line) for line in LINES for colour in COLOURS]
+    return {label: rounds[index % len(rounds)] for index, label in enumerate(labels)}
+
+
+def _missing() -> InputError:
+    return InputError("report: matplotlib is not installed; pip install matplotlib")
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """While pictures are drawn: names in any script that this machine has a font for, and no complaint about others."""
+    try:
+        import matplotlib
+        from matplotlib.font_manager import fontManager
+    except ImportError:
+        raise _missing() from None
+    here = {font.name for font in fontManager.ttflist}
+    family = [*matplotlib.rcParams["font.family"], *(name for name in FONTS if name in here)]
+    with matplotlib.rc_context({"font.family": family}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        yield
 
 
 def _figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("report: matplotlib is not installed; pip install matplotlib") from None
+        raise _missing() from None
     return Figure((width, height), dpi=150, facecolor="white")
 
 
@@ -56,6 +101,23 @@ def _dress(
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(side == "bottom")
         axes.spines[side].set_color(LINE)
+
+
+def _legend(axes: Axes, inside: str, size: float, columns: int) -> None:
+    """In the plot where few lines are, else below it, for which the picture grows; the layout is made here."""
+    look: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "white", "labelcolor": INK}
+    handles, labels = axes.get_legend_handles_labels()
+    figure: Any = axes.figure
+    if len(handles) <= MOST_INSIDE:
+        if handles:
+            axes.legend(loc=inside, fontsize=size, **look)
+        figure.tight_layout(w_pad=3)
+        return
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)
+    room = figure.get_figwidth() * 72 / (0.6 * size)  # letters in a row, about
+    columns = max(1, min(columns, int(room / (max(len(label) for label in labels) + 7))))
+    figure.set_figheight(figure.get_figheight() + -(-len(handles) // columns) * 1.45 * size / 72)
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=size, **look)
 
 
 def _plain(name: str) -> str:
@@ -82,7 +144,7 @@ def jpeg(figure: Figure) -> bytes:
 
 def _curves(
     entries: Items[Scored],
-    colours: dict[str, str],
+    styles: dict[str, Style],
     x: NDArray[np.float64],
     curve: str,
     value: str,
@@ -105,45 +167,46 @@ def _curves(
         axes.plot(
             x,
             100 * getattr(entry.summary, curve),
-            color=colours[entry.label],
+            color=styles[entry.label].colour,
+            ls=styles[entry.label].line,
             lw=2.4 if entry is entries[0] else 1.7,
             label=f"{100 * number(entry.summary):.1f}  {_plain(entry.label)}",
             zorder=3 - 0.01 * rank,
         )
-    axes.legend(loc=legend, frameon=True, framealpha=0.9, edgecolor="white", fontsize=8.5, labelcolor=INK)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    figure.tight_layout()
+    _legend(axes, legend, 8.5, 2)
     return figure
 
 
-def draw_success(entries: Items[Scored], colours: dict[str, str]) -> Figure:
+def draw_success(entries: Items[Scored], styles: dict[str, Style]) -> Figure:
     """Share of frames by overlap. The first entry's line is the thick one, here and below."""
     return _curves(
-        entries, colours, OVERLAP_THRESHOLDS, "success_curve", "auc", "Success, by AUC", "overlap above", "lower left"
+        entries, styles, OVERLAP_THRESHOLDS, "success_curve", "auc", "Success, by AUC", "overlap above", "lower left"
     )
 
 
-def draw_precision(entries: Items[Scored], colours: dict[str, str]) -> Figure:
+def draw_precision(entries: Items[Scored], styles: dict[str, Style]) -> Figure:
     """Share of frames by distance of the centres."""
     mark = float(PIXEL_THRESHOLDS[PRECISION_AT])
     return _curves(
-        entries, colours, PIXEL_THRESHOLDS, "precision_curve", "precision", "Precision, at 20 px",
+        entries, styles, PIXEL_THRESHOLDS, "precision_curve", "precision", "Precision, at 20 px",
         "centre within (px)", "lower right", mark,
     )  # fmt: skip
 
 
-def draw_normalised(entries: Items[Scored], colours: dict[str, str]) -> Figure:
+def draw_normalised(entries: Items[Scored], styles: dict[str, Style]) -> Figure:
     """Share of frames by distance of the centres in target sizes."""
     mark = float(NORMALISED_THRESHOLDS[PRECISION_AT])
     return _curves(
-        entries, colours, NORMALISED_THRESHOLDS, "normalised_curve", "normalised", "Normalised precision, at 0.20",
+        entries, styles, NORMALISED_THRESHOLDS, "normalised_curve", "normalised", "Normalised precision, at 0.20",
         "centre within (share of the target's size)", "lower right", mark,
     )  # fmt: skip
 
 
-def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, str]) -> Figure:
+def draw_sequences(entries: Items[Scored], subject: Scored, styles: dict[str, Style]) -> Figure:
     """Average overlap of each sequence, the subject's worst on top."""
-    shown = [subject, *(entry for entry in entries if entry.label != subject.label)][:MOST_SERIES]
+    everyone = [subject, *(entry for entry in entries if entry.label != subject.label)]
+    shown = everyone[:MOST_SERIES]
     judged = {name: score.ao for name, score in subject.scores.items() if np.isfinite(score.ao)}
     names = sorted(judged, key=lambda name: judged[name])
     cut = names[:MOST_BARS]
@@ -155,7 +218,7 @@ def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, s
         values = [100 * entry.scores[name].ao if name in entry.scores else 0.0 for name in cut]
         offset = (place - (len(shown) - 1) / 2) * thick
         axes.barh(
-            np.arange(len(cut)) + offset, values, thick * 0.88, color=colours[entry.label],
+            np.arange(len(cut)) + offset, values, thick * 0.88, color=styles[entry.label].colour,
             alpha=1 if place == 0 else 0.55, label=_plain(entry.label),
         )  # fmt: skip
         for row, name in enumerate(cut):
@@ -165,9 +228,10 @@ def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, s
     axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
     axes.spines["left"].set_visible(True)
     title = "Average overlap" if len(cut) == len(names) else f"Average overlap, the worst {len(cut)} of {len(names)}"
-    axes.set_title(
-        f"{title} (sorted by {_plain(subject.label)})", loc="left", fontsize=11, fontweight="bold", color=INK, pad=26
-    )
+    title += f" (sorted by {_plain(subject.label)})"
+    if len(shown) < len(everyone):
+        title += f", {len(shown)} of {len(everyone)} trackers"
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=26)
     axes.legend(
         loc="lower left", bbox_to_anchor=(-0.005, 1.0), ncols=len(shown), frameon=False, fontsize=9, labelcolor=INK,
         handlelength=1, handleheight=1, columnspacing=1.4, borderaxespad=0.2,
@@ -176,7 +240,7 @@ def draw_sequences(entries: Items[Scored], subject: Scored, colours: dict[str, s
     return figure
 
 
-def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
+def draw_reliability(entries: Items[Scored], styles: dict[str, Style]) -> Figure:
     """Share of right frames by score, and how often each score is given."""
     figure = _figure(10.5, 4.3)
     axes, counts = figure.subplots(1, 2, width_ratios=(1, 1))
@@ -192,24 +256,29 @@ def draw_reliability(entries: Items[Scored], colours: dict[str, str]) -> Figure:
         table = reliability(scores, right)
         used = table.count > 0
         size = 18 + 150 * table.count[used] / table.count.sum()
-        colour = colours[entry.label]
-        error = 100 * entry.summary.calibration_error
-        label = f"{_plain(entry.label)}: AUROC {100 * entry.summary.auroc:.1f}, calibration error {error:.1f}"
-        axes.plot(table.score[used], 100 * table.right[used], color=colour, lw=1.8, label=label)
+        colour, line = styles[entry.label]
+        error, auroc = 100 * entry.summary.calibration_error, 100 * entry.summary.auroc
+        told = f"{auroc:.1f}" if np.isfinite(auroc) else "-"
+        label = f"{_plain(entry.label)}: AUROC {told}, calibration error {error:.1f}"
+        axes.plot(table.score[used], 100 * table.right[used], color=colour, ls=line, lw=1.8, label=label)
         dots = axes.scatter(table.score[used], 100 * table.right[used], s=size, color=colour, zorder=3, ec="white")
         dots.set_clip_on(False)
         share = 100 * table.count / table.count.sum()
         wide = 0.08 / len(rated)
-        counts.bar(table.edges[:-1] + 0.01 + (place + 0.5) * wide, share, wide * 0.9, color=colour)
+        counts.bar(
+            table.edges[:-1] + 0.01 + (place + 0.5) * wide,
+            share,
+            wide * 0.9,
+            color=colour,
+            alpha=1 if line == "solid" else 0.5,
+        )
         highest = max(highest, float(share.max()))
     counts.set_ylim(0, min(100, highest * 1.1))
     axes.set_title("Is the score right?", loc="left", fontsize=11, fontweight="bold", color=INK)
     counts.set_title("How often is it given?", loc="left", fontsize=11, fontweight="bold", color=INK)
-    if rated:
-        axes.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="white", fontsize=8, labelcolor=INK)
-    else:
+    if not rated:
         axes.text(0.5, 50, "no tracker here wrote scores from 0 to 1", ha="center", color=SOFT)
-    figure.tight_layout(w_pad=3)
+    _legend(axes, "upper left", 8, 3)
     return figure
 
 
@@ -240,7 +309,7 @@ def _strip_frames(failure: Failure, count: int) -> list[int]:
 
 
 def draw_strip(
-    annotations: Annotations, failure: Failure, subject: Scored, others: Items[Scored], colours: dict[str, str]
+    annotations: Annotations, failure: Failure, subject: Scored, others: Items[Scored], styles: dict[str, Style]
 ) -> bytes:
     """Frames of a failure with the true box and everyone's, over the overlap of the whole sequence."""
     sequence = annotations.sequences[failure.name]
@@ -260,7 +329,7 @@ def draw_strip(
 
     for column, index in enumerate(frames):
         axes = place(0.15 + column * (cell + gap), 1.42, cell, cell * 3 / 4)
-        _draw_cell(axes, sequence, index, {label: passes[label].boxes[index] for label in passes}, colours)
+        _draw_cell(axes, sequence, index, {label: passes[label].boxes[index] for label in passes}, styles)
         overlap, scores = overlaps[subject.label][index], passes[subject.label].scores
         state = "no box" if np.isnan(overlap) else f"{overlap:.2f}"
         colour = COLOURS[0] if overlap < LOST_BELOW else INK
@@ -273,7 +342,7 @@ def draw_strip(
     for label in reversed(list(passes)):
         main = label == subject.label
         wide, dense = (1.8, 1.0) if main else (0.9, 0.6)
-        line.plot(overlaps[label], color=colours[label], lw=wide, alpha=dense, label=_plain(label))
+        line.plot(overlaps[label], color=styles[label].colour, lw=wide, alpha=dense, label=_plain(label))
     if failure.lost:
         line.axvspan(failure.first - 0.5, failure.last + 0.5, color=COLOURS[0], alpha=0.12, lw=0)
     for index in frames:
@@ -301,7 +370,7 @@ def draw_strip(
 
 
 def _draw_cell(
-    axes: Axes, sequence: Sequence, index: int, boxes: dict[str, NDArray[np.float64]], colours: dict[str, str]
+    axes: Axes, sequence: Sequence, index: int, boxes: dict[str, NDArray[np.float64]], styles: dict[str, Style]
 ) -> None:
     """One frame around the target; the first of `boxes` is the subject's."""
     picture = sequence.frames[index]
@@ -312,7 +381,7 @@ def _draw_cell(
     axes.set_xticks([])
     axes.set_yticks([])
     for place, (label, box) in reversed(list(enumerate(boxes.items()))):
-        _draw_box(axes, box, colours[label], 2.6 if place == 0 else 1.2)
+        _draw_box(axes, box, styles[label].colour, 2.6 if place == 0 else 1.2)
     _draw_box(axes, sequence.boxes[index], TRUTH, 1.8, dashed=True)
     for spine in axes.spines.values():
         spine.set_color(LINE)

@@ -54,6 +54,7 @@ def _holds_results(folder: Path, dataset: Dataset) -> bool:
     return any(find_result(folder, name, dataset) for name in dataset.names)
 
 
+@plots.any_script()
 def write_report(
     annotations: Annotations, scored: Items[Scored], subject: Scored, out: Path, failures: int = 6
 ) -> Path:
@@ -61,13 +62,13 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     known = [entry for entry in scored if entry.summary is not None]
     known.sort(key=lambda entry: entry.label != subject.label)  # the subject first, the others in their order
-    colours = {entry.label: plots.COLOURS[index % len(plots.COLOURS)] for index, entry in enumerate(known)}
+    styles = plots.styles(entry.label for entry in known)
     figures = {
-        "success": plots.draw_success(known, colours),
-        "precision": plots.draw_precision(known, colours),
-        "normalised": plots.draw_normalised(known, colours),
-        "sequences": plots.draw_sequences(known, subject, colours),
-        "reliability": plots.draw_reliability(known, colours),
+        "success": plots.draw_success(known, styles),
+        "precision": plots.draw_precision(known, styles),
+        "normalised": plots.draw_normalised(known, styles),
+        "sequences": plots.draw_sequences(known, subject, styles),
+        "reliability": plots.draw_reliability(known, styles),
     }
     pictures: dict[str, bytes] = {}
     for name, figure in figures.items():
@@ -79,14 +80,14 @@ def write_report(
     remarks = notes(annotations, scored)
     for failure in worst_failures(subject, failures):
         try:
-            picture = plots.draw_strip(annotations, failure, subject, known, colours)
+            picture = plots.draw_strip(annotations, failure, subject, known, styles)
         except InputError as error:  # a frame that cannot be read: the numbers need none
             remarks.append(f"{failure.name}: its failure cannot be shown ({error})")
             continue
         write_whole(out / f"failure_{len(strips) + 1}_{failure.name}.jpg", picture)
         strips.append((failure.name, picture))
     _write_tables(out, annotations, known)
-    page = _page(annotations, known, subject, remarks, colours, pictures, strips)
+    page = _page(annotations, known, subject, remarks, styles, pictures, strips)
     write_whole(out / "report.html", page)
     return out / "report.html"
 
@@ -118,7 +119,7 @@ def _page(
     known: Items[Scored],
     subject: Scored,
     remarks: Items[str],
-    colours: dict[str, str],
+    styles: dict[str, plots.Style],
     pictures: dict[str, bytes],
     strips: list[tuple[str, bytes]],
 ) -> str:
@@ -133,7 +134,7 @@ def _page(
     return template.substitute(
         title=html.escape(f"{dataset.name}: {', '.join(entry.label for entry in known)}"),
         subtitle=html.escape(f"{len(dataset)} sequences of {dataset.root}, one pass from the first box"),
-        table=_html_table(dataset, known, colours),
+        table=_html_table(dataset, known, styles),
         notes=f'<ul class="notes">{items}</ul>' if items else "",
         curves=curves,
         bars=_img(pictures["sequences"], "average overlap of each sequence"),
@@ -156,7 +157,7 @@ def _img(picture: bytes, alt: str, kind: str = "png") -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
 
 
-def _html_table(dataset: Dataset, entries: Items[Scored], colours: dict[str, str]) -> str:
+def _html_table(dataset: Dataset, entries: Items[Scored], styles: dict[str, plots.Style]) -> str:
     heads = "".join(f'<th title="{html.escape(column.meaning)}">{column.heading}</th>' for column in COLUMNS)
     best = {
         column.key: max((getattr(entry.summary, column.key) for entry in entries), default=0.0, key=_or_less)
@@ -170,9 +171,10 @@ def _html_table(dataset: Dataset, entries: Items[Scored], colours: dict[str, str
         for column in COLUMNS:
             top = len(entries) > 1 and getattr(entry.summary, column.key) == best[column.key]
             cells += f"<td{' class=best' if top else ''}>{column.text(entry.summary)}</td>"
-        dot = f'<span class="dot" style="background:{colours[entry.label]}"></span>'
+        colour, line = styles[entry.label]
+        key = f'<span class="key" style="border-top:3px {line} {colour}"></span>'
         count = f"<td>{len(entry.scores)}/{len(dataset)}</td>"
-        rows += f"<tr><td>{dot}{html.escape(entry.label)}</td>{cells}{count}</tr>"
+        rows += f"<tr><td>{key}{html.escape(entry.label)}</td>{cells}{count}</tr>"
     return f"<table><tr><th>tracker</th>{heads}<th>sequences</th></tr>{rows}</table>"
 
 
