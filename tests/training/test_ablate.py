@@ -1,6 +1,7 @@
 import json
 import logging
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,3 +158,17 @@ def test_numbers_that_nothing_can_be_done_with(option, value, tmp_path):
 def test_a_deep_network_that_is_not_deeper_is_refused():
     with pytest.raises(InputError, match="--deep 6"):
         rows(Ablate(deep=6))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"deep": 6}, "--deep 6"),
+        ({"init": Path("/nowhere.onnx")}, "--init /nowhere.onnx does not exist"),
+        ({"dev": Path("/nowhere")}, "--dev /nowhere does not exist"),
+        ({"features": Path("/nowhere")}, "--features /nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_is_said_before_data_is_read(tmp_path, given, message):
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        ablate(Ablate(out=tmp_path / "out", data=("/nowhere/data",), **given))

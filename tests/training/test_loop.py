@@ -194,6 +194,26 @@ def test_moments_stay_with_their_parameters(pack, config, tmp_path):
     second.train_step()
 
 
+def test_frozen_layers_stand_still_in_the_average_too(pack, config, tmp_path):
+    """It went on towards where they stand: what is exported of a branch that froze them had other layers."""
+    first = Trainer(config, options(tmp_path, lr=1e-2), pack)
+    first.train_step()
+    first.save()
+    second = Trainer(config, options(tmp_path, freeze=2), pack)
+    second.load(tmp_path / "last.safetensors")
+    still = [name for name, p in second.net.named_parameters() if not p.requires_grad]
+    assert any(not torch.equal(first.average[name], first.net.state_dict()[name]) for name in still)
+    second.train_step()
+    second.save()
+    third = Trainer(config, options(tmp_path, freeze=2), pack)
+    third.load(tmp_path / "last.safetensors")
+    assert same(second, third)
+    third.train_step()
+    for name in still:
+        assert torch.equal(third.average[name], first.average[name])
+        assert torch.equal(third.net.state_dict()[name], first.average[name])
+
+
 def test_a_resumed_run_writes_each_step_once(pack, config, tmp_path):
     """Killed after lines of the log that no checkpoint holds, one of them cut short."""
     list(Trainer(config, options(tmp_path, steps=2, log_every=1), pack).run())
@@ -241,7 +261,7 @@ def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
         return (total * float("nan") if step == 3 else total), parts
 
     trainer.loss = loss
-    with pytest.raises(InputError, match=r"the loss is nan.*step 4"):
+    with pytest.raises(InputError, match=r"the loss is nan.*step 4: the last checkpoint in .* is good"):
         list(trainer.run())
     tensors, state = checkpoint.load(tmp_path / "last.safetensors")
     assert state["step"] == 2
@@ -258,7 +278,7 @@ def test_weights_that_are_kept_are_numbers(pack, config, tmp_path):
         return {"loss": torch.tensor(float("nan")), "norm": torch.tensor(1.0)}
 
     trainer.train_step = broken
-    with pytest.raises(InputError, match=r"the loss is nan.*step 2"):
+    with pytest.raises(InputError, match=r"the loss is nan.*step 2: begin again with"):  # nothing is saved
         list(trainer.run())
     assert not list(tmp_path.glob("*.safetensors"))
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from fartrack.errors import InputError
 from fartrack.training.options import Distill
 from fartrack.training.removal import RemovalTrainer
 
@@ -30,3 +31,11 @@ def test_layers_fade_whichever_way_the_network_is_read(attention, pack, config, 
     whole = trainer.forward(samples, slots, (3,)).logits
     trainer.strength.zero_()
     assert not torch.allclose(trainer.forward(samples, slots, (3,)).logits, whole, atol=1e-3)
+
+
+def test_the_last_layer_that_is_read_cannot_fade(config, tmp_path):
+    """Of it only the commands are computed: it stayed at full strength, and was taken out of what was measured."""
+    train = Distill(out=tmp_path, remove=(0, 1), exits=(1, 2))
+    with pytest.raises(InputError, match="has layer 1, the last that --exits 2"):
+        RemovalTrainer.check_options(config, train)
+    RemovalTrainer.check_options(config, Distill(out=tmp_path, remove=(0, 1), exits=(2, 3)))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ from fartrack.training.loop import Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Frame, Sparsify, SynthConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel
+from fartrack.training.progress import Progress
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start, read_trained
 from fartrack.training.teacher import WIDTH
@@ -110,7 +112,7 @@ def test_a_few_clips_will_do(at, tmp_path, caplog):
         go("frame", *SMALL, *SHORT, "--data", tmp_path / "none.tar", "--out", tmp_path / "none")
 
 
-def test_what_a_stage_leaves_aside_is_said(shard, at, tmp_path, caplog):
+def test_what_a_stage_leaves_aside_is_said(shard, at, tmp_path, caplog, monkeypatch):
     """Options that do nothing, and layers that nothing was asked of, look like a trained family otherwise."""
     small = [*SMALL, *SHORT, "--data", shard]
     go("frame", *small, "--out", tmp_path / "frame")
@@ -121,6 +123,10 @@ def test_what_a_stage_leaves_aside_is_said(shard, at, tmp_path, caplog):
            "3", "--samples", "0", "--no-onnx")  # fmt: skip
     assert "no use for --dense-weight, --templates, --synth.*" in caplog.text
     assert "after layers [2]: give its stage --exits" in caplog.text
+    monkeypatch.setattr(run, "open_teacher", lambda path: Colours())
+    words = [*small, "--teacher", "x", "--out", tmp_path / "backbone", "--exits", "2", "--word-sigma", "1"]
+    make_trainer(parse(Backbone, [str(word) for word in words]))
+    assert "backbone has no use for --exits, --word-sigma: it" in caplog.text
 
 
 def test_a_run_goes_on_and_branches_off(shard, at):
@@ -341,6 +347,37 @@ def test_of_two_options_that_say_the_same_none_is_ignored(shard, tmp_path, stage
     (tmp_path / "b.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=message):
         make_trainer(parse(stage, [*SMALL, "--out", str(tmp_path / "out"), "--data", str(shard), *words]))
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "message"),
+    [
+        (Frame, ["--exits", "9"], r"--exits \(9,\) do not all lie in 1..3"),
+        (Frame, ["--features", "/nowhere"], "--features /nowhere has no features.npy"),
+        (Sparsify, ["--method", "runtime"], "give --model.attention joint"),
+        (Sparsify, ["--updates", "99"], r"--updates 99 is not in 1..8"),
+        (Distill, ["--method", "removal", "--remove", "0"], "give --init"),
+        (Distill, ["--method", "removal", "--remove", "2", "--init", "x"], r"--remove \(2,\) must name layers of 0..1"),
+        (Distill, ["--remove", "0", "--fade", "5"], "layer-by-layer has no use for --remove and --fade: leave it out"),
+        (Distill, ["--method", "removal", "--lowest", "2"], "removal has no use for --lowest: leave it out"),
+        (Backbone, ["--layers", "9"], r"--layers \(9,\) do not all lie in 1..3"),
+        (Backbone, [], "backbone has no teacher"),
+        (Backbone, ["--teacher", "/nowhere"], "teacher /nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_is_said_before_data_is_read(tmp_path, stage, words, message):
+    """Which takes minutes."""
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        make_trainer(parse(stage, [*SMALL, "--data", "/nowhere/data", "--out", str(tmp_path), *words]))
+
+
+def test_curves_show_each_step_once(tmp_path, monkeypatch):
+    """Steps that a killed run did and did not save are done again."""
+    given = []
+    board = SimpleNamespace(SummaryWriter=lambda *_, **named: given.append(named))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    Progress(tmp_path, 20, 60, None)
+    assert given == [{"purge_step": 21}]
 
 
 def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):

@@ -38,6 +38,7 @@ from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Spars
 from fartrack.training.rollout import one_pass
 from fartrack.training.run import LAST, make_trainer, pick_device, speak, stop_noted
 from fartrack.training.sequence import RuntimeStep, tracking_config
+from fartrack.training.start import read_start
 
 log = logging.getLogger("fartrack.training")
 
@@ -131,7 +132,15 @@ class Ablation:
 
     def __init__(self, options: Ablate) -> None:
         self.options = options
+        self.rows = rows(options)
         self.device = pick_device(options.device)
+        # What cannot be is said before data is read, for minutes.
+        if options.init:
+            read_start(options.init, options.model)
+        for option, path in (("--dev", options.dev), ("--features", options.features)):
+            if path and not path.exists():
+                raise FileNotFoundError(f"{option} {path} does not exist: check the path")
+        self.dev = list(sequences(options.dev, options.passes)) if options.dev else []
         supply = open_data(
             options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
         )
@@ -143,7 +152,6 @@ class Ablation:
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
         tracks = Tracks(supply.held_out)
         self.held_out = [tracks.clip(i) for i in range(len(tracks))]
-        self.dev = list(sequences(options.dev, options.passes)) if options.dev else []
         # Of what is measured on, and of the weights begun from: their paths may hold others the next time.
         seen = [str(options.passes), *(f"{len(clip.boxes)} {clip.boxes[0].tolist()}" for clip in self.dev)]
         self.dev_key = hashlib.sha256("\n".join(seen).encode()).hexdigest()[:8]
@@ -151,7 +159,7 @@ class Ablation:
 
     def run(self) -> Iterator[tuple[Row, dict[str, float]]]:
         """Train and measure row by row; a row that is done is read from its file."""
-        for row in rows(self.options):
+        for row in self.rows:
             folder = self._train(row)
             path = folder / f"measured-{row.depth or 0}-{row.method}-{self.dev_key}.json"
             if not path.exists():

@@ -6,6 +6,7 @@ tokens to the teacher's. How good the features are for matching is measured by `
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
@@ -17,11 +18,19 @@ from fartrack.errors import InputError
 from fartrack.network import FARTrack
 from fartrack.training.features import Embed
 from fartrack.training.loop import Parts, Trainer
-from fartrack.training.options import PAPER, Backbone
+from fartrack.training.options import PAPER, Backbone, idle
 from fartrack.training.pack import Objects, Pack
 from fartrack.training.render import Samples, render
 from fartrack.training.synth import Sampler, plan
 from fartrack.training.teacher import WIDTH, Teacher
+
+log = logging.getLogger(__name__)
+
+IDLE = (
+    "exits", "word_sigma", "siou_weight", "ce_weight", "kl_weight", "dense_weight", "look_weight", "feature_weight",
+    "feature_layer", "residual",
+)  # fmt: skip
+"""Options of all stages that this one has no use for: it reads no box, and `layers` says where features are learned."""
 
 STILL = replace(
     PAPER,
@@ -56,15 +65,22 @@ class BackboneTrainer(Trainer):
     ) -> None:
         """As `Trainer`, with the teacher when it is run here."""
         self.layers = tuple(sorted(set(train.layers or (min(6, model.depth), model.depth))))
-        if any(not 1 <= layer <= model.depth for layer in self.layers):
-            raise InputError(f"--layers {self.layers} do not all lie in 1..{model.depth}: choose others")
         self.teacher = teacher
         super().__init__(model, train, *more, **named)  # type: ignore[arg-type]
-        if teacher is None and self.features is None:
+        self.teacher = teacher.to(self.device) if teacher else None
+        if unused := idle(train, Backbone(), IDLE):
+            log.warning("backbone has no use for %s: it learns the teacher's features alone", ", ".join(unused))
+
+    @classmethod
+    def check_options(cls, model: ModelConfig, train: Backbone, processes: int = 1, features: bool = False) -> None:
+        """As `Trainer`."""
+        super().check_options(model, train, processes, features)
+        if any(not 1 <= layer <= model.depth for layer in train.layers):
+            raise InputError(f"--layers {train.layers} do not all lie in 1..{model.depth}: choose others")
+        if train.teacher is None and not features:
             raise InputError(
                 "backbone has no teacher: give --teacher FILE, or --features DIR (`fartrack train features`)"
             )
-        self.teacher = teacher.to(self.device) if teacher else None
 
     def _auxiliary(self) -> Maps:
         channels = WIDTH if self.teacher else self.features.channels if self.features else 1

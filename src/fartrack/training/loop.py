@@ -41,7 +41,7 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
+INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape", "score_presence"}
 INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
 INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
 """Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""
@@ -90,7 +90,7 @@ class Trainer:
         torch.manual_seed(train.seed)
         self.config, self.train = model, train
         self.device, self.parallel = torch.device(device), parallel or Parallel()
-        self._check_options(features is not None and train.feature_weight > 0)
+        self.check_options(model, train, self.parallel.world, features is not None)
         self.supply: Supply = (Resident(data) if isinstance(data, Pack) else data).to(self.pictures_on)
         self.features = features.to(self.device) if features else None
         self.exits = tuple(sorted(set(train.exits))) or (model.depth,)
@@ -122,23 +122,34 @@ class Trainer:
         self._maker = ThreadPoolExecutor(1, "samples") if self.pictures_on.type == "cpu" else None
         self._provenance = provenance(self.supply.fingerprint, self.device)
 
-    def _check_options(self, features: bool) -> None:
-        check_values(self.train)
-        c, t = self.config, self.train
-        share = self.together * self.parallel.world
+    @classmethod
+    def check_options(cls, model: ModelConfig, train: Any, processes: int = 1, features: bool = False) -> None:
+        """Refuse options that do not go together, before any data is read.
+
+        Args:
+            model: the network.
+            train: how it is trained.
+            processes: that share a batch.
+            features: whether there are a teacher's.
+
+        Raises:
+            InputError: naming the option.
+        """
+        check_values(train)
+        c, t, share = model, train, cls.together * processes
         problems = [
             (
-                t.batch % share != 0 and self.parallel.world > 1,
-                f"--batch {t.batch} is no multiple of {share} ({self.together} x processes)",
+                t.batch % share != 0 and processes > 1,
+                f"--batch {t.batch} is no multiple of {share} ({cls.together} x processes)",
             ),
-            (any(not 1 <= e <= c.depth for e in t.exits), f"exits {t.exits} do not all lie in 1..{c.depth}"),
+            (any(not 1 <= e <= c.depth for e in t.exits), f"--exits {t.exits} do not all lie in 1..{c.depth}"),
             (
                 t.residual == "bfloat16" and t.precision == "float32",
                 "--residual bfloat16 adds to what --precision float32 computes in another arithmetic",
             ),
             (t.freeze >= c.depth, f"--freeze {t.freeze} leaves none of the {c.depth} layers to learn"),
             (
-                features and not 1 <= t.feature_layer <= c.depth,
+                features and t.feature_weight > 0 and not 1 <= t.feature_layer <= c.depth,
                 f"--feature-layer {t.feature_layer} is not in 1..{c.depth}",
             ),
         ]
@@ -479,6 +490,9 @@ class Trainer:
         kinds = self.net.state_dict()
         average = checkpoint.part(tensors, "average.")
         self.average = {k: v.to(self.device, kinds[k].dtype) for k, v in average.items()}
+        # What stands still from now on does so in the average too, which would go on towards it otherwise.
+        still = {name: self.average[name] for name, p in self.net.named_parameters() if not p.requires_grad}
+        self.net.load_state_dict(still, strict=False)
         for i, optimizer in enumerate(self.optimizers):
             whole, names = optimizer.state_dict(), self._learning(optimizer)
             numbers = {name: j for j, name in enumerate(names)} | {str(j): j for j in range(len(names))}
@@ -563,9 +577,10 @@ class Trainer:
     def _complain_unless_finite(self, parts: Parts) -> None:
         loss, norm = float(parts["loss"]), float(parts["norm"])
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            saved = (self.train.out / "last.safetensors").exists()
+            then = f"the last checkpoint in {self.train.out} is good; go on from it" if saved else "begin again"
             raise InputError(
-                f"the loss is {loss} and its gradient {norm} at step {self.step}: the last checkpoint in "
-                f"{self.train.out} is good; go on from it with a lower --lr"
+                f"the loss is {loss} and its gradient {norm} at step {self.step}: {then} with a lower --lr"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -147,7 +148,7 @@ LEAST = {
     "learn": 0, "lost_frames": 0, "fade": 0, "weight_decay": 0, "word_sigma": 0, "siou_weight": 0, "ce_weight": 0,
     "kl_weight": 0, "dense_weight": 0, "look_weight": 0, "feature_weight": 0, "encoder_lr": 0,
     "threads": 1, "minutes": 0, "memory": 0, "frames": 3, "channels": 1, "samples": 0, "passes": 0, "clip_steps": 1,
-    "clips": 1, "score_clips": 0,
+    "clips": 1, "score_clips": 0, "presence_clips": 0,
 }  # fmt: skip
 SHARES = ("ema", "shake", "moved", "scenes")
 
@@ -174,6 +175,11 @@ def check_values(options: TrainConfig | Features | Export | Ablate) -> None:
         raise InputError(f"--decay {options.decay} is longer than the run of {options.steps} steps: choose another")
 
 
+def idle(given: TrainConfig, plain: TrainConfig, names: Sequence[str]) -> list[str]:
+    """Those of some options that were given, by the names they have in a command."""
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) != getattr(plain, name)]
+
+
 @dataclass(frozen=True)
 class Run(TrainConfig):
     """What every training stage takes besides: data, where to start, how long."""
@@ -182,7 +188,8 @@ class Run(TrainConfig):
     """Data sets: a folder of shards, a shard, or NAME=DIR (docs/training.md). None: everything in $FARTRACK_DATA."""
     model: ModelConfig = PICO
     init: Path | None = None
-    """Weights to start from: a checkpoint, a model file, or a timm or MAE ViT-Tiny."""
+    """Weights to start from: a checkpoint, a model file, or a timm or MAE ViT-Tiny. Of a deeper one the first layers
+    are taken."""
     above: Path | None = None
     """Another such file, whose layers stand on those of a shallower --init; none: new ones that at first do nothing."""
     resume: Path | None = None
@@ -333,6 +340,9 @@ class Export:
     score_clips: int = 128
     """Held-out clips of 96 frames that are tracked: what the score is calibrated on where tracks or masks are held out,
     else, and with 0, it is the samples."""
+    presence_clips: int = 320
+    """Clips of what was trained on that are tracked, half of them interrupted by another: from them the score learns
+    whether the target is there at all. 0 does not ask."""
     onnx: bool = True
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"

@@ -20,7 +20,7 @@ class Progress:
         self.begun = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
-        self._board = _tensorboard(out)
+        self._board = _tensorboard(out, start)
 
     def __enter__(self) -> Progress:
         from rich.console import Console
@@ -75,9 +75,10 @@ class Progress:
         return f"{hours}:{rest // 60:02d}:{rest % 60:02d} left"
 
 
-def _tensorboard(out: Path) -> Any:
+def _tensorboard(out: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(out / "tensorboard"))
+    # Steps that a killed run did and did not save are done again, and would be shown twice.
+    return SummaryWriter(str(out / "tensorboard"), purge_step=start + 1)

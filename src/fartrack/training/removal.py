@@ -28,16 +28,27 @@ class RemovalTrainer(Trainer):
 
     def __init__(self, model: ModelConfig, train: Distill, *more: Any, **named: Any) -> None:
         """As `Trainer`; `teach` must be called before the first step."""
-        if not train.remove or any(not 0 <= layer < model.depth - 1 for layer in train.remove):
-            raise InputError(f"--remove {train.remove} must name layers of 0..{model.depth - 2}: the last one stays")
-        if len(set(train.remove)) < len(train.remove):
-            raise InputError(f"--remove {train.remove} names a layer twice: give each once")
         self._as_begun = not train.fade
         super().__init__(model, replace(train, fade=train.fade or max(1, train.steps // 2)), *more, **named)
         self.strength = torch.ones((), device=self.device)
         for layer in train.remove:
             self.net.blocks[layer].register_forward_hook(self._fade)
         self.teacher: FARTrack | None = None
+
+    @classmethod
+    def check_options(cls, model: ModelConfig, train: Distill, processes: int = 1, features: bool = False) -> None:
+        """As `Trainer`."""
+        super().check_options(model, train, processes, features)
+        if not train.remove or any(not 0 <= layer < model.depth - 1 for layer in train.remove):
+            raise InputError(f"--remove {train.remove} must name layers of 0..{model.depth - 2}: the last one stays")
+        if len(set(train.remove)) < len(train.remove):
+            raise InputError(f"--remove {train.remove} names a layer twice: give each once")
+        last = max(train.exits, default=model.depth)
+        if last - 1 in train.remove:  # of it only the commands are computed, which no hook hears of
+            raise InputError(
+                f"--remove {train.remove} has layer {last - 1}, the last that --exits {last} (counted from 1) reads: "
+                "it cannot fade; leave it, or give a later exit"
+            )
 
     def _fade(self, _block: nn.Module, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> Any:
         x: Tensor = inputs[0]

@@ -31,10 +31,10 @@ from fartrack.training import checkpoint
 from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
 from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
-from fartrack.training.features import TeacherFeatures, make_features
+from fartrack.training.features import TABLE, TeacherFeatures, make_features
 from fartrack.training.finish import export_run
 from fartrack.training.loop import Trainer
-from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values
+from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values, idle
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
 from fartrack.training.progress import Progress
@@ -46,6 +46,8 @@ from fartrack.training.teacher import open_teacher
 
 log = logging.getLogger("fartrack.training")
 LAST = "last.safetensors"
+TRAINERS: dict[type, type[Trainer]] = {Backbone: BackboneTrainer, Sparsify: SequenceTrainer}
+"""Of the stages that have one of their own."""
 
 
 def start(options: Features | Run | Export) -> int:
@@ -114,15 +116,20 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         raise InputError("--init and --resume both say what to begin with: give one of them")
     base = _base(options, last)
     model = options.model
-    if isinstance(options, Distill) and options.exits and options.lowest != Distill.lowest:
-        raise InputError(f"--lowest {options.lowest} and --exits both say which layers read the box: give one of them")
-    if isinstance(options, Distill) and options.method == "layer-by-layer" and not options.exits:
-        if not 1 <= options.lowest < model.depth:
-            raise InputError(f"--lowest {options.lowest} is not in 1..{model.depth - 1}: choose another")
-        options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
+    if isinstance(options, Distill):
+        _check_method(options)
+        if not removes and not options.exits:
+            options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
     options = dataclasses.replace(options, steps=base + options.steps)
     if options.above and not options.init:
         raise InputError(f"--above {options.above} has nothing to stand on: give --init")
+    if removes and not options.init:
+        raise InputError("--method removal needs a trained network to take layers from: give --init")
+    if options.features and not (options.features / TABLE).exists():
+        raise FileNotFoundError(f"--features {options.features} has no {TABLE}: make it with `fartrack train features`")
+    kind = RemovalTrainer if removes else TRAINERS.get(type(options), Trainer)
+    kind.check_options(model, options, parallel.world, options.features is not None)
+    more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
     source = last if last.exists() else options.resume
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = removes or source is None
@@ -132,26 +139,14 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
         cache=options.cache,
     )  # fmt: skip
+    if isinstance(options, Backbone) and isinstance(supply, Resident):
+        supply = Resident(with_backgrounds(supply.pack))
     features = None
     if options.features:
         if not isinstance(supply, Resident):
             raise InputError("--features holds the pictures of a pack: train on packs alone, or leave it out")
         features = TeacherFeatures(options.features, supply.pack)
-    trainer: Trainer
-    common: tuple[Any, ...] = (model, options, supply, features, device, parallel)
-    if isinstance(options, Backbone):
-        if isinstance(supply, Resident):
-            supply = Resident(with_backgrounds(supply.pack))
-            if options.features:
-                features = TeacherFeatures(options.features, supply.pack)
-        teacher = open_teacher(options.teacher) if options.teacher else None
-        trainer = BackboneTrainer(model, options, supply, features, device, parallel, teacher=teacher)
-    elif isinstance(options, Sparsify):
-        trainer = SequenceTrainer(*common)
-    elif removes:
-        trainer = RemovalTrainer(*common)
-    else:
-        trainer = Trainer(*common)
+    trainer = kind(model, options, supply, features, device, parallel, **more)
     trainer.base = base
     if weights is not None:
         missing = trainer.start_from(weights)
@@ -159,8 +154,6 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
             "start: %s, %d layers%s", options.init, depth_of(weights), f"; new: {', '.join(missing)}" if missing else ""
         )
     if isinstance(trainer, RemovalTrainer):
-        if weights is None:
-            raise InputError("--method removal needs a trained network to take layers from: give --init")
         trainer.teach(trainer.average)
     if source is not None:
         trainer.load(source)
@@ -179,6 +172,20 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     elif not trainer.measurable:
         log.warning("nothing fit for measuring is held out of the data, it is too small: there will be losses alone")
     return trainer
+
+
+def _check_method(options: Distill) -> None:
+    """Refuse options that the other way of distilling has, or that say the same."""
+    removes, lowest, depth = options.method == "removal", options.lowest, options.model.depth
+    if options.exits and lowest != Distill.lowest:
+        raise InputError(f"--lowest {lowest} and --exits both say which layers read the box: give one of them")
+    if unused := idle(options, Distill(), ("lowest",) if removes else ("remove", "fade")):
+        other = "layer-by-layer" if removes else "removal"
+        raise InputError(
+            f"--method {options.method} has no use for {' and '.join(unused)}: leave it out, or give --method {other}"
+        )
+    if not removes and not options.exits and not 1 <= lowest < depth:
+        raise InputError(f"--lowest {lowest} is not in 1..{depth - 1}: choose another")
 
 
 def _base(options: Run, last: Path) -> int:
@@ -237,14 +244,16 @@ def _features(options: Features) -> int:
 
 def _export(options: Export) -> int:
     device = pick_device(options.device)
-    sampler = None
+    sampler = learned = None
     if options.samples:
         supply = open_data(
             options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
         )
-        sampler = supply.to(torch.device(device)).held_out
+        supply = supply.to(torch.device(device))
+        sampler, learned = supply.held_out, supply.at(0)
     files = export_run(
         options.checkpoint, options.out, options.depths, sampler, options.samples, options.score_clips,
+        learned=learned, presence_clips=options.presence_clips,
         also=options.also, onnx=options.onnx, precision=options.precision, device=device,
     )  # fmt: skip
     if options.state:

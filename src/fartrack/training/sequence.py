@@ -25,7 +25,7 @@ from fartrack.network import FARTrack, decode
 from fartrack.step import TrackStep
 from fartrack.training.clips import Clip, Tracks, begins_in_view
 from fartrack.training.loop import Parts, Trainer
-from fartrack.training.options import Sparsify
+from fartrack.training.options import Sparsify, idle
 from fartrack.training.rollout import Replayed, Rollout, one_pass, roll
 from fartrack.training.scenes import Cast
 from fartrack.training.synth import Sampler
@@ -54,22 +54,12 @@ class SequenceTrainer(Trainer):
     def __init__(self, model: ModelConfig, train: Sparsify, *more: Any, **named: Any) -> None:
         """As `Trainer`."""
         super().__init__(model, train, *more, **named)
-        if train.method == "runtime" and model.attention == "oneway":
-            raise InputError(
-                "--method runtime prunes within a pass, but one-way templates are computed before it: "
-                "give --model.attention joint"
-            )
         plain = Sparsify()
-        idle = [f"--{name.replace('_', '-')}" for name in IDLE if getattr(train, name) != getattr(plain, name)]
-        idle += ["--templates"] if train.templates < min(model.templates, plain.templates) else []
-        idle += ["--synth.*"] if replace(train.synth, gap=plain.synth.gap) != plain.synth else []
-        if idle:
-            log.warning("sparsify has no use for %s: clips are tracked as they are", ", ".join(idle))
-        share = train.batch // self.parallel.world
-        if not 1 <= train.updates <= share:
-            raise InputError(
-                f"--updates {train.updates} is not in 1..{share}, the clips of a process in a step: choose another"
-            )
+        unused = idle(train, plain, IDLE)
+        unused += ["--templates"] if train.templates < min(model.templates, plain.templates) else []
+        unused += ["--synth.*"] if replace(train.synth, gap=plain.synth.gap) != plain.synth else []
+        if unused:
+            log.warning("sparsify has no use for %s: clips are tracked as they are", ", ".join(unused))
         threads = max(1, min(16, (os.cpu_count() or 1) // self.parallel.beside))
         self.pool = ThreadPoolExecutor(threads, "targets")
         self._sources: list[tuple[Sampler, Tracks, Cast | None]] = []
@@ -77,6 +67,21 @@ class SequenceTrainer(Trainer):
         shared = model.attention == "oneway"
         self.seen_by = self._once if shared else self._each
         self.look_kept = self._compiled(self._look_once if shared else self._look_each)
+
+    @classmethod
+    def check_options(cls, model: ModelConfig, train: Sparsify, processes: int = 1, features: bool = False) -> None:
+        """As `Trainer`."""
+        super().check_options(model, train, processes, features)
+        if train.method == "runtime" and model.attention == "oneway":
+            raise InputError(
+                "--method runtime prunes within a pass, but one-way templates are computed before it: "
+                "give --model.attention joint"
+            )
+        share = train.batch // processes
+        if not 1 <= train.updates <= share:
+            raise InputError(
+                f"--updates {train.updates} is not in 1..{share}, the clips of a process in a step: choose another"
+            )
 
     @property
     def pictures_on(self) -> torch.device:

@@ -20,8 +20,14 @@ from fartrack.network import resized_grids
 from fartrack.release import open_backbone
 from fartrack.training import checkpoint
 
+log = logging.getLogger(__name__)
+
 SILENT = re.compile(r"\.(attn\.proj|mlp\.fc2)\.")
 """What a layer adds to its input goes through these: where they are zero it does nothing."""
+WORDS = ("bins", "low", "high")
+"""What a word stands for: of another range there may be as many."""
+ALIKE = ("width", "heads", "mlp_ratio", "patch", *WORDS)
+"""Fields of a config without which weights are of no use: no stage makes one value of them into another."""
 
 
 def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> dict[str, Tensor]:
@@ -30,19 +36,26 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
     Args:
         path: a checkpoint of a run (its averaged weights are taken), a model file, or a timm or MAE ViT-Tiny.
         config: of the network to be. Deeper than the file: its last layers are copied for a ViT; behind a tracker's
-            new layers are put that at first change nothing. Shallower: the first layers are taken.
+            new layers are put that at first change nothing. Shallower: the first layers are taken, with a warning.
         above: another such file, whose layers are put behind a shallower `path`'s instead of new ones.
 
     Raises:
         FileNotFoundError: no such file.
-        InputError: a file is none of these.
+        InputError: a file is none of these, or of a network that is not as wide, say; the difference is named.
     """
     weights, own = _read(path, config, "--init")
-    result = fit(weights, config)
+    _refuse_other(own, config, f"--init {path}")
+    result, have = fit(weights, config), depth_of(weights)
+    if own is not None and have > config.depth:
+        log.warning(
+            "--init %s: takes the first %d of its %d layers: give --model.depth %d for all",
+            path, config.depth, have, have,
+        )  # fmt: skip
     if above is not None:
         if own is None:
             raise InputError(f"--init {path} is a ViT, which fills all layers: leave out --above, which stands on top")
-        have, (top, _) = depth_of(weights), _read(above, config, "--above")
+        top, theirs = _read(above, config, "--above")
+        _refuse_other(theirs, config, f"--above {above}")
         if depth_of(top) < config.depth:
             raise InputError(
                 f"--above {above} has {depth_of(top)} layers and the network {config.depth}: give one as deep"
@@ -68,7 +81,7 @@ def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], optio
         InputError: it is of another network.
     """
     weights, own = _read(path, config, option)
-    for name in ("heads", "attention"):  # no shape tells of them
+    for name in ("heads", "attention", *WORDS):  # no shape tells of them
         if own is not None and (theirs := getattr(own, name)) != (ours := getattr(config, name)):
             raise InputError(f"{option} {path} has {name} {theirs}, not {ours}: give weights of the same network")
     have = depth_of(weights)
@@ -93,6 +106,15 @@ def read_trained(path: Path) -> tuple[dict[str, Tensor], ModelConfig, dict[str, 
     return weights, config, state
 
 
+def _refuse_other(own: ModelConfig | None, config: ModelConfig, what: str) -> None:
+    """Refuse a tracker's weights that fit by half, or whose words mean other places."""
+    other = [name for name in ALIKE if own is not None and getattr(own, name) != getattr(config, name)]
+    if other:
+        differs = "; ".join(f"{name}: {getattr(own, name)} there, {getattr(config, name)} here" for name in other)
+        give = " ".join(f"--model.{name.replace('_', '-')} {getattr(own, name)}" for name in other)
+        raise InputError(f"{what} is of another network ({differs}): give {give}")
+
+
 def _read(path: Path, config: ModelConfig, option: str) -> tuple[dict[str, Tensor], ModelConfig | None]:
     """What a file that an option names holds, in its own depth where it is a tracker's, with that one's config."""
     if not path.exists():
@@ -104,7 +126,7 @@ def _read(path: Path, config: ModelConfig, option: str) -> tuple[dict[str, Tenso
         weights, own = load_weights(path)
     else:
         opened = open_backbone(path, config)
-        logging.getLogger(__name__).warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
+        log.warning("%s %s: %s", option, path, opened)  # keys used, not needed and missing
         return opened.weights, None
     return _one_identity(weights) if own.attention == "oneway" else weights, own
 
