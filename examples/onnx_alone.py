@@ -34,8 +34,8 @@ while (answer := capture.read())[0]:
     corners, logits, sal, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
     low, high = np.clip(corners.astype(float).reshape(2, 2) * side + corner, [[0, 0], [m, m]], [size - m, size])
     box, p = np.concatenate([low, np.maximum(high - low, m)]), np.exp(z := logits[:, :-5])
-    h, q = np.mean(np.log(p.sum(1)) - np.average(z, 1, p)), min(0, np.append(z, 1)[: line.size] @ line)  # entropy
+    h, q = np.mean(np.log(p.sum(1)) - np.average(z, 1, p)), np.exp(-np.append(z, 1) @ line if line.size else -np.inf)
     y = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
     past[n:] = [tokens[np.sort(sal.argsort(kind="stable")[-int(len(sal) * c["keep"] + 0.999) :])], None]
     wh, call["template"] = [*wh, box[2:]], crop(answer[1], box, "template")[0]
-    print(*box.round(2), round(1 / (1 + np.exp(-y - q)), 4), sep=",", flush=True)
+    print(*box.round(2), round(1 / (1 + np.exp(-y)) / (1 + q), 4), sep=",", flush=True)

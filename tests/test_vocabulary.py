@@ -68,10 +68,10 @@ def test_presence_is_a_line_through_the_logits():
     line[7], line[-1] = 0.5, -2.0
     asked = PAPER.replace(score_presence=base64.b64encode(line.tobytes()).decode())
     logits = np.stack([peaked([7, 9, 9, 9], 10), peaked([9] * 4, 10)])  # 7 is the first command's eighth word
-    assert vocabulary.presence(logits, asked).tolist() == [0, -2]  # 5 - 2 is no reason to be surer
-    assert vocabulary.presence(logits, PAPER).tolist() == [0, 0]
-    odds = [s / (1 - s) for s in (vocabulary.score(logits, c, 0.2).astype(float) for c in (asked, PAPER))]
-    assert odds[0] / odds[1] == pytest.approx(np.exp([0, -2]), rel=1e-3)
+    assert vocabulary.presence(logits, asked) == pytest.approx(1 / (1 + np.exp([-3, 2])), rel=1e-6)
+    assert vocabulary.presence(logits, PAPER).tolist() == [1, 1]
+    ratio = vocabulary.score(logits, asked, 0.2) / vocabulary.score(logits, PAPER, 0.2)
+    assert ratio == pytest.approx(vocabulary.presence(logits, asked), rel=1e-6)
 
 
 torch = pytest.importorskip("torch")

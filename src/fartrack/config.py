@@ -86,8 +86,8 @@ class ModelConfig:
     """The score is ``sigmoid(score_bias + score_slope * entropy + score_shape * change)``: entropy in nats, mean of the
     four coordinates, and how far the box's shape lies from that of the frames before (`geometry.change_of_shape`)."""
     score_presence: str = field(default="", repr=False)
-    """What else is added, where it is below 0: a line through the logits that says whether the target is in view
-    (`vocabulary.presence`), its numbers as base64 of float32. Empty: nothing."""
+    """Times the chance that the target is in the search crop at all: what a line through the logits says
+    (`vocabulary.presence`), its numbers as base64 of float32. Empty: it is taken to be there."""
     lost_below: float = 0.5
     """`update` says "not found" under this score."""
 

@@ -50,19 +50,19 @@ def share(scores: Sequence[float], config: ModelConfig) -> float:
 
 
 def presence(logits: Floats, config: ModelConfig) -> Floats:
-    """(..., 4, words) -> (...) log-odds, at most 0, that the score loses where the target seems not to be in view.
+    """(..., 4, words) -> (...) chance, 0 to 1, that the target is in the search crop at all; 1 where nobody asked.
 
     Templates of something else make a network that is sure of its box: its uncertainty alone does not tell.
     """
     if not config.score_presence:
-        return np.zeros(logits.shape[:-2], np.float32)
+        return np.ones(logits.shape[:-2], np.float32)
     line, bias = _line(config.score_presence)
     z = (logits[..., : config.coordinate_words] * line).sum((-2, -1)) + bias
-    return np.minimum(z, 0)  # type: ignore[no-any-return]
+    return (1 / (1 + np.exp(-z))).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def score(logits: Floats, config: ModelConfig, change: float = 0.0) -> Floats:
-    """Calibrated chance, 0 to 1, that a box overlaps the target by more than half.
+    """Calibrated chance, 0 to 1, that a box overlaps the target by more than half: that it is there, and the box right.
 
     Args:
         logits: (..., 4, words) that it was read from.
@@ -70,7 +70,7 @@ def score(logits: Floats, config: ModelConfig, change: float = 0.0) -> Floats:
         change: of the box's shape, as `fartrack.geometry.change_of_shape` has it.
     """
     z = config.score_bias + config.score_slope * entropy(logits, config) + config.score_shape * change
-    return 1 / (1 + np.exp(-z - presence(logits, config)))
+    return presence(logits, config) / (1 + np.exp(-z))
 
 
 @cache

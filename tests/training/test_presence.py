@@ -7,7 +7,6 @@ from fartrack.errors import InputError
 from fartrack.network import FARTrack
 from fartrack.training import presence
 from fartrack.training.clips import Clip, interrupted
-from fartrack.training.logistic import auroc
 from fartrack.training.presence import fit_presence
 from fartrack.training.synth import Sampler
 
@@ -53,7 +52,8 @@ def test_the_line_tells_frames_with_the_target_from_those_of_another_clip(pack, 
     monkeypatch.setattr(presence, "overlap", lambda boxes, truth: np.where(np.isfinite(truth).all(-1), 0.8, np.nan))
     asked = config.replace(score_presence=fit_presence(net, Sampler(pack, held_out=0), 12, None))
     gone = np.arange(400) % 2 == 0
-    assert auroc(vocabulary.presence(logits(gone), asked).astype(float), ~gone) > 0.95
+    chance = vocabulary.presence(logits(gone), asked)
+    assert ((chance < 0.5) == gone).mean() > 0.9
     monkeypatch.setattr(presence, "overlap", lambda boxes, truth: np.zeros(len(boxes)))
     with pytest.raises(InputError, match=r"0 of \d+ held-out boxes were hits"):
         fit_presence(net, Sampler(pack, held_out=0), 4, None)

@@ -36,7 +36,7 @@ export interface ModelConfig {
   score_slope: number;
   /** What a changed shape of the box is worth; files from before it was thought of have none. */
   score_shape: number;
-  /** A line through the logits that says whether the target is in view, as base64 of float32; empty: it is not asked. */
+  /** A line through the logits that says whether the target is there, as base64 of float32; empty: it is not asked. */
   score_presence: string;
   lost_below: number;
 }

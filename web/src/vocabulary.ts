@@ -46,9 +46,9 @@ function line(text: string): Float32Array {
   return numbers;
 }
 
-/** Log-odds, at most 0, that the score loses where the target seems not to be in view. Logits are (4, words). */
+/** The chance, 0 to 1, that the target is in the search crop at all; 1 where it is not asked. Logits are (4, words). */
 export function presence(logits: ArrayLike<number>, config: ModelConfig): number {
-  if (!config.score_presence) return 0;
+  if (!config.score_presence) return 1;
   const numbers = line(config.score_presence);
   const words = logits.length / 4;
   const used = coordinateWords(config);
@@ -56,12 +56,12 @@ export function presence(logits: ArrayLike<number>, config: ModelConfig): number
   for (let coordinate = 0; coordinate < 4; coordinate++) {
     for (let i = 0; i < used; i++) sum += numbers[coordinate * used + i] * logits[coordinate * words + i];
   }
-  return Math.min(sum, 0);
+  return 1 / (1 + Math.exp(-sum));
 }
 
 /** The calibrated chance, 0 to 1, that the box overlaps the target by more than half; `change` is `changeOfShape`'s. */
 export function score(logits: ArrayLike<number>, config: ModelConfig, change = 0): number {
   const { score_bias, score_slope, score_shape } = config;
-  const odds = score_bias + score_slope * entropy(logits, config) + score_shape * change;
-  return 1 / (1 + Math.exp(-(odds + presence(logits, config))));
+  const right = 1 / (1 + Math.exp(-(score_bias + score_slope * entropy(logits, config) + score_shape * change)));
+  return presence(logits, config) * right;
 }

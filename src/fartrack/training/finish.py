@@ -29,7 +29,7 @@ from fartrack.training import losses
 from fartrack.training.clips import Clip, begins_in_view
 from fartrack.training.logistic import auroc, fit_logistic
 from fartrack.training.options import PAPER
-from fartrack.training.presence import drawers, fit_presence, interrupt, scaled
+from fartrack.training.presence import drawers, fit_presence
 from fartrack.training.render import Samples, render
 from fartrack.training.rollout import Tracking, overlap
 from fartrack.training.sequence import prefix
@@ -81,8 +81,10 @@ class Evidence:
     """(E, N)."""
     part: npt.NDArray[np.int64]
     """(N,) number of the clip, or of the sample: what is fitted on is not measured on."""
-    presence: Floats
-    """(E, N)."""
+    present: Floats
+    """(E, N) chance that the target is in the search crop, as the network's config has it."""
+    there: npt.NDArray[np.bool_]
+    """(N,) whether it is in the frame."""
 
 
 class Mistaken(Sampler):
@@ -111,7 +113,7 @@ def calibrate(
     """Fit the score of each depth on held-out clips as they are tracked, else on samples.
 
     It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score. Where
-    presence is asked for, every other clip is interrupted by another.
+    presence is asked for, the rest of the score is fitted on frames that the target is in.
 
     Args:
         net: the network.
@@ -136,18 +138,17 @@ def calibrate(
     odd = evidence.part % 2 == 1
     result = {}
     for row, depth in enumerate(sorted(depths)):
-        x = np.stack([evidence.entropy[row], evidence.change[row], evidence.presence[row]], 1)
-        x, hit = x[:, : 3 if lines[depth] else 2], evidence.hit[row]
+        x, hit = np.stack([evidence.entropy[row], evidence.change[row]], 1), evidence.hit[row]
         score = np.empty(len(x))
+        used = evidence.there if lines[depth] else np.ones(len(x), bool)
         for half in (odd, ~odd):
-            b = fit_logistic(x[half], hit[half])
-            score[~half] = 1 / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
+            b = fit_logistic(x[half & used], hit[half & used])
+            score[~half] = evidence.present[row, ~half] / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
         bins = np.minimum((score * 10).astype(int), 9)
         error = sum(abs(float((score - hit)[bins == k].sum())) for k in range(10)) / len(score)
-        bias, slope, shape, *rest = (float(v) for v in fit_logistic(x, hit))
-        line = scaled(lines[depth], max(0.0, rest[0])) if rest else ""
+        bias, slope, shape = (float(v) for v in fit_logistic(x[used], hit[used]))
         result[depth] = Calibration(
-            bias, slope, shape if evidence.change.any() else 0.0, line, auroc(score, hit), error,
+            bias, slope, shape if evidence.change.any() else 0.0, lines[depth], auroc(score, hit), error,
             hits=float(hit.mean()), frames=len(hit), iou=float(overlaps[row].mean()),
         )  # fmt: skip
     return result
@@ -159,31 +160,24 @@ def of_clips(
 ) -> Evidence | None:
     """Held-out clips, tracked once from their first boxes: every other of a track, given motion, the others scenes.
 
-    None when the data has neither. `lines` are what says of presence after each layer that is read; where they are
-    asked, half of the clips are interrupted.
+    None when the data has neither. `lines` are what says of presence after each layer that is read.
     """
     kinds = drawers(_on_cpu(sampler), length)
     if not kinds:
         return None
     # Neighbours are of one kind, so that both kinds are fitted and measured on.
     drawn = (kinds[i // 2 % len(kinds)](np.random.default_rng([4242, i])) for i in itertools.count())
-    usable = filter(begins_in_view, drawn)
-    asked = any(lines.values())
-
-    def clip(number: int) -> Clip:
-        one = next(usable)  # of two neighbours one is interrupted, of either half as many
-        return interrupt(one, next(usable), number, length)[0] if asked and number % 4 in (1, 2) else one
-
-    wanted = map(clip, range(clips))
-    parts: list[tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]] = []
+    wanted = itertools.islice(filter(begins_in_view, drawn), clips)
+    parts: list[tuple[Floats, Floats, Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = []
     frames = length - 1
     with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
         while some := list(itertools.islice(wanted, TOGETHER)):  # their frames take megabytes
             told = [_tracked(prefix(net, depth), line, some, pool) for depth, line in sorted(lines.items())]
             parts.append(tuple(np.stack(rows) for rows in zip(*told, strict=True)))  # type: ignore[arg-type]
             log.info("for the score %d of %d clips are tracked", sum(len(hit[0]) for *_, hit in parts) // frames, clips)
-    entropy, change, presence, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
-    return Evidence(entropy, change, hit, np.repeat(np.arange(hit.shape[1] // frames), frames), presence)
+    entropy, change, present, there, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
+    part = np.repeat(np.arange(hit.shape[1] // frames), frames)
+    return Evidence(entropy, change, hit, part, present, there[0])
 
 
 def _on_cpu(sampler: Sampler) -> Sampler:
@@ -194,8 +188,8 @@ def _on_cpu(sampler: Sampler) -> Sampler:
 
 def _tracked(
     net: FARTrack, line: str, clips: Sequence[Clip], pool: ThreadPoolExecutor
-) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_]]:
-    """(N,) entropy, change, presence and hit of every frame of every clip, clip after clip."""
+) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(N,) entropy, change, presence, in view and hit of every frame of every clip, clip after clip."""
     config = net.config.replace(score_presence=line)
     with torch.autocast(net.words.device.type, torch.bfloat16):
         tracking = Tracking(TrackStep(net), net.config, clips, pool)
@@ -205,9 +199,9 @@ def _tracked(
             overlaps = overlap(boxes, np.array([clip.boxes[number] for clip in clips]))
             change = np.array([target.change for target in tracking.targets])
             numbers = vocabulary.entropy(tracking.logits, config), change, vocabulary.presence(tracking.logits, config)
-            rows.append([*numbers, np.nan_to_num(overlaps) > 0.5])
-    entropy, change, presence, hit = (np.stack(one, 1).ravel() for one in zip(*rows, strict=True))
-    return entropy.astype(np.float64), change.astype(np.float64), presence.astype(np.float64), hit.astype(bool)
+            rows.append([*numbers, np.isfinite(overlaps), np.nan_to_num(overlaps) > 0.5])
+    entropy, change, present, there, hit = (np.stack(one, 1).ravel() for one in zip(*rows, strict=True))
+    return (*(v.astype(np.float64) for v in (entropy, change, present)), there, hit)  # type: ignore[return-value]
 
 
 @torch.no_grad()
@@ -255,8 +249,8 @@ def of_samples(
         entropy.append(unsure[:, keep])
         hits.append(np.zeros((len(depths), int(keep.sum())), bool))
     x = np.concatenate(entropy, 1).astype(np.float64)
-    nothing = np.zeros_like(x)
-    evidence = Evidence(x, nothing, np.concatenate(hits, 1), np.arange(x.shape[1]), nothing)
+    part, there = np.arange(x.shape[1]), np.ones(x.shape[1], bool)
+    evidence = Evidence(x, np.zeros_like(x), np.concatenate(hits, 1), part, np.ones_like(x), there)
     return evidence, np.concatenate(overlaps, 1)
 
 
@@ -327,7 +321,9 @@ def export_run(
         name = names[depth]
         own = config.replace(name=name, depth=depth)
         if depth in found:
-            own = scored(own, found[depth])
+            bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))
+            line = found[depth].presence
+            own = own.replace(score_bias=bias, score_slope=slope, score_shape=shape, score_presence=line)
         small = FARTrack(own)
         small.load_state_dict(cut(weights, depth))
         file = out / f"{name}.safetensors"
@@ -357,12 +353,6 @@ def averaged(weights: dict[str, Tensor], config: ModelConfig, also: Sequence[Pat
     others = [read_same(path, config, weights, "--also") for path in also]
     total = {name: value.float() + sum(other[name].float() for other in others) for name, value in weights.items()}
     return {name: value / (1 + len(also)) for name, value in total.items()}
-
-
-def scored(config: ModelConfig, calibration: Calibration) -> ModelConfig:
-    """A config with that score."""
-    bias, slope, shape = (round(v, 4) for v in (calibration.bias, calibration.slope, calibration.shape))
-    return config.replace(score_bias=bias, score_slope=slope, score_shape=shape, score_presence=calibration.presence)
 
 
 def told(calibration: Calibration) -> dict[str, Any]:

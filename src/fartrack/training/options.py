@@ -342,7 +342,7 @@ class Export:
     else, and with 0, it is the samples."""
     presence_clips: int = 320
     """Clips of what was trained on that are tracked, half of them interrupted by another: from them the score learns
-    whether the target is in view at all. 0 does not ask."""
+    whether the target is there at all. 0 does not ask."""
     onnx: bool = True
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"

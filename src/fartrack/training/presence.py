@@ -1,4 +1,4 @@
-"""Whether the target is in view at all: a line through the logits, fitted on clips that others interrupt.
+"""Whether the target is in the search crop at all: a line through the logits, fitted on clips that others interrupt.
 
 A tracker whose newest templates show something else is as sure of its box as ever. What the commands have read tells
 more: their features after the last norm, of which the logits are a linear image, so that a line through features is a
@@ -34,10 +34,8 @@ LENGTH = 80
 """Frames of a clip."""
 EVERY = 2
 """Frames from one that is fitted on to the next; neighbours are much alike."""
-RIDGE = 0.2
+RIDGE = 0.02
 """Of standardised features, for each frame: there are hundreds of them, of a few hundred clips."""
-CERTAIN = 2.0
-"""Log-odds from which it makes no difference any more: of what is surely in view the rest of the score knows better."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ def drawers(sampler: Sampler, length: int) -> list[Draw]:
 
 @torch.no_grad()
 def fit_presence(net: FARTrack, sampler: Sampler, clips: int, pool: ThreadPoolExecutor) -> str:
-    """A `score_presence` for a network's config, to be scaled; empty when the data has nothing that clips are made of.
+    """`score_presence` for a network's config; empty when the data has nothing that clips are made of.
 
     Args:
         net: cut to the depth that is read.
@@ -93,32 +91,24 @@ def fit_presence(net: FARTrack, sampler: Sampler, clips: int, pool: ThreadPoolEx
     x = np.concatenate(seen)
     bias, *slopes = fit_logistic(x, np.concatenate(found), RIDGE * len(x))
     line = np.reshape(slopes, (4, -1)) @ inverse
-    return encoded(np.append(line, bias - (line * offset).sum() - CERTAIN))
+    return encoded(np.append(line, bias - (line * offset).sum()))
 
 
 def _drawn(kinds: Sequence[Draw], number: int) -> tuple[Clip, range]:
-    """A clip, and the frames in which another is shown: none in every other one."""
+    """A clip, and the frames in which another is shown."""
     rng = np.random.default_rng([777, number])
 
     def one() -> Clip:
         return next(filter(begins_in_view, (kinds[int(rng.integers(len(kinds)))](rng) for _ in itertools.count())))
 
-    return (one(), range(0)) if number % 2 else interrupt(one(), one(), number, LENGTH)
-
-
-def interrupt(clip: Clip, other: Clip, seed: int, length: int) -> tuple[Clip, range]:
-    """A clip in which another is shown for a while, and the frames in which it is."""
-    rng = np.random.default_rng([778, seed])
-    begin = int(rng.integers(length // 6, length // 2))
-    away = range(begin, begin + int(rng.integers(length // 10, length // 3)))
-    return interrupted(clip, other, away), away
+    clip = one()
+    if number % 2:
+        return clip, range(0)
+    begin = int(rng.integers(LENGTH // 6, LENGTH // 2))
+    away = range(begin, begin + int(rng.integers(LENGTH // 10, LENGTH // 3)))
+    return interrupted(clip, one(), away), away
 
 
 def encoded(numbers: Floats) -> str:
     """What `fartrack.vocabulary.presence` reads."""
     return base64.b64encode(numbers.astype("<f4").tobytes()).decode()
-
-
-def scaled(line: str, factor: float) -> str:
-    """The same line, all of it times a factor."""
-    return encoded(factor * np.frombuffer(base64.b64decode(line), "<f4").astype(np.float64))
