@@ -1,6 +1,5 @@
 """The ONNX file alone, with nothing of fartrack.  python examples/onnx_alone.py pico.onnx video.mp4 310,120,80,140"""
 
-import base64
 import json
 import sys
 
@@ -22,20 +21,21 @@ def crop(frame, box, kind: str, colour: tuple = (255, 0, 255)) -> tuple:
 
 *_, width = (session := onnxruntime.InferenceSession(sys.argv[1])).get_inputs()[2].shape
 c, capture = json.loads(session.get_modelmeta().custom_metadata_map["fartrack"]), cv2.VideoCapture(sys.argv[2])
-rules = {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0, "withhold": 0, "update_interval": 1}
-c | rules == c or sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
-box, size = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1])
+if c != c | (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0, "trust": 0, "withhold": False}):
+    sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
+box, size, age = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1]), 0
 call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
-k, m, line = c["templates"] - 1, min(c["margin"], *size), np.frombuffer(base64.b64decode(c["score_presence"]), "<f4")
+each, k, m = c.get("update_interval", 1) ** (c["attention"] == "oneway"), c["templates"] - 1, min(c["margin"], *size)
 past, wh = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
 while (answer := capture.read())[0]:
-    (call["search"], corner, side), n = crop(answer[1], box, "search"), len(past) - 1
-    call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k)]])
+    (call["search"], corner, side), n, old = crop(answer[1], box, "search"), len(past) - 1, not call["template"].size
+    call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k + old)]])
     corners, logits, sal, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
-    low, high = np.clip(corners.astype(float).reshape(2, 2) * side + corner, [[0, 0], [m, m]], [size - m, size])
-    box, p = np.concatenate([low, np.maximum(high - low, m)]), np.exp(z := logits[:, :-5])
-    h, q = np.mean(np.log(p.sum(1)) - np.average(z, 1, p)), np.exp(-np.append(z, 1) @ line if line.size else -np.inf)
-    y = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
-    past[n:] = [tokens[np.sort(sal.argsort(kind="stable")[-int(len(sal) * c["keep"] + 0.999) :])], None]
-    wh, call["template"] = [*wh, box[2:]], crop(answer[1], box, "template")[0]
-    print(*box.round(2), round(1 / (1 + np.exp(-y)) / (1 + q), 4), sep=",", flush=True)
+    low, high = corners.astype(float).reshape(2, 2) * side + corner
+    box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
+    h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
+    z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()
+    past[n:] = past[n:] if old else [tokens[np.sort(sal.argsort(kind="stable")[-int(len(sal) * c["keep"] + 0.999) :])]]
+    age, wh, new = 1 + age * old, [*wh, box[2:]], len(wh) <= 10 or z < np.log(9) or 1 + age * old >= each  # or unsure
+    past, call["template"] = past + [None] * int(new), crop(answer[1], box, "template")[0][:, : 999 * new]
+    print(*box.round(2), round(1 / (1 + np.exp(-z)), 4), sep=",", flush=True)

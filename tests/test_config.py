@@ -56,8 +56,6 @@ def test_salient_rows():
     [
         ({"name": ""}, "name must be one that files can have"),
         ({"name": "my/model"}, "name must be"),
-        ({"score_presence": "AAAA"}, "score_presence is not base64 of"),
-        ({"score_presence": "no base64!"}, "score_presence"),
         ({"depth": 0}, "depth"),
         ({"heads": 5}, "multiple of heads"),
         ({"templates": 0}, "templates"),

@@ -83,14 +83,7 @@ def test_takes_every_size_from_the_file(changes, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"memory": "exponential"},
-        {"decoding": "release"},
-        {"trajectory": 2},
-        {"trust": 0.5},
-        {"withhold": True},
-        {"update_interval": 2},
-    ],
+    [{"memory": "exponential"}, {"decoding": "release"}, {"trajectory": 2}, {"trust": 0.5}, {"withhold": True}],
     ids=str,
 )
 def test_refuses_other_rules_in_one_line(changes, tmp_path):

@@ -20,7 +20,7 @@ from fartrack.errors import InputError
 from fartrack.export import export, weights_of
 from fartrack.network import FARTrack
 from fartrack.runtime import open_runtime
-from fartrack.sharing import main, relabel, share
+from fartrack.sharing import main, share
 from small import SMALL, call, network
 
 
@@ -99,19 +99,6 @@ def test_what_others_lean_on_is_not_replaced(shared):
         export(network(SMALL), shared / "first.onnx", inputs=[call()])
     assert (shared / "first.onnx").read_bytes() == before
     export(network(SMALL), shared / "middle.onnx", inputs=[call()])  # nothing lies in that
-
-
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
-def test_another_score_leaves_the_weights_where_they_are(shared, engine, tmp_path):
-    pytest.importorskip(engine)
-    files = [shared / f"{name}.onnx" for name in ("middle", "deep", "first")]  # in any order
-    sizes = [path.stat().st_size for path in files]
-    relabel(files, lambda config: config.replace(score_bias=9.25))
-    assert [open_runtime(path, "onnxruntime", 1).config.score_bias for path in files] == [9.25] * 3
-    same(files[0], shared / "before.onnx", engine)
-    assert all(path.stat().st_size - size < 10 for path, size in zip(files, sizes, strict=True))
-    with pytest.raises(InputError, match="name all of a family"):
-        relabel(files[:1], lambda config: config)
 
 
 def test_what_cannot_share(family, shared, tmp_path, capsys):

@@ -1,7 +1,5 @@
 """Coordinates as words, and back."""
 
-import base64
-
 import numpy as np
 import pytest
 
@@ -60,18 +58,6 @@ def test_score_falls_where_the_shape_changes_if_the_model_says_so():
     assert vocabulary.score(logits, plain, 1.0) == still == vocabulary.score(logits, wary)
     odds = [s / (1 - s) for s in (still, vocabulary.score(logits, wary, 0.5))]
     assert odds[0] / odds[1] == pytest.approx(np.e, rel=1e-5)
-
-
-def test_presence_is_a_line_through_the_logits():
-    """What the newest templates show is found for certain, the target or not: only what was read tells them apart."""
-    line = np.zeros(4 * 600 + 1, "<f4")
-    line[7], line[-1] = 0.5, -2.0
-    asked = PAPER.replace(score_presence=base64.b64encode(line.tobytes()).decode())
-    logits = np.stack([peaked([7, 9, 9, 9], 10), peaked([9] * 4, 10)])  # 7 is the first command's eighth word
-    assert vocabulary.presence(logits, asked) == pytest.approx(1 / (1 + np.exp([-3, 2])), rel=1e-6)
-    assert vocabulary.presence(logits, PAPER).tolist() == [1, 1]
-    ratio = vocabulary.score(logits, asked, 0.2) / vocabulary.score(logits, PAPER, 0.2)
-    assert ratio == pytest.approx(vocabulary.presence(logits, asked), rel=1e-6)
 
 
 torch = pytest.importorskip("torch")

@@ -5,11 +5,10 @@ A model file carries its configuration as JSON, so a tracker opened from a file 
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -85,9 +84,6 @@ class ModelConfig:
     score_shape: float = 0.0
     """The score is ``sigmoid(score_bias + score_slope * entropy + score_shape * change)``: entropy in nats, mean of the
     four coordinates, and how far the box's shape lies from that of the frames before (`geometry.change_of_shape`)."""
-    score_presence: str = field(default="", repr=False)
-    """Times the chance that the target is in the search crop at all: what a line through the logits says
-    (`vocabulary.presence`), its numbers as base64 of float32. Empty: it is taken to be there."""
     lost_below: float = 0.5
     """`update` says "not found" under this score."""
 
@@ -114,22 +110,12 @@ class ModelConfig:
             (not 0 < self.keep <= 1, "keep must be above 0 and at most 1"),
             (self.bins < 2, "bins must be at least 2"),
             (not 2 <= self.bins * (self.high - self.low) <= 1e5, "bins * (high - low) must be in 2..100000"),
-            (not self._presence_fits(), "score_presence is not base64 of 4 * coordinate words + 1 float32"),
             (self.margin < 0, "margin must not be negative"),
             (self.trajectory < 0, "trajectory must not be negative"),
             (self.patience < 1, "patience must be at least 1"),
             (not (0 <= self.doubt < self.trust or self.doubt == self.trust == 0), "doubt must be in 0..trust"),
         ]
         self._refuse(problems)
-
-    def _presence_fits(self) -> bool:
-        if not self.score_presence:
-            return True
-        try:
-            numbers = base64.b64decode(self.score_presence, validate=True)
-        except ValueError:
-            return False
-        return len(numbers) == 4 * (4 * self.coordinate_words + 1)
 
     def _refuse(self, problems: list[tuple[bool, str]]) -> None:
         for wrong, message in problems:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import onnx
 
 from fartrack import models
-from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import write_whole
 
@@ -69,39 +68,6 @@ def share(paths: Sequence[Path]) -> list[int]:
         write_whole(path, content)
         saved.append(before - len(content))
     return saved
-
-
-def relabel(paths: Sequence[Path], change: Callable[[ModelConfig], ModelConfig]) -> None:
-    """Give model files other configs, of the same network, whose weights stay to the byte.
-
-    Args:
-        paths: all files of one folder that refer to one another, in any order. Each is written whole or not at all.
-        change: makes of a file's config the new one.
-
-    Raises:
-        InputError: one of them is no model file, or refers to a file that is not among them.
-    """
-    waiting = {path.name: path for path in paths}
-    made: dict[Path, bytes] = {}
-    checksums: dict[str, str] = {}
-    while waiting:
-        free = next((p for name, p in waiting.items() if referred(p) <= checksums.keys()), None)
-        if free is None:
-            raise InputError(f"{next(iter(waiting.values()))} refers to files that are not named: name all of a family")
-        model = _read(waiting.pop(free.name))
-        about = {entry.key: entry for entry in model.metadata_props}
-        if "fartrack" not in about:
-            raise InputError(f"{free} is an ONNX file but not a fartrack model")
-        about["fartrack"].value = change(ModelConfig.from_json(about["fartrack"].value, free)).to_json()
-        for tensor in model.graph.initializer:
-            place = {entry.key: entry for entry in tensor.external_data}
-            if place:
-                place["checksum"].value = checksums[place["location"].value]
-        # Metadata comes last in a file, so that every tensor stays where others look for it.
-        made[free] = model.SerializeToString()
-        checksums[free.name] = hashlib.sha1(made[free], usedforsecurity=False).hexdigest()
-    for path, content in made.items():
-        write_whole(path, content)
 
 
 def _thinned(path: Path, model: onnx.ModelProto, places: Places) -> bytes:

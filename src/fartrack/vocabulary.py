@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -49,20 +47,8 @@ def share(scores: Sequence[float], config: ModelConfig) -> float:
     return min(1.0, max(0.0, (score - config.doubt) / (config.trust - config.doubt)))
 
 
-def presence(logits: Floats, config: ModelConfig) -> Floats:
-    """(..., 4, words) -> (...) chance, 0 to 1, that the target is in the search crop at all; 1 where nobody asked.
-
-    Templates of something else make a network that is sure of its box: its uncertainty alone does not tell.
-    """
-    if not config.score_presence:
-        return np.ones(logits.shape[:-2], np.float32)
-    line, bias = _line(config.score_presence)
-    z = (logits[..., : config.coordinate_words] * line).sum((-2, -1)) + bias
-    return (1 / (1 + np.exp(-z))).astype(np.float32)  # type: ignore[no-any-return]
-
-
 def score(logits: Floats, config: ModelConfig, change: float = 0.0) -> Floats:
-    """Calibrated chance, 0 to 1, that a box overlaps the target by more than half: that it is there, and the box right.
+    """Calibrated chance, 0 to 1, that a box overlaps the target by more than half.
 
     Args:
         logits: (..., 4, words) that it was read from.
@@ -70,11 +56,4 @@ def score(logits: Floats, config: ModelConfig, change: float = 0.0) -> Floats:
         change: of the box's shape, as `fartrack.geometry.change_of_shape` has it.
     """
     z = config.score_bias + config.score_slope * entropy(logits, config) + config.score_shape * change
-    return presence(logits, config) / (1 + np.exp(-z))
-
-
-@cache
-def _line(text: str) -> tuple[npt.NDArray[np.float64], float]:
-    """(4, coordinate words) weights of logits and a bias, out of a config's `score_presence`."""
-    numbers = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64)
-    return numbers[:-1].reshape(4, -1), float(numbers[-1])
+    return 1 / (1 + np.exp(-z))

@@ -12,7 +12,6 @@ from fartrack.training import finish
 from fartrack.training.finish import Mistaken, auroc, calibrate, export_run, fit_logistic
 from fartrack.training.loop import Trainer
 from fartrack.training.options import TrainConfig
-from fartrack.training.presence import encoded
 from fartrack.training.start import cut, depth_of, fit, read_start, without
 from fartrack.training.synth import Sampler
 
@@ -77,33 +76,11 @@ def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypa
     assert found[2].frames == found[3].frames == 3 * 95  # an odd one: measured by halves, fitted on all
     assert found[2].shape != 0 and 0.3 < found[3].auroc < 0.7 and 0.4 < found[3].hits < 0.6
     monkeypatch.setattr(finish, "overlap", lambda boxes, truth: np.arange(len(boxes)) == 1)
-    seen = finish.of_clips(FARTrack(config), sampler, {3: ""}, 3)
+    seen = finish.of_clips(FARTrack(config), sampler, (3,), 3)
     assert seen.part[seen.hit[0]].tolist() == [1] * 95  # each frame with its clip: the halves share none
-    monkeypatch.setattr(finish, "drawers", lambda *_: [])
-    assert finish.of_clips(FARTrack(config), sampler, {3: ""}, 3) is None
-
-
-def test_presence_is_fitted_apart_from_the_rest_of_the_score(pack, config, monkeypatch):
-    """Frames without the target are no evidence of how sure a right box is, once something else tells of them."""
-    torch.manual_seed(0)
-    sampler, drawn = Sampler(pack, held_out=0), np.random.default_rng(0)
-    line = encoded(np.append(np.zeros(4 * config.coordinate_words), np.log(3)))  # three to one, whatever is seen
-    monkeypatch.setattr(finish, "fit_presence", lambda *_: line)
-    fitted = []
-
-    def fit(x, hit):
-        fitted.append(len(hit))
-        return fit_logistic(x, hit)
-
-    def unseen(boxes, truth):  # the target is in view in two of three frames
-        return np.where(drawn.random(len(boxes)) < 1 / 3, np.nan, drawn.random(len(boxes)))
-
-    monkeypatch.setattr(finish, "fit_logistic", fit)
-    monkeypatch.setattr(finish, "overlap", unseen)
-    found = calibrate(FARTrack(config).eval(), sampler, (3,), 128, clips=3, learned=sampler, presence_clips=2)[3]
-    assert found.presence == line and found.frames == 3 * 95
-    assert fitted[2] == pytest.approx(2 / 3 * 3 * 95, rel=0.15) and fitted[2] == fitted[0] + fitted[1]
-    assert finish.told(found)["presence"] is True
+    monkeypatch.setattr(finish, "Tracks", lambda sampler: ())
+    monkeypatch.setattr(finish, "Cast", lambda sampler: ())
+    assert finish.of_clips(FARTrack(config), sampler, (3,), 3) is None
 
 
 def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
@@ -146,9 +123,8 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
     wide = Trainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
     with pytest.raises(InputError, match="does not fit"):
         export_run(paths[0], tmp_path / "out", (), None, 0, also=[wide], onnx=False)
-    other_way = {"attention": "oneway" if config.attention == "joint" else "joint"}
-    for changes in ({"heads": 4}, other_way, {"low": -0.25, "high": 1.75}):
-        name, value = next(iter(changes.items()))
+    for changes in ({"heads": 4}, {"attention": "oneway" if config.attention == "joint" else "joint"}):
+        ((name, value),) = changes.items()
         other = run(name, 3, **changes).save()
         with pytest.raises(InputError, match=f"has {name} {value}"):  # no shape told of it: a mean of two was written
             export_run(paths[0], tmp_path / "out", (), None, 0, also=[other], onnx=False)
@@ -235,39 +211,6 @@ def test_layers_that_were_grown_once_stand_on_new_ones(config, tmp_path):
     assert torch.equal(both["blocks.2.mlp.fc1.weight"], deep.blocks[2].mlp.fc1.weight)
     with pytest.raises(InputError, match="as deep"):
         read_start(files[0], config.replace(depth=5), above=files[1])
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"heads": 6}, "heads: 3 there, 6 here.*give --model.heads 3"),
-        ({"width": 96}, "width: 48 there, 96 here"),
-        ({"mlp_ratio": 2}, "give --model.mlp-ratio 4"),
-        ({"patch": 16}, "patch: 8 there, 16 here"),
-        ({"low": -0.25, "high": 1.75}, "give --model.low -0.5 --model.high 1.5"),
-        ({"bins": 20, "low": -1.5, "high": 2.5}, "bins: 40 there, 20 here"),
-    ],
-)
-def test_weights_of_another_network_are_refused(config, tmp_path, changes, said):
-    """Half of them was taken without a word, or all of them for words that mean other places."""
-    path = tmp_path / "x.safetensors"
-    save_weights(path, FARTrack(config).state_dict(), config)
-    other, own = config.replace(**changes), tmp_path / "own.safetensors"
-    with pytest.raises(InputError, match=f"--init .*x.safetensors is of another network.*{said}"):
-        read_start(path, other)
-    save_weights(own, FARTrack(other).state_dict(), other)
-    with pytest.raises(InputError, match=f"--above .*x.safetensors is of another network.*{said}"):
-        read_start(own, other, above=path)
-
-
-def test_weights_of_a_network_that_differs_in_what_can_be_fitted(config, tmp_path, caplog):
-    path = tmp_path / "x.safetensors"
-    save_weights(path, FARTrack(config).state_dict(), config)
-    sizes = {"search_size": config.search_size + 8, "template_size": config.template_size + 8}
-    read_start(path, config.replace(**sizes, depth=4, templates=5, trajectory=2, attention="oneway", keep=0.5))
-    assert not caplog.text
-    assert depth_of(read_start(path, config.replace(depth=2))) == 2  # whoever wanted them all must not find out later
-    assert "takes the first 2 of its 3 layers: give --model.depth 3 for all" in caplog.text
 
 
 def test_a_file_of_something_else_is_refused(config, tmp_path):

@@ -36,8 +36,6 @@ export interface ModelConfig {
   score_slope: number;
   /** What a changed shape of the box is worth; files from before it was thought of have none. */
   score_shape: number;
-  /** A line through the logits that says whether the target is there, as base64 of float32; empty: it is not asked. */
-  score_presence: string;
   lost_below: number;
 }
 
@@ -46,8 +44,6 @@ const NUMBERS = [
   "search_factor", "trajectory", "bins", "low", "high", "keep", "margin", "score_bias", "score_slope", "lost_below",
   "doubt", "trust", "patience", "lighten", "score_shape", "update_interval",
 ] as const satisfies readonly (keyof ModelConfig)[];
-
-const TEXTS = ["score_presence"] as const satisfies readonly (keyof ModelConfig)[];
 
 const CHOICES: Partial<Record<keyof ModelConfig, readonly unknown[]>> = {
   attention: ["joint", "oneway"],
@@ -62,7 +58,6 @@ const INSIDE = ["name", "heads", "mlp_ratio", "saliency", "block_eps", "final_ep
 /** What files say that are older than the field. */
 const OLDER = {
   template_tint: 0, lighten: 0, withhold: false, doubt: 0, trust: 0, patience: 3, score_shape: 0, update_interval: 1,
-  score_presence: "",
 };
 
 /** Frames from one new template to the next; 1 with joint attention, where those between would cost as much. */
@@ -105,12 +100,9 @@ export function readConfig(onnx: Uint8Array, name: string): ModelConfig {
   for (const key of NUMBERS) {
     if (typeof config[key] !== "number") throw new Error(`${name} does not say its ${key}: was it written by another fartrack?`);
   }
-  for (const key of TEXTS) {
-    if (typeof config[key] !== "string") throw new Error(`${name} has a damaged configuration: export it again.`);
-  }
   for (const [key, value] of Object.entries(config)) {
     const choices = CHOICES[key as keyof ModelConfig];
-    if (choices ? choices.includes(value) : [...NUMBERS, ...TEXTS, ...INSIDE].includes(key)) continue;
+    if (choices ? choices.includes(value) : [...NUMBERS, ...INSIDE].includes(key)) continue;
     throw new Error(`${name} says ${key} ${JSON.stringify(value)}, which is not known here: was it written by a newer fartrack?`);
   }
   return config;

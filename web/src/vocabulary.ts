@@ -33,35 +33,8 @@ export function share(scores: readonly number[], { doubt, trust }: ModelConfig):
   return trust === 0 ? 1 : Math.min(1, Math.max(0, (Math.max(...scores) - doubt) / (trust - doubt)));
 }
 
-const lines = new Map<string, Float32Array>();
-
-/** The numbers of a configuration's `score_presence`: weights of all coordinates' logits, and a bias. */
-function line(text: string): Float32Array {
-  let numbers = lines.get(text);
-  if (!numbers) {
-    numbers = new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-    lines.clear();
-    lines.set(text, numbers);
-  }
-  return numbers;
-}
-
-/** The chance, 0 to 1, that the target is in the search crop at all; 1 where it is not asked. Logits are (4, words). */
-export function presence(logits: ArrayLike<number>, config: ModelConfig): number {
-  if (!config.score_presence) return 1;
-  const numbers = line(config.score_presence);
-  const words = logits.length / 4;
-  const used = coordinateWords(config);
-  let sum = numbers[4 * used];
-  for (let coordinate = 0; coordinate < 4; coordinate++) {
-    for (let i = 0; i < used; i++) sum += numbers[coordinate * used + i] * logits[coordinate * words + i];
-  }
-  return 1 / (1 + Math.exp(-sum));
-}
-
 /** The calibrated chance, 0 to 1, that the box overlaps the target by more than half; `change` is `changeOfShape`'s. */
 export function score(logits: ArrayLike<number>, config: ModelConfig, change = 0): number {
   const { score_bias, score_slope, score_shape } = config;
-  const right = 1 / (1 + Math.exp(-(score_bias + score_slope * entropy(logits, config) + score_shape * change)));
-  return presence(logits, config) * right;
+  return 1 / (1 + Math.exp(-(score_bias + score_slope * entropy(logits, config) + score_shape * change)));
 }

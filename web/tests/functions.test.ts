@@ -271,8 +271,8 @@ function fileWith(config: object): Uint8Array {
 }
 
 test("model files from before the tint, the brightening and the score's shape have none, and say all the rest", () => {
-  const { template_tint: _, lighten: ___, score_shape: ____, score_presence: _____, ...older } = r.config;
-  const none = { template_tint: 0, lighten: 0, score_shape: 0, score_presence: "" };
+  const { template_tint: _, lighten: ___, score_shape: ____, ...older } = r.config;
+  const none = { template_tint: 0, lighten: 0, score_shape: 0 };
   assert.deepEqual(readConfig(fileWith(older), "older.onnx"), { ...r.config, ...none });
   assert.equal(readConfig(fileWith({ ...older, template_tint: 0.4 }), "newer.onnx").template_tint, 0.4);
   const { keep: __, ...less } = r.config;

@@ -171,7 +171,7 @@ def sought(config: ModelConfig) -> list[dict]:
     width, height, box = 160, 120, (40.0, 30.0, 20.0, 14.0)
     picture = np.empty((height, width, 3), np.uint8)
     picture[..., 2], picture[..., 1], picture[..., 0] = np.arange(width), np.arange(height)[:, None], 99
-    small = config.replace(attention="joint", width=3, heads=3, score_shape=-1.0, score_presence="")
+    small = config.replace(attention="joint", width=3, heads=3, score_shape=-1.0)
     once = {"attention": "oneway", "depth": 1, "update_interval": 3}
     cases = []
     for changes in ({}, {"doubt": 0.2, "trust": 0.9, "trajectory": 3, "withhold": True}, {"lost_below": 0.8}, once):

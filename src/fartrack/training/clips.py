@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -106,29 +105,6 @@ class Tracks:
             motion = draw_motion(boxes, width, height, rng)
             boxes = motion.boxes(boxes)
         return Clip(PackFrames(self.sampler, pictures, mirrored, motion), boxes, seed)
-
-
-class Interruption:
-    """A clip's frames with another's in between, in the size of the first's."""
-
-    def __init__(self, frames: Frames, others: Frames, away: range) -> None:
-        self.frames, self.others, self.away = frames, others, away
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int, /) -> Image:
-        if index not in self.away:
-            return self.frames[index]
-        height, width = self.frames[0].shape[:2]
-        return np.asarray(cv2.resize(self.others[index], (width, height)), np.uint8)
-
-
-def interrupted(clip: Clip, other: Clip, away: range) -> Clip:
-    """A clip whose target is nowhere to be seen for some frames: those show another clip's."""
-    boxes = clip.boxes.copy()
-    boxes[away.start : away.stop] = np.nan
-    return Clip(Interruption(clip.frames, other.frames, away), boxes, clip.seed)
 
 
 def begins_in_view(clip: Clip) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,12 +26,11 @@ from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.step import TrackStep
 from fartrack.training import losses
-from fartrack.training.clips import Clip, begins_in_view
-from fartrack.training.logistic import auroc, fit_logistic
+from fartrack.training.clips import Clip, Tracks, begins_in_view
 from fartrack.training.options import PAPER
-from fartrack.training.presence import drawers, fit_presence
 from fartrack.training.render import Samples, render
 from fartrack.training.rollout import Tracking, overlap
+from fartrack.training.scenes import Cast
 from fartrack.training.sequence import prefix
 from fartrack.training.start import cut, read_same, read_trained
 from fartrack.training.synth import Sampler, plan
@@ -55,8 +54,6 @@ class Calibration:
     slope: float
     shape: float
     """0 where no clips were tracked."""
-    presence: str
-    """`score_presence` of the config; empty where it was not asked for."""
     auroc: float
     """Chance that a frame with IoU above 0.5 scores above one without."""
     error: float
@@ -81,10 +78,44 @@ class Evidence:
     """(E, N)."""
     part: npt.NDArray[np.int64]
     """(N,) number of the clip, or of the sample: what is fitted on is not measured on."""
-    present: Floats
-    """(E, N) chance that the target is in the search crop, as the network's config has it."""
-    there: npt.NDArray[np.bool_]
-    """(N,) whether it is in the frame."""
+
+
+def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
+    """Coefficients of ``sigmoid(b[0] + x @ b[1:])`` with the greatest likelihood (a little ridge keeps them finite).
+
+    Args:
+        x: (N, k).
+        hit: (N,).
+
+    Raises:
+        InputError: all are hits, or none.
+    """
+    if hit.all() or not hit.any():
+        raise InputError(
+            f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out boxes were hits; "
+            "give more --score-clips or other --data, or --samples 0, which leaves it as it is"
+        )
+    mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
+    design = np.concatenate([np.ones((len(x), 1)), (x - mean) / deviation], 1)
+    w = np.zeros(design.shape[1])
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-design @ w))
+        gradient = design.T @ (p - hit) + 1e-3 * w
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-3 * np.eye(len(w))
+        step = np.linalg.solve(hessian, gradient)
+        w -= np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-9:
+            break
+    slopes = w[1:] / deviation
+    return np.concatenate([[w[0] - slopes @ mean], slopes])
+
+
+def auroc(score: npt.NDArray[np.float64], hit: npt.NDArray[np.bool_]) -> float:
+    """Area under the ROC curve, by ranks; ties count half."""
+    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]
+    n = int(hit.sum())
+    return float((rank[hit].sum() - n * (n + 1) / 2) / max(1, n * (len(hit) - n)))
 
 
 class Mistaken(Sampler):
@@ -101,19 +132,11 @@ class Mistaken(Sampler):
 
 
 def calibrate(
-    net: FARTrack,
-    sampler: Sampler,
-    depths: Sequence[int],
-    samples: int,
-    clips: int = 0,
-    device: str = "cpu",
-    learned: Sampler | None = None,
-    presence_clips: int = 0,
+    net: FARTrack, sampler: Sampler, depths: Sequence[int], samples: int, clips: int = 0, device: str = "cpu"
 ) -> dict[int, Calibration]:
     """Fit the score of each depth on held-out clips as they are tracked, else on samples.
 
-    It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score. Where
-    presence is asked for, the rest of the score is fitted on frames that the target is in.
+    It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score.
 
     Args:
         net: the network.
@@ -122,16 +145,9 @@ def calibrate(
         samples: held-out samples for the mean IoU.
         clips: to be tracked; 0, or data of which no clips can be made, leaves the samples.
         device: where the network is.
-        learned: what was trained on.
-        presence_clips: of that, to be tracked for what says whether the target is there; 0 does not ask.
     """
-    lines = dict.fromkeys(depths, "")
-    if clips and learned is not None and presence_clips:
-        with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
-            source = _on_cpu(learned)
-            lines = {depth: fit_presence(prefix(net, depth), source, presence_clips, pool) for depth in sorted(depths)}
     evidence, overlaps = of_samples(net, sampler, depths, samples, device=device)
-    if clips and (tracked := of_clips(net, sampler, lines, clips)) is not None:
+    if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
         evidence = tracked
     elif clips:
         log.warning("nothing that is held out is a track or has a mask: the score is fitted on samples, not on clips")
@@ -140,57 +156,53 @@ def calibrate(
     for row, depth in enumerate(sorted(depths)):
         x, hit = np.stack([evidence.entropy[row], evidence.change[row]], 1), evidence.hit[row]
         score = np.empty(len(x))
-        used = evidence.there if lines[depth] else np.ones(len(x), bool)
         for half in (odd, ~odd):
-            b = fit_logistic(x[half & used], hit[half & used])
-            score[~half] = evidence.present[row, ~half] / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
+            b = fit_logistic(x[half], hit[half])
+            score[~half] = 1 / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
         bins = np.minimum((score * 10).astype(int), 9)
         error = sum(abs(float((score - hit)[bins == k].sum())) for k in range(10)) / len(score)
-        bias, slope, shape = (float(v) for v in fit_logistic(x[used], hit[used]))
+        bias, slope, shape = (float(v) for v in fit_logistic(x, hit))
         result[depth] = Calibration(
-            bias, slope, shape if evidence.change.any() else 0.0, lines[depth], auroc(score, hit), error,
+            bias, slope, shape if evidence.change.any() else 0.0, auroc(score, hit), error,
             hits=float(hit.mean()), frames=len(hit), iou=float(overlaps[row].mean()),
         )  # fmt: skip
     return result
 
 
 @torch.no_grad()
-def of_clips(
-    net: FARTrack, sampler: Sampler, lines: Mapping[int, str], clips: int, length: int = 96
-) -> Evidence | None:
+def of_clips(net: FARTrack, sampler: Sampler, depths: Sequence[int], clips: int, length: int = 96) -> Evidence | None:
     """Held-out clips, tracked once from their first boxes: every other of a track, given motion, the others scenes.
 
-    None when the data has neither. `lines` are what says of presence after each layer that is read.
+    None when the data has neither.
     """
-    kinds = drawers(_on_cpu(sampler), length)
+    cpu = torch.device("cpu")  # where OpenCV cuts crops, as the tracker does
+    sampler = copy.copy(sampler).to(cpu, sampler.pack.to(cpu))
+    tracks, cast = Tracks(sampler), Cast(sampler)
+    kinds: list[Callable[[np.random.Generator], Clip]] = []
+    if len(tracks):
+        kinds.append(lambda rng: tracks.clip(int(rng.choice(len(tracks), p=tracks.weight)), length, rng, moved=0.8))
+    if len(cast):
+        kinds.append(lambda rng: cast.clip(length, rng))
     if not kinds:
         return None
     # Neighbours are of one kind, so that both kinds are fitted and measured on.
     drawn = (kinds[i // 2 % len(kinds)](np.random.default_rng([4242, i])) for i in itertools.count())
     wanted = itertools.islice(filter(begins_in_view, drawn), clips)
-    parts: list[tuple[Floats, Floats, Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]] = []
+    parts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
     frames = length - 1
     with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
         while some := list(itertools.islice(wanted, TOGETHER)):  # their frames take megabytes
-            told = [_tracked(prefix(net, depth), line, some, pool) for depth, line in sorted(lines.items())]
+            told = [_tracked(prefix(net, depth), some, pool) for depth in sorted(depths)]
             parts.append(tuple(np.stack(rows) for rows in zip(*told, strict=True)))  # type: ignore[arg-type]
             log.info("for the score %d of %d clips are tracked", sum(len(hit[0]) for *_, hit in parts) // frames, clips)
-    entropy, change, present, there, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
-    part = np.repeat(np.arange(hit.shape[1] // frames), frames)
-    return Evidence(entropy, change, hit, part, present, there[0])
-
-
-def _on_cpu(sampler: Sampler) -> Sampler:
-    """Where OpenCV cuts crops, as the tracker does."""
-    cpu = torch.device("cpu")
-    return copy.copy(sampler).to(cpu, sampler.pack.to(cpu))
+    entropy, change, hit = (np.concatenate(one, 1) for one in zip(*parts, strict=True))
+    return Evidence(entropy, change, hit, np.repeat(np.arange(hit.shape[1] // frames), frames))
 
 
 def _tracked(
-    net: FARTrack, line: str, clips: Sequence[Clip], pool: ThreadPoolExecutor
-) -> tuple[Floats, Floats, Floats, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(N,) entropy, change, presence, in view and hit of every frame of every clip, clip after clip."""
-    config = net.config.replace(score_presence=line)
+    net: FARTrack, clips: Sequence[Clip], pool: ThreadPoolExecutor
+) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """(N,) entropy, change and hit of every frame of every clip, clip after clip."""
     with torch.autocast(net.words.device.type, torch.bfloat16):
         tracking = Tracking(TrackStep(net), net.config, clips, pool)
         rows = []
@@ -198,10 +210,9 @@ def _tracked(
             boxes = tracking.frame(number).boxes
             overlaps = overlap(boxes, np.array([clip.boxes[number] for clip in clips]))
             change = np.array([target.change for target in tracking.targets])
-            numbers = vocabulary.entropy(tracking.logits, config), change, vocabulary.presence(tracking.logits, config)
-            rows.append([*numbers, np.isfinite(overlaps), np.nan_to_num(overlaps) > 0.5])
-    entropy, change, present, there, hit = (np.stack(one, 1).ravel() for one in zip(*rows, strict=True))
-    return (*(v.astype(np.float64) for v in (entropy, change, present)), there, hit)  # type: ignore[return-value]
+            rows.append([vocabulary.entropy(tracking.logits, net.config), change, np.nan_to_num(overlaps) > 0.5])
+    entropy, change, hit = (np.stack(one, 1).ravel() for one in zip(*rows, strict=True))
+    return entropy.astype(np.float64), change.astype(np.float64), hit.astype(bool)
 
 
 @torch.no_grad()
@@ -249,8 +260,7 @@ def of_samples(
         entropy.append(unsure[:, keep])
         hits.append(np.zeros((len(depths), int(keep.sum())), bool))
     x = np.concatenate(entropy, 1).astype(np.float64)
-    part, there = np.arange(x.shape[1]), np.ones(x.shape[1], bool)
-    evidence = Evidence(x, np.zeros_like(x), np.concatenate(hits, 1), part, np.ones_like(x), there)
+    evidence = Evidence(x, np.zeros_like(x), np.concatenate(hits, 1), np.arange(x.shape[1]))
     return evidence, np.concatenate(overlaps, 1)
 
 
@@ -262,8 +272,6 @@ def export_run(
     samples: int,
     clips: int = 0,
     *,
-    learned: Sampler | None = None,
-    presence_clips: int = 0,
     also: Sequence[Path] = (),
     onnx: bool = True,
     precision: str = "fp16",
@@ -278,8 +286,6 @@ def export_run(
         sampler: of held-out samples, to calibrate on.
         samples: how many of them; 0 leaves the score as it is.
         clips: how many held-out clips are tracked for it.
-        learned: of what was trained on.
-        presence_clips: clips of that, for what the score says of presence.
         also: checkpoints or model files whose weights are averaged with those of `path`.
         onnx: write ONNX files as well.
         precision: of the weights in the ONNX files.
@@ -312,9 +318,7 @@ def export_run(
         )
     net = FARTrack(config).to(device)
     net.load_state_dict(weights)
-    found = {}
-    if sampler and samples:
-        found = calibrate(net.eval(), sampler, chosen, samples, clips, device, learned, presence_clips)
+    found = calibrate(net.eval(), sampler, chosen, samples, clips, device) if sampler and samples else {}
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for depth in chosen:
@@ -322,8 +326,7 @@ def export_run(
         own = config.replace(name=name, depth=depth)
         if depth in found:
             bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))
-            line = found[depth].presence
-            own = own.replace(score_bias=bias, score_slope=slope, score_shape=shape, score_presence=line)
+            own = own.replace(score_bias=bias, score_slope=slope, score_shape=shape)
         small = FARTrack(own)
         small.load_state_dict(cut(weights, depth))
         file = out / f"{name}.safetensors"
@@ -355,11 +358,6 @@ def averaged(weights: dict[str, Tensor], config: ModelConfig, also: Sequence[Pat
     return {name: value / (1 + len(also)) for name, value in total.items()}
 
 
-def told(calibration: Calibration) -> dict[str, Any]:
-    """What a card says of it: whether presence is asked for, not the numbers."""
-    return asdict(calibration) | {"presence": bool(calibration.presence)}
-
-
 def _write_card(
     path: Path, net: FARTrack, state: dict[str, Any], calibration: Calibration | None, also: Sequence[Path]
 ) -> None:
@@ -375,7 +373,7 @@ def _write_card(
         "samples": state.get("samples", state["step"] * train["batch"]),
         "start": train.get("init"),
         **{k: state[k] for k in ("data", "commit", "hardware", "torch", "python") if k in state},
-        "calibration": told(calibration) if calibration else None,
+        "calibration": asdict(calibration) if calibration else None,
         "averaged_with": [path.name for path in also],
         "training": train,
     }
