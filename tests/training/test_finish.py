@@ -123,8 +123,9 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
     wide = Trainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
     with pytest.raises(InputError, match="does not fit"):
         export_run(paths[0], tmp_path / "out", (), None, 0, also=[wide], onnx=False)
-    for changes in ({"heads": 4}, {"attention": "oneway" if config.attention == "joint" else "joint"}):
-        ((name, value),) = changes.items()
+    other_way = {"attention": "oneway" if config.attention == "joint" else "joint"}
+    for changes in ({"heads": 4}, other_way, {"low": -0.25, "high": 1.75}):
+        name, value = next(iter(changes.items()))
         other = run(name, 3, **changes).save()
         with pytest.raises(InputError, match=f"has {name} {value}"):  # no shape told of it: a mean of two was written
             export_run(paths[0], tmp_path / "out", (), None, 0, also=[other], onnx=False)
@@ -211,6 +212,39 @@ def test_layers_that_were_grown_once_stand_on_new_ones(config, tmp_path):
     assert torch.equal(both["blocks.2.mlp.fc1.weight"], deep.blocks[2].mlp.fc1.weight)
     with pytest.raises(InputError, match="as deep"):
         read_start(files[0], config.replace(depth=5), above=files[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"heads": 6}, "heads: 3 there, 6 here.*give --model.heads 3"),
+        ({"width": 96}, "width: 48 there, 96 here"),
+        ({"mlp_ratio": 2}, "give --model.mlp-ratio 4"),
+        ({"patch": 16}, "patch: 8 there, 16 here"),
+        ({"low": -0.25, "high": 1.75}, "give --model.low -0.5 --model.high 1.5"),
+        ({"bins": 20, "low": -1.5, "high": 2.5}, "bins: 40 there, 20 here"),
+    ],
+)
+def test_weights_of_another_network_are_refused(config, tmp_path, changes, said):
+    """Half of them was taken without a word, or all of them for words that mean other places."""
+    path = tmp_path / "x.safetensors"
+    save_weights(path, FARTrack(config).state_dict(), config)
+    other, own = config.replace(**changes), tmp_path / "own.safetensors"
+    with pytest.raises(InputError, match=f"--init .*x.safetensors is of another network.*{said}"):
+        read_start(path, other)
+    save_weights(own, FARTrack(other).state_dict(), other)
+    with pytest.raises(InputError, match=f"--above .*x.safetensors is of another network.*{said}"):
+        read_start(own, other, above=path)
+
+
+def test_weights_of_a_network_that_differs_in_what_can_be_fitted(config, tmp_path, caplog):
+    path = tmp_path / "x.safetensors"
+    save_weights(path, FARTrack(config).state_dict(), config)
+    sizes = {"search_size": config.search_size + 8, "template_size": config.template_size + 8}
+    read_start(path, config.replace(**sizes, depth=4, templates=5, trajectory=2, attention="oneway", keep=0.5))
+    assert not caplog.text
+    assert depth_of(read_start(path, config.replace(depth=2))) == 2  # whoever wanted them all must not find out later
+    assert "takes the first 2 of its 3 layers: give --model.depth 3 for all" in caplog.text
 
 
 def test_a_file_of_something_else_is_refused(config, tmp_path):

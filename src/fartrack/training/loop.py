@@ -41,7 +41,7 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
-INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape", "score_presence"}
+INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
 INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
 INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
 """Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""

@@ -148,7 +148,7 @@ LEAST = {
     "learn": 0, "lost_frames": 0, "fade": 0, "weight_decay": 0, "word_sigma": 0, "siou_weight": 0, "ce_weight": 0,
     "kl_weight": 0, "dense_weight": 0, "look_weight": 0, "feature_weight": 0, "encoder_lr": 0,
     "threads": 1, "minutes": 0, "memory": 0, "frames": 3, "channels": 1, "samples": 0, "passes": 0, "clip_steps": 1,
-    "clips": 1, "score_clips": 0, "presence_clips": 0,
+    "clips": 1, "score_clips": 0,
 }  # fmt: skip
 SHARES = ("ema", "shake", "moved", "scenes")
 
@@ -340,9 +340,6 @@ class Export:
     score_clips: int = 128
     """Held-out clips of 96 frames that are tracked: what the score is calibrated on where tracks or masks are held out,
     else, and with 0, it is the samples."""
-    presence_clips: int = 320
-    """Clips of what was trained on that are tracked, half of them interrupted by another: from them the score learns
-    whether the target is there at all. 0 does not ask."""
     onnx: bool = True
     """Write ONNX files beside the safetensors."""
     precision: Literal["fp32", "fp16"] = "fp16"

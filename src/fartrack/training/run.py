@@ -244,16 +244,14 @@ def _features(options: Features) -> int:
 
 def _export(options: Export) -> int:
     device = pick_device(options.device)
-    sampler = learned = None
+    sampler = None
     if options.samples:
         supply = open_data(
             options.data, memory=options.memory, workers=options.workers, tracks=True, cache=options.cache
         )
-        supply = supply.to(torch.device(device))
-        sampler, learned = supply.held_out, supply.at(0)
+        sampler = supply.to(torch.device(device)).held_out
     files = export_run(
         options.checkpoint, options.out, options.depths, sampler, options.samples, options.score_clips,
-        learned=learned, presence_clips=options.presence_clips,
         also=options.also, onnx=options.onnx, precision=options.precision, device=device,
     )  # fmt: skip
     if options.state:
