@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import not_whole
+from fartrack.models import check_beside, not_whole
 from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
 from fartrack.runtime import open_runtime
@@ -183,6 +183,7 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     Raises:
         InputError: not one of our files, or one whose weights are rounded to int8.
     """
+    check_beside(path)
     try:
         model = onnx.load(path.resolve())  # what it refers to lies beside the file, not beside a link to it
     except Exception as error:  # protobuf's own class

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,21 +109,29 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], ModelConfig]:
 
 
 def check_model_file(path: Path) -> None:
-    """Refuse what cannot be a model file, by its kind and name, and one whose tensors lie in files that have changed.
+    """Refuse what cannot be a model file, by its kind and name.
 
     Raises:
-        InputError: a folder, a checkpoint of the paper's authors, of which a model file is still to be made, or the
-            files beside it are others than those that it was made with.
+        InputError: a folder, or a checkpoint of the paper's authors, of which a model file is still to be made.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"model {path} is not a file: give an .onnx or .safetensors file")
     if suffix_of(path) in (".pth", ".pt", ".tar", ".ckpt"):
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
-    if suffix_of(path) == ".onnx" and path.exists():
+
+
+def check_beside(path: Path) -> None:
+    """Refuse an ONNX file whose tensors lie in files that have changed: engines take what lies there, whatever it is.
+
+    What cannot be read, or is not there, they complain of themselves.
+
+    Raises:
+        InputError: the files beside it are others than those that it was made with.
+    """
+    with suppress(OSError):
         for beside, checksum in _places(path.read_bytes()).items():
-            file = path.resolve().parent / beside
-            # Engines take what lies at a place, whatever it is; that a file is missing they say themselves.
-            if file.exists() and hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest() != checksum:
+            content = (path.resolve().parent / beside).read_bytes()
+            if hashlib.sha1(content, usedforsecurity=False).hexdigest() != checksum:
                 raise not_whole(path, "external data of another file")
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import not_whole
+from fartrack.models import check_beside, not_whole
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.runtime.choice import features
 
@@ -22,6 +22,7 @@ class OnnxRuntime:
     """One ONNX file in one session."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
+        check_beside(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

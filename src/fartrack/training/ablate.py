@@ -34,9 +34,10 @@ from fartrack.step import TrackStep
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
+from fartrack.training.loop import LAST
 from fartrack.training.options import TABLES, Ablate, Distill, Frame, Run, Sparsify, check_values
 from fartrack.training.rollout import one_pass
-from fartrack.training.run import LAST, make_trainer, pick_device, speak, stop_noted
+from fartrack.training.run import make_trainer, pick_device, speak, stop_noted
 from fartrack.training.sequence import RuntimeStep, tracking_config
 from fartrack.training.start import read_start
 

@@ -41,6 +41,8 @@ from fartrack.training.synth import Sampler, plan
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
+LAST = "last.safetensors"
+"""In a run's folder: where it goes on."""
 INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
 INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
 INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
@@ -429,7 +431,7 @@ class Trainer:
 
     # -- saving and going on -----------------------------------------------------------------------------------
 
-    def save(self, name: str = "last.safetensors") -> Path:
+    def save(self, name: str = LAST) -> Path:
         """Everything that resuming needs, in one file."""
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
@@ -577,7 +579,7 @@ class Trainer:
     def _complain_unless_finite(self, parts: Parts) -> None:
         loss, norm = float(parts["loss"]), float(parts["norm"])
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            saved = (self.train.out / "last.safetensors").exists()
+            saved = (self.train.out / LAST).exists()
             then = f"the last checkpoint in {self.train.out} is good; go on from it" if saved else "begin again"
             raise InputError(
                 f"the loss is {loss} and its gradient {norm} at step {self.step}: {then} with a lower --lr"

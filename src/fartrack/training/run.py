@@ -33,7 +33,7 @@ from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TABLE, TeacherFeatures, make_features
 from fartrack.training.finish import export_run
-from fartrack.training.loop import Trainer
+from fartrack.training.loop import LAST, Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values, idle
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
@@ -45,7 +45,6 @@ from fartrack.training.start import depth_of, read_start
 from fartrack.training.teacher import open_teacher
 
 log = logging.getLogger("fartrack.training")
-LAST = "last.safetensors"
 TRAINERS: dict[type, type[Trainer]] = {Backbone: BackboneTrainer, Sparsify: SequenceTrainer}
 """Of the stages that have one of their own."""
 
