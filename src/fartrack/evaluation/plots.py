@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Corner = Literal["lower left", "lower right", "upper left"]
 COLOURS = ("#d1495b", "#2e6f95", "#e0a030", "#8062a6", "#4fa3a5", "#5d6b7c", "#c97b9b", "#9c6b4a", "#7a9e3f", "#3d4f9f")
 TRUTH = "#20c060"
 INK, SOFT, LINE = "#1c2430", "#5d6b7c", "#dde3ea"
@@ -103,7 +104,7 @@ def _dress(
         axes.spines[side].set_color(LINE)
 
 
-def _legend(axes: Axes, inside: str, size: float, columns: int) -> None:
+def _legend(axes: Axes, inside: Corner, size: float, columns: int) -> None:
     """In the plot where few lines are, else below it, for which the picture grows; the layout is made here."""
     look: dict[str, Any] = {"frameon": True, "framealpha": 0.9, "edgecolor": "white", "labelcolor": INK}
     handles, labels = axes.get_legend_handles_labels()
@@ -150,7 +151,7 @@ def _curves(
     value: str,
     title: str,
     xlabel: str,
-    legend: Literal["lower left", "lower right"],
+    legend: Corner,
     mark: float | None = None,
 ) -> Figure:
     """One line a tracker; the legend is sorted by the number that stands for the curve."""
