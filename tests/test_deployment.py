@@ -20,20 +20,31 @@ def program():
     return text
 
 
+def for_opencv():
+    """The program with the lines changed that the manual changes for OpenCV alone."""
+    (change,) = re.findall(r"```diff\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    text = program()
+    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", change, re.MULTILINE):
+        before, after = (re.sub("^.", "", part, flags=re.MULTILINE) for part in (old, new))
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    return text
+
+
 def test_is_thirty_lines():
     lines = [line for line in program().splitlines() if line]
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 120
 
 
-def run(folder, net, images, **changes):
-    """The program and `fartrack.Tracker` with a file of other rules: what it prints, and the rows expected."""
+def run(folder, net, images, text=None, **changes):
+    """A program and `fartrack.Tracker` with a file of other rules: what it prints, and the rows expected."""
     from fartrack.export import state_of
     from fartrack.graph import build
 
     model, script = folder / "model.onnx", folder / "alone.py"
     model.write_bytes(build(state_of(net), net.config.replace(**changes)).SerializeToString())
-    script.write_text(program(), encoding="utf-8")
+    script.write_text(text or program(), encoding="utf-8")
     for i, image in enumerate(images):
         cv2.imwrite(str(folder / f"{i:03d}.png"), image)
     tracker = fartrack.Tracker(model, threads=1)
@@ -79,6 +90,19 @@ def test_takes_every_size_from_the_file(changes, tmp_path):
     images = frames(7)
     images[3:5] = [np.zeros_like(images[0])] * 2
     check(*run(tmp_path, network(PICO.replace(depth=1, **changes)), images))
+
+
+@pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_NEW"), reason="OpenCV before 5")
+@pytest.mark.parametrize("changes", [{}, {"attention": "joint"}], ids=str)
+def test_with_opencv_alone(changes, tmp_path):
+    pytest.importorskip("torch")
+    from fartrack.config import PICO
+    from fartrack.models import find, load_network
+
+    text = for_opencv()
+    assert "onnxruntime" not in text and "session" not in text
+    net = network(PICO.replace(depth=1, **changes)) if changes else load_network(find("pico"))
+    check(*run(tmp_path, net, frames(5), text))
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,18 @@ def test_pytorch_without_what_reads_a_model(tiny_model, monkeypatch, package, ki
     assert str(caught.value) == (
         f'PyTorch needs {package} to read {path}: pip install ".[train]" in a checkout of fartrack'
     )
+
+
+def test_what_a_file_says_of_itself_without_onnx(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    for path in models.packaged():
+        whole = onnx.load(path, load_external_data=False)
+        assert models.read_about(path) == {p.key: p.value for p in whole.metadata_props}
+    content = models.find("pico").read_bytes()
+    (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
+    (tmp_path / "line.onnx").write_bytes(b"x")
+    del whole.metadata_props[:]
+    (tmp_path / "other.onnx").write_bytes(whole.SerializeToString())
+    for name, says in (("half", "not a whole model"), ("line", "not a whole model"), ("other", "not a fartrack model")):
+        with pytest.raises(InputError, match=rf"{name}\.onnx is .*{says}"):
+            models.read_about(tmp_path / f"{name}.onnx")

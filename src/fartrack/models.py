@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fartrack.network import FARTrack
 
 WEIGHTS = Path(__file__).parent / "weights"
+METADATA = 14
+"""Number of the field in an ONNX file's ModelProto that holds its metadata."""
 
 
 def packaged() -> list[Path]:
@@ -135,6 +137,26 @@ def check_beside(path: Path) -> None:
                 raise not_whole(path, "external data of another file")
 
 
+def read_about(path: Path) -> dict[str, str]:
+    """What an ONNX file says of itself: its metadata, read without `onnx` or an engine.
+
+    Raises:
+        InputError: not a whole ONNX file, or not one of ours.
+    """
+    content, found, at = path.read_bytes(), {}, 0
+    try:
+        while at < len(content):
+            field, value, at = _field(content, at)
+            if field == METADATA:
+                key, after = _field(value, 0)[1:]
+                found[key.decode()] = _field(value, after)[1].decode()
+    except (IndexError, ValueError) as error:
+        raise not_whole(path, str(error)) from None
+    if "fartrack" not in found:
+        raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
+    return found
+
+
 def suffix_of(path: Path) -> str:
     """What kind of file it is, however its name is written."""
     return path.suffix.lower()
@@ -151,6 +173,26 @@ def _places(content: bytes) -> dict[str, str]:
         if checksum := re.compile(rb"\n\x08checksum\x12\x28([0-9a-f]{40})").search(content, end, end + 128):
             found[content[entry.end() : end].decode(errors="replace")] = checksum[1].decode()
     return found
+
+
+def _field(message: bytes, at: int) -> tuple[int, bytes, int]:
+    """One field of a protobuf message: its number, its bytes (none of a plain number), and where the next begins."""
+    tag, at = _varint(message, at)
+    length, start = _varint(message, at)
+    if tag & 7 == 0:  # a number
+        return tag >> 3, b"", start
+    if tag & 7 != 2 or start + length > len(message):
+        raise ValueError("it ends early, or is no ONNX file")
+    return tag >> 3, message[start : start + length], start + length
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
 
 
 def not_whole(path: Path, reason: str) -> InputError:

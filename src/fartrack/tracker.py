@@ -44,8 +44,8 @@ class Tracker:
 
         Args:
             model: "femto", "pico", "nano", "tiny" or the path of a model file.
-            runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is what is fastest on this
-                CPU without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
+            runtime: "onnxruntime", "openvino", "openvino-bf16", "opencv", "torch" or "cuda"; None is what is fastest on
+                this CPU without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
             threads: CPU threads of the network; None leaves the choice to the runtime.
             explain: keep what was seen in every frame, for `insight`.
             seek: look for a target that has been lost for a while elsewhere in the frame as well (`fartrack.seek`);

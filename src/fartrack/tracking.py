@@ -81,8 +81,8 @@ def track(
         box: x, y, w, h of the target in frame `start`, in pixels.
         start: number of the frame that the box belongs to, from 0; frames before it are passed over.
         model: "femto", "pico", "nano", "tiny" or the path of a model file.
-        runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is what is fastest on this CPU
-            without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
+        runtime: "onnxruntime", "openvino", "openvino-bf16", "opencv", "torch" or "cuda"; None is what is fastest on
+            this CPU without loss (`fartrack.runtime.choice`) for a packaged model, and what reads it for a file.
         threads: CPU threads of the network; None leaves the choice to the runtime.
         explain: give the results an `insight`, which `fartrack.video.explain` draws.
         seek: look for a target that has been lost for a while elsewhere in the frame as well (`fartrack.seek`).

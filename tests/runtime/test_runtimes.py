@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -19,10 +20,11 @@ from fartrack.network import FARTrack, decode
 from fartrack.runtime import open_runtime
 
 SMALL = ModelConfig(name="small", depth=2, width=48, heads=3, template_size=48, search_size=96, bins=40)
-ENGINES = [
-    "onnxruntime",
-    pytest.param("openvino", marks=pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="no openvino")),
-]
+OPENVINO = pytest.param(
+    "openvino", marks=pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="no openvino")
+)
+OPENCV = pytest.param("opencv", marks=pytest.mark.skipif(not hasattr(cv2.dnn, "ENGINE_NEW"), reason="OpenCV before 5"))
+ENGINES = ["onnxruntime", OPENVINO, OPENCV]
 
 
 def call(kept=SMALL.kept_tokens, batch=1, seed=0):
@@ -67,8 +69,8 @@ def test_int8_runs_near_the_float_model(files, engine):
     assert (ours(*call().values()).logits - plain).std() < 0.1 * plain.std()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_one_way_templates_in_every_engine(engine, tmp_path):
+@pytest.mark.parametrize("engine", ["onnxruntime", OPENVINO])
+def test_frames_without_a_new_template(engine, tmp_path):
     torch.manual_seed(0)
     config = SMALL.replace(attention="oneway", depth=3, update_interval=2)
     inputs = call() | {"memory": call()["memory"].repeat(config.memory_width // SMALL.width, axis=3)}
@@ -93,6 +95,22 @@ def test_one_way_templates_in_every_engine(engine, tmp_path):
         for ours, theirs in zip(floats(*given.values()), expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
         assert (rounded(*given.values()).logits - expected.logits).std() < 0.1 * expected.logits.std()
+
+
+@pytest.mark.parametrize("engine", [OPENCV])
+def test_no_frames_without_a_new_template_in_opencv(engine, tmp_path):
+    """The empty input ended the process."""
+    config = SMALL.replace(attention="oneway", update_interval=2)
+    model = tmp_path / "two.onnx"
+    model.write_bytes(graph.build(export.state_of(FARTrack(config)), config).SerializeToString())
+    with pytest.raises(InputError, match=r"two\.onnx has an update_interval, with which runtime opencv cannot run"):
+        open_runtime(model, engine)
+
+
+def test_opencv_before_5_is_said(files, monkeypatch):
+    monkeypatch.delattr(cv2.dnn, "ENGINE_NEW", raising=False)
+    with pytest.raises(InputError, match=r"^runtime opencv needs OpenCV 5\.0 or newer, here is .*: pip install"):
+        open_runtime(files / "fp16.onnx", "opencv")
 
 
 def test_int8_is_nothing_for_pytorch(files):
@@ -166,6 +184,20 @@ def test_a_second_target_does_not_stop_a_camera(files, monkeypatch):
     for given, *apart in zip(runtime(*both.values()), *alone, strict=True):
         np.testing.assert_allclose(given, np.concatenate(apart), atol=2e-3)
     assert len(compiled) == 4 and {batch for batch, *_ in compiled} == {1, -1}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("changes", [{"attention": "oneway", "trajectory": 7}, {"trajectory": 1}], ids=str)
+def test_past_boxes_and_both_attentions_in_every_engine(engine, changes, tmp_path):
+    torch.manual_seed(0)
+    config = SMALL.replace(**changes)
+    inputs = call() | {"memory": call()["memory"].repeat(config.memory_width // SMALL.width, axis=3)}
+    inputs["trajectory"] = np.random.default_rng(0).integers(0, config.bins, (1, config.trajectory_tokens))
+    model = tmp_path / "model.onnx"
+    model.write_bytes(graph.build(export.state_of(FARTrack(config)), config).SerializeToString())
+    plain = open_runtime(model, "torch", 1)(*inputs.values())
+    for ours, theirs in zip(open_runtime(model, engine, 1)(*inputs.values()), plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"attention": "oneway"}, {"trajectory": 1}], ids=str)
@@ -287,10 +319,13 @@ signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize(("engine", "lives"), [("onnxruntime", True), ("openvino", False), ("torch", False)])
+@pytest.mark.parametrize(
+    ("engine", "lives"),
+    [("onnxruntime", True), ("openvino", False), pytest.param("opencv", True, marks=OPENCV.marks), ("torch", False)],
+)
 def test_an_engine_in_a_forked_process(files, engine, lives):
     """OpenVINO and PyTorch leave their threads behind: a child waited for them for ever, without a word."""
-    pytest.importorskip(engine)
+    pytest.importorskip(engine if engine != "opencv" else "cv2")
     program = f"""
 import multiprocessing
 from pathlib import Path

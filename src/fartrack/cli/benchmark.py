@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fartrack.evaluation.benchmark import Contestant, Floor
     from fartrack.geometry import Box
 
-RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "torch")
+RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "opencv", "torch")
 ONE_THREAD = ("nanotrackv2:", "nanotrackv3:")
 """Peers that are run with one thread as well: ONNX Runtime shares their small products among two at a loss."""
 
@@ -40,7 +40,8 @@ class Benchmark:
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged models or model files; by default every packaged one."""
     runtime: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="RUNTIME...")] = ()
-    """Engines: onnxruntime, openvino, openvino-bf16, torch, cuda; by default those installed that run on the CPU."""
+    """Engines: onnxruntime, openvino, openvino-bf16, opencv, torch, cuda; by default those for CPUs that
+    are installed."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()

@@ -24,7 +24,7 @@ class Demo:
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
-    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, torch or cuda."""
+    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of the network; by default the engine decides."""
 

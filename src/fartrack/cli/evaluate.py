@@ -40,8 +40,8 @@ class Evaluate:
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged model, model file or another tracker; several make several rows. Default: pico."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine of our models: onnxruntime, openvino, openvino-bf16, torch or cuda. By default what is fastest here
-    without loss for a packaged model, and for a file what reads it."""
+    """Engine of our models: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda. By default what is fastest
+    here without loss for a packaged model, and for a file what reads it."""
     seek: bool = False
     """Our models look for a lost target elsewhere in the frame too, which the paper's tracker does not."""
     threads: Annotated[int, arg(metavar="N")] = 1

@@ -78,8 +78,8 @@ class Track:
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, torch or cuda. By default what is fastest
-    here without loss for a packaged model, and for a file what reads it."""
+    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda. By default what is
+    fastest here without loss for a packaged model, and for a file what reads it."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of the network; by default the engine decides."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None

@@ -18,8 +18,8 @@ class Trax:
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (femto, pico, nano, tiny) or a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine: onnxruntime, openvino, openvino-bf16, torch or cuda; by default the fastest without loss, for a file what
-    reads it."""
+    """Engine: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda; by default the fastest without loss,
+    for a file what reads it."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads; all cores when not given."""
 

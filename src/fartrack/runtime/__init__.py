@@ -61,6 +61,7 @@ _ENGINES = {
     "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
     "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", "pip install openvino"),
     "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", "pip install openvino"),
+    "opencv": ("fartrack.runtime.opencv_", "OpenCv", "cv2", "pip install opencv-python-headless"),
     "torch": ("fartrack.runtime.torch_", "Torch", "torch", INSTALL_TRAIN),
     "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", INSTALL_TRAIN),
 }
@@ -71,7 +72,8 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
 
     Args:
         path: an ONNX file, safetensors (torch and cuda only) or OpenVINO's .xml (openvino only).
-        runtime: "onnxruntime", "openvino", "openvino-bf16", "torch" or "cuda"; None is the one that reads the file
+        runtime: "onnxruntime", "openvino", "openvino-bf16", "opencv", "torch" or "cuda"; None is the one that reads
+            the file
             (onnxruntime for ONNX).
         threads: CPU threads, at most one for each of the machine's; None leaves the choice to the engine.
 
@@ -97,7 +99,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     refuse_forked(package)
     if suffix_of(path) == ".safetensors" and runtime not in ("torch", "cuda"):
         raise InputError(f"{path} runs with --runtime torch; for {runtime} make an ONNX file: fartrack export {path}")
-    if suffix_of(path) == ".xml" and runtime == "onnxruntime":
+    if suffix_of(path) == ".xml" and runtime in ("onnxruntime", "opencv"):
         raise InputError(f"{path} is in OpenVINO's format and runs with --runtime openvino; give the .onnx file")
     try:
         engine = getattr(importlib.import_module(module), name)

@@ -1,0 +1,56 @@
+"""OpenCV's own engine (5.0 and newer): for programs that have OpenCV and want nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fartrack.config import ModelConfig
+from fartrack.errors import InputError
+from fartrack.models import check_beside, not_whole, read_about
+from fartrack.runtime import Bytes, Floats, Output
+
+OUTPUTS = Output._fields
+
+
+class OpenCv:
+    """One ONNX file in `cv2.dnn`.
+
+    `threads` are those of all of OpenCV in this process. Files with an `update_interval` above 1 are refused: the
+    engine ends the process where an input is empty, as theirs is in a frame without a new template.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        if not hasattr(getattr(cv2, "dnn", None), "ENGINE_NEW"):
+            raise InputError(
+                f"runtime opencv needs OpenCV 5.0 or newer, here is {cv2.__version__}: "
+                "pip install --upgrade opencv-python-headless"
+            )
+        check_beside(path)
+        about = read_about(path)
+        self.config = ModelConfig.from_json(about["fartrack"], path)
+        self.precision = about.get("precision", "fp32")
+        if self.config.renewal > 1:
+            raise InputError(f"{path} has an update_interval, with which runtime opencv cannot run: choose another")
+        if threads is not None:
+            cv2.setNumThreads(threads)
+        try:  # resolved, for what it refers to lies beside the file itself, not beside a link to it
+            self.net = cv2.dnn.readNetFromONNX(str(path.resolve()), engine=cv2.dnn.ENGINE_NEW)
+        except cv2.error as error:
+            raise not_whole(path, " ".join(str(error).split())[:200]) from None
+
+    def __call__(
+        self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
+    ) -> Output:
+        """See `fartrack.runtime.Runtime`."""
+        feeds: dict[str, Any] = {"search": search, "template": template, "memory": memory}
+        if trajectory is not None:
+            feeds["trajectory"] = trajectory
+        for name, value in feeds.items():
+            self.net.setInput(value, name)
+        answers: Any = self.net.forward(OUTPUTS)
+        return Output(*answers)
