@@ -345,6 +345,43 @@ def test_a_second_round_keeps_the_first():
     }
 
 
+FIRST = (  # what a first round made: given at 0, gone in 10..19, given at 20
+    *(Box(f, 10, 2, 30, 40, score=0.9 if f else 1.0) for f in range(10)),
+    *(Box(f, 10, 2, 30, 40, score=0.0, found=False) for f in range(10, 20)),
+    *(Box(f, 50, 2, 30, 40, score=0.9 if f > 20 else 1.0) for f in range(20, 25)),
+)
+SECOND = {
+    # what a person did to it: (frames with a new box, frames deleted, where it is said to be gone, boxes)
+    "nothing": ((), (), [10], [0, 20]),
+    "it leaves one later": ((10,), (), [11], [0, 10, 20]),
+    "it leaves five later": (range(10, 15), (), [15], [0, *range(10, 15), 20]),
+    "the first rows of it deleted": ((), range(10, 15), [15], [0, 20]),
+    "all rows of it deleted": ((), range(10, 20), [], [0, 20]),
+    "there for a moment": ((15,), (), [10, 16], [0, 15, 20]),
+    "back one earlier": ((19,), (), [10], [0, 19, 20]),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_a_second_round_keeps_the_rest_of_gone(name):
+    """Whoever corrected a frame of it had the others, still marked as gone, tracked."""
+    drawn, deleted, gone, boxes = SECOND[name]
+    after = track(*(Box(b.frame, 90, 2, 30, 40) if b.frame in drawn else b for b in FIRST if b.frame not in deleted))
+    keyframes = keyframes_of(after, track(*FIRST))
+    assert [frame for frame, box in keyframes.items() if box is None] == gone
+    assert [frame for frame, box in keyframes.items() if box is not None] == boxes
+
+
+def test_a_first_box_that_was_tracked_backwards_is_not_given():
+    """Whoever drew the first box in the middle had the oldest guess frozen by every correction after it."""
+
+    def made(lost):
+        return track(*(Box(f, 10 + f, 2, 30, 40, 1.0 if f == 4 else 0.4, found=f not in lost) for f in range(8)))
+
+    for before in (made(()), made((0, 1))):  # also where it was lost on the way back
+        assert keyframes_of(before, before) == {4: (14, 2, 30, 40)}
+
+
 def test_a_file_without_scores_says_nothing_of_earlier_rounds():
     """CVAT and YOLO: every box reads as score 1, and all would count."""
     before = track(*(Box(f, 10 + f, 2, 30, 40) for f in range(5)), Box(5, 14, 2, 30, 40, found=False))

@@ -105,5 +105,6 @@ def test_what_a_file_says_of_itself_without_onnx(tmp_path):
     del whole.metadata_props[:]
     (tmp_path / "other.onnx").write_bytes(whole.SerializeToString())
     for name, says in (("half", "not a whole model"), ("line", "not a whole model"), ("other", "not a fartrack model")):
+        path = tmp_path / f"{name}.onnx"
         with pytest.raises(InputError, match=rf"{name}\.onnx is .*{says}"):
-            models.read_about(tmp_path / f"{name}.onnx")
+            models.config_of(models.read_about(path), path)

@@ -1,5 +1,6 @@
 """The tracker as one writes it in a loop of one's own."""
 
+import math
 import os
 import pickle
 from collections import deque
@@ -146,7 +147,8 @@ def test_kinds_of_frames_may_change_within_a_video(tracker):
     images = frames(3)
     tracker.init(images[0], BOX)
     tracker.update(cv2.cvtColor(images[1], cv2.COLOR_BGR2BGRA))
-    tracker.update(images[2][..., 0])
+    _, box = tracker.update(images[2][..., 0])
+    assert all(map(math.isfinite, box))
 
 
 def test_frame_is_never_modified(tracker):

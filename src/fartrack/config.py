@@ -15,6 +15,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from fartrack.errors import InputError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of R, G, B in 0..1: what a pixel is measured by before the patch embedding."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:

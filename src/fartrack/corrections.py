@@ -44,11 +44,12 @@ def keyframes_of(track: Track, before: Track | None = None, tolerance: float = T
     """What a person said in a file of boxes: {frame: box, or None where the target is not there}.
 
     Boxes that the labelling tool filled in are left out. With `before`, the same target as it was before it was
-    corrected, these count: its first box, what was given already in an earlier round (see `_given`), what was changed
-    by more than `tolerance` pixels, and the box that follows a "gone".
+    corrected, these count: what was given already in an earlier round or else its first box (see `_given`), what was
+    changed by more than `tolerance` pixels, and the box that follows a "gone".
     """
     old = {box.frame: box for box in before.boxes} if before is not None else {}
     kept = _given(before) if before is not None else set()
+    scored = before is not None and _scored(before)
     keyframes: dict[int, Box | None] = {}
     gone = False  # what the frames so far say of the next one
     for box in track.boxes:
@@ -60,12 +61,11 @@ def keyframes_of(track: Track, before: Track | None = None, tolerance: float = T
         elif box.found:
             counts = gone or was is None or not same_place(box, was, tolerance)
         elif was is not None:
-            counts = was.found
+            counts = was.found or (scored and was.score == 0 and not gone)  # 0: said to be gone, not only lost
         else:  # a frame without a box is one without the target, except that the first box is followed backwards too
             counts = not keyframes and not gone
         if counts:
             keyframes[box.frame] = box.xywh if box.found else None
-        if counts or not keyframes:
             gone = not box.found
     return keyframes
 
@@ -77,21 +77,19 @@ def same_place(one: LabelledBox, other: LabelledBox, tolerance: float = TOLERANC
 
 
 def _given(track: Track) -> set[int]:
-    """The frames of which somebody had already said something: the first box, and what the scores tell.
+    """The frames whose boxes somebody had given: those with score 1; where no score says so, the first."""
+    found = [box for box in track.boxes if box.found]
+    given = {box.frame for box in found if box.score == 1} if _scored(track) else set()
+    return given or {box.frame for box in found[:1]}
+
+
+def _scored(track: Track) -> bool:
+    """Whether the scores tell what was said from what was tracked; where all are 1 the file holds none.
 
     A given box has score 1, one that was tracked has less; where the target was said to be gone the score is 0, where
-    it was only lost it is more. A file in which every score is 1 holds none.
+    it was only lost it is more.
     """
-    given = {next((box.frame for box in track.boxes if box.found), -1)}
-    if all(box.score == 1 for box in track.boxes):
-        return given
-    gone = False
-    for box in track.boxes:
-        begins = not box.found and box.score == 0 and not gone  # the frames after it follow from it
-        if begins or (box.found and box.score == 1):
-            given.add(box.frame)
-        gone = not box.found and box.score == 0
-    return given
+    return any(box.score != 1 for box in track.boxes)
 
 
 def track_between(

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_beside, not_whole
+from fartrack.models import check_beside, config_of, not_whole
 from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
 from fartrack.runtime import open_runtime
@@ -189,14 +189,12 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     except Exception as error:  # protobuf's own class
         raise not_whole(path, str(error)) from None
     about = {p.key: p.value for p in model.metadata_props}
-    if "fartrack" not in about:
-        raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
+    config = config_of(about, path)
     if about.get("precision") == "int8":
         raise InputError(
             f"{path} is int8, which PyTorch cannot read: give the float model that it was made of, "
             "or run it with onnxruntime or openvino"
         )
-    config = ModelConfig.from_json(about["fartrack"], path)
     have = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in model.graph.initializer}
     weights = {}
     for name, like in FARTrack(config).state_dict().items():

@@ -32,12 +32,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fartrack import __version__
-from fartrack.config import ModelConfig
+from fartrack.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from fartrack.errors import InputError
 
 Array = npt.NDArray[np.float32]
-MEAN = 255 * np.array([0.485, 0.456, 0.406], np.float32)
-STD = 255 * np.array([0.229, 0.224, 0.225], np.float32)
+MEAN, STD = (255 * np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
 OPSET, IR = 17, 8
 LAST = np.iinfo(np.int64).max
 SMALL = 1024

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.files import write_whole
+from fartrack.protobuf import fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,7 +64,7 @@ def int8_of(path: Path) -> Path:
 def card(path: Path) -> dict[str, Any]:
     """The model card beside a model file; empty when there is none."""
     beside = path.with_suffix(".json")
-    return json.loads(beside.read_text()) if beside.exists() else {}
+    return json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -141,20 +142,28 @@ def read_about(path: Path) -> dict[str, str]:
     """What an ONNX file says of itself: its metadata, read without `onnx` or an engine.
 
     Raises:
-        InputError: not a whole ONNX file, or not one of ours.
+        InputError: not a whole ONNX file.
     """
-    content, found, at = path.read_bytes(), {}, 0
+    found = {}
     try:
-        while at < len(content):
-            field, value, at = _field(content, at)
-            if field == METADATA:
-                key, after = _field(value, 0)[1:]
-                found[key.decode()] = _field(value, after)[1].decode()
-    except (IndexError, ValueError) as error:
+        for number, _, entry in fields(path.read_bytes()):
+            if number == METADATA:
+                (_, _, key), (_, _, value) = fields(entry)
+                found[key.decode()] = value.decode()
+    except ValueError as error:
         raise not_whole(path, str(error)) from None
-    if "fartrack" not in found:
-        raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
     return found
+
+
+def config_of(about: Mapping[str, str], path: Path) -> ModelConfig:
+    """The config in an ONNX file's metadata.
+
+    Raises:
+        InputError: there is none, as in a file that is not ours, or one that cannot be read.
+    """
+    if "fartrack" not in about:
+        raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
+    return ModelConfig.from_json(about["fartrack"], path)
 
 
 def suffix_of(path: Path) -> str:
@@ -173,26 +182,6 @@ def _places(content: bytes) -> dict[str, str]:
         if checksum := re.compile(rb"\n\x08checksum\x12\x28([0-9a-f]{40})").search(content, end, end + 128):
             found[content[entry.end() : end].decode(errors="replace")] = checksum[1].decode()
     return found
-
-
-def _field(message: bytes, at: int) -> tuple[int, bytes, int]:
-    """One field of a protobuf message: its number, its bytes (none of a plain number), and where the next begins."""
-    tag, at = _varint(message, at)
-    length, start = _varint(message, at)
-    if tag & 7 == 0:  # a number
-        return tag >> 3, b"", start
-    if tag & 7 != 2 or start + length > len(message):
-        raise ValueError("it ends early, or is no ONNX file")
-    return tag >> 3, message[start : start + length], start + length
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
 
 
 def not_whole(path: Path, reason: str) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from fartrack.errors import InputError
 from fartrack.geometry import Box
 from fartrack.runtime import Output, Runtime, embed, open_runtime
 from fartrack.runtime.choice import choose
-from fartrack.target import GivenBox, Target
+from fartrack.target import GivenBox, Look, Target
 
 
 class MultiTracker:
@@ -70,9 +71,8 @@ class MultiTracker:
             InputError: the frame is no image or of another size than the others' frames, or the box is not one in it.
         """
         image = crops.as_bgr(frame)
-        for other in self._targets.values():
+        for other in itertools.islice(self._targets.values(), 1):  # all are of one size
             other.check(image)
-            break
         target = Target(self.config, image, box, seeks=self.seek)
         template = target.first_template(image)
         begun = time.perf_counter()
@@ -96,14 +96,15 @@ class MultiTracker:
         for target in self._targets.values():
             target.check(image)
         # Targets that have just begun remember whole templates, and of some none is new: batches of their own.
-        batches: dict[tuple[int, int], list[tuple[Target, tuple[np.ndarray | None, ...]]]] = {}
+        batches: dict[tuple[int, int], list[tuple[Target, Look]]] = {}
         for target in self._targets.values():
-            looked = target.look(image)
-            batch = batches.setdefault((looked[2].shape[1], len(looked[1])), [])
-            batch.append((target, looked))
-            if (elsewhere := target.elsewhere(image)) is not None:
-                batch.append((target, (elsewhere, *looked[1:])))
-        calls = []
+            look = target.look(image)
+            batch = batches.setdefault((look.memory.shape[1], len(look.template)), [])
+            batch.append((target, look))
+            elsewhere = target.elsewhere(image)
+            if elsewhere is not None:
+                batch.append((target, look._replace(search=elsewhere)))
+        calls: list[list[tuple[Target, Look]]] = []
         for batch in batches.values():
             # Who is alone and looked for elsewhere is called twice, as `Tracker` does it, or OpenVINO would compile for
             # several targets that are not there.
@@ -111,11 +112,12 @@ class MultiTracker:
             calls += [[one] for one in batch] if alone else [batch]
         answers: dict[Target, list[Output]] = {}
         for batch in calls:
-            search, template, memory, words = zip(*(looked for _, looked in batch), strict=True)
-            given = [np.stack(part) for part in (search, template, memory)]
-            trajectory = np.stack(words) if self.config.trajectory else None
+            search = np.stack([look.search for _, look in batch])
+            template = np.stack([look.template for _, look in batch])
+            memory = np.stack([look.memory for _, look in batch])
+            words = [look.trajectory for _, look in batch if look.trajectory is not None]
             begun = time.perf_counter()
-            output = self.runtime(given[0], given[1], given[2], trajectory)
+            output = self.runtime(search, template, memory, np.stack(words) if words else None)
             self.network_seconds += time.perf_counter() - begun
             for i, (target, _) in enumerate(batch):
                 answers.setdefault(target, []).append(Output(*(x[i] for x in output)))

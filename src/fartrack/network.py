@@ -14,11 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fartrack.config import ModelConfig
+from fartrack.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from fartrack.errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Output(NamedTuple):
@@ -79,7 +76,7 @@ class Attention(nn.Module):
 
     def merge(self, y: Tensor) -> Tensor:
         """(B, H, N, d) -> (B, N, D): heads together, and projected."""
-        return self.proj(y.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.proj(y.transpose(1, 2).flatten(2))
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:
@@ -146,7 +143,7 @@ class Block(nn.Module):
     def after(self, x: Tensor, y: Tensor) -> Tensor:
         """Tokens and what attention adds to them -> the layer's output."""
         x = x + y
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.norm2(x))
 
 
 class FARTrack(nn.Module):
@@ -239,7 +236,7 @@ class FARTrack(nn.Module):
         x = torch.cat([*templates, *self.after_templates(search, trajectory)], dim=1)
         groups = [t.shape[1] for t in templates] if self.config.attention == "oneway" else []
         columns = slice(m - templates[-1].shape[1], m)
-        rows = self._saliency_rows(m, x.shape[1]) if want_saliency else None
+        rows = self.saliency_rows(m, x.shape[1]) if want_saliency else None
 
         wanted = tuple(exits) or (self.config.depth,)
         commands = torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)
@@ -308,7 +305,8 @@ class FARTrack(nn.Module):
             features = self.norm(commands.to(self.words.dtype))
             return features @ self.words.T + self.word_bias
 
-    def _saliency_rows(self, m: int, n: int) -> Tensor:
+    def saliency_rows(self, m: int, n: int) -> Tensor:
+        """Rows, among n tokens of which m are templates', whose attention makes saliency."""
         rows = self.salient_rows + m
         if self.config.saliency == "centre-token":
             return rows

@@ -27,8 +27,8 @@ from fartrack.errors import InputError
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, resized_grids
 
-BLOCKS, EXTENSION = 12, 3
-"""The released encoder: a ViT's twelve `blocks`, then three more under `extension`."""
+BLOCKS = 12
+"""Layers that the released encoder has under `blocks`, a ViT's; three more follow under `extension`."""
 
 # Our name: theirs, under "backbone." unless it stands alone.
 TOP = {

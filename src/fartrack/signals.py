@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
@@ -25,3 +26,8 @@ def handled(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
     finally:
         for number, before in usual.items():
             signal.signal(number, before)
+
+
+def end_by(number: int) -> NoReturn:
+    """End the program as a signal to stop that was noted would have: exit code 130 for Ctrl-C, 143 for SIGTERM."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)

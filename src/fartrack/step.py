@@ -60,7 +60,7 @@ class TrackStep(nn.Module):
         (b, n, _), newest = x.shape, tokens.shape[1]
         older = memory.flatten(1, 2)
         m = older.shape[1]
-        rows = net._saliency_rows(newest, n)
+        rows = net.saliency_rows(newest, n)
         stored, saliency = [], torch.zeros(b, newest, device=x.device)
         for i, block in enumerate(net.blocks):
             assert isinstance(block, Block)

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,6 +30,19 @@ AT_FIRST = 10
 """Frames after the given one that each give a template, whatever `update_interval` says: little is known yet."""
 SURE = 0.9
 """So does a frame with a lower score than this: without templates of what changes more targets are lost."""
+
+
+class Look(NamedTuple):
+    """What the network is given for one target in one frame, without a batch axis."""
+
+    search: Image
+    """(S, S, 3) uint8 RGB."""
+    template: Image
+    """(s, s, 3) uint8 RGB, the newest; (0, s, 3) where none is new."""
+    memory: npt.NDArray[np.float32]
+    """(slots - 1, n, M) of the older templates, oldest first; (slots, n, M) of all where none is new."""
+    trajectory: npt.NDArray[np.int64] | None
+    """(4 * past boxes,) words, for models that read them."""
 
 
 class Target:
@@ -106,17 +119,14 @@ class Target:
                 "several targets, a new MultiTracker"
             )
 
-    def look(self, image: Image) -> tuple[Image, Image, npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
-        """The network's inputs for a frame, without a batch axis: search, template, memory, trajectory.
-
-        Where no template is new, it has no rows and the memory one slot more.
-        """
+    def look(self, image: Image) -> Look:
+        """The network's inputs for a frame."""
         c = self.config
         self.window = geometry.window_around(self.box, c.search_factor)
         search = _rgb(self._cut(image, self.window, c.search_size))
         new = self.memory.newest_crop
         template = np.empty((0, c.template_size, 3), np.uint8) if new is None else new
-        return search, template, self.memory.older(), self._trajectory(self.window)
+        return Look(search, template, self.memory.older(), self._trajectory(self.window))
 
     def elsewhere(self, image: Image) -> Image | None:
         """After `look`: another search crop for the same memory, where a target that is lost may be; mostly None."""

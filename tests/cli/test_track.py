@@ -127,7 +127,7 @@ def test_several_boxes(folder, capfd, tiny_model):
         (["d\x07g"], "cannot be written into label files"),
         (["d\udcffg"], "cannot be written into label files"),
         ([" "], "cannot be written into label files"),
-        (["a", "b"], "given 2 times and --box 1 times"),
+        (["a", "b"], "given 2 times for 1 object: give one label, or one for each"),
     ],
 )
 def test_labels_that_cannot_be_are_refused_before_the_work(folder, capfd, labels, message):

@@ -1,6 +1,7 @@
 """`fartrack track` writes labelling formats, and takes corrections back."""
 
 import errno
+import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -163,6 +164,51 @@ def test_a_second_round_of_corrections(clip, tmp_path):
     assert result[11].xywh == pytest.approx((60, 90, 24, 24), abs=0.01)
 
 
+def labels_in(folder):
+    return {track.id: track.label for track in read_boxes(folder / "cvat.xml", VIDEO)}
+
+
+def test_labels_of_before_stay(clip, tmp_path):
+    """A table has no labels: with it as the corrected file, all targets came out as "target"."""
+    boxes = tuple(Box(f, *clip[0]) for f in (0, 1))
+    write_boxes("cvat", tmp_path / "before.xml", [Track(1, "cat", boxes), Track(2, "dog", boxes)], VIDEO)
+    rows = "".join(f"{f},{x},40,20,20,{id}\n" for f, x in ((0, 10), (1, 30)) for id in (1, 2, 3))
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h,id\n" + rows)
+    options = ["--boxes", "fix.csv", "--before", "before.xml", "--label", "bird", "--no-video", "--format", "cvat"]
+    assert main(["track", "clip", *options, "--out", "results"]) == 0
+    assert labels_in(tmp_path / "results") == {1: "cat", 2: "dog", 3: "bird"}
+
+
+def test_a_label_for_each_corrected_target(clip, tmp_path, capsys):
+    """Two labels for two targets were refused because no --box was given."""
+    (tmp_path / "fix.csv").write_text("frame,x,y,w,h,id\n0,10,40,20,20,7\n0,100,80,30,30,4\n")
+    command = ["track", "clip", "--boxes", "fix.csv", "--no-video", "--format", "cvat", "--label", "cat"]
+    assert main([*command, "--label", "dog", "--out", "results"]) == 0
+    assert labels_in(tmp_path / "results") == {4: "cat", 7: "dog"}
+    assert main([*command, "--label", "dog", "--label", "bird", "--out", "more"]) == 2
+    assert "--label is given 3 times for 2 objects: give one label, or one for each" in capsys.readouterr().err
+    assert not (tmp_path / "more").exists()
+
+
+def test_pictures_that_count_from_one(clip, tmp_path):
+    """Results kept their frames, but not the pictures' names; labels for those names came one frame late."""
+    for i in reversed(range(COUNT)):
+        (tmp_path / "clip" / f"{i:04d}.png").rename(tmp_path / "clip" / f"{i + 1:04d}.png")
+    command = ["track", "clip", "--no-video", "--format", "coco,yolo"]
+    assert main([*command, "--box", "10,40,20,20", "--out", "first"]) == 0
+    assert (tmp_path / "first" / "yolo" / "images" / "train" / "0012.jpg").exists()
+    lists = {part: tmp_path / "first" / "yolo" / part / "train" for part in ("labels", "images")}
+    for files in lists.values():
+        assert sorted(path.stem for path in files.iterdir()) == [f"{i:04d}" for i in range(1, 1 + COUNT)]
+    labels = tmp_path / "fix" / "labels"
+    labels.mkdir(parents=True)
+    (labels / "0012.txt").write_text("0 .5 .5 .125 .125\n")  # the last picture: frame 11
+    assert main([*command, "--boxes", "fix", "--label", "dog", "--out", "second"]) == 0
+    (track,) = read_boxes(tmp_path / "second" / "boxes.csv", VIDEO)
+    assert [box.frame for box in track.boxes if box.score == 1] == [11]
+    assert json.loads((tmp_path / "second" / "coco.json").read_text())["categories"][0]["name"] == "dog"
+
+
 def still(id, x, label="target", frames=range(5)):
     return Track(id, label, tuple(Box(f, x, 5, 20, 20) for f in frames))
 
@@ -238,7 +284,7 @@ def test_several_targets_share_the_memory(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(corrections, "MEMORY", 6 * 160 * 120 * 3)
     (tmp_path / "fix.csv").write_text("frame,x,y,w,h,id\n11,43,40,20,20,1\n11,100,80,30,30,2\n")
     with frames_from_source("clip") as frames:
-        results = Corrections(tmp_path / "fix.csv", None, "clip", frames, "dog").track(frames, TemplateTracker)
+        results = Corrections(tmp_path / "fix.csv", None, "clip", frames, ["dog"]).track(frames, TemplateTracker)
         next(results)
         assert len(list(folder.rglob("*.jpg"))) == 2 * (11 - 3)  # 11 frames wait for each target, 3 in memory
         results.close()

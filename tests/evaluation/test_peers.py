@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fartrack import protobuf
 from fartrack.errors import InputError
 from fartrack.evaluation import peers
 from fartrack.evaluation.peers import NANO_SETTINGS, NanoTrack, OpenCVTracker, parse_model, score_of
@@ -194,4 +195,4 @@ def test_nanotrack_follows(version):
 
 def test_varints():
     for value in (0, 1, 127, 128, 255, 300, 2**21 - 1, 2**35):
-        assert peers._read_varint(peers._varint(value), 0) == (value, len(peers._varint(value)))
+        assert protobuf.read_varint(protobuf.varint(value), 0) == (value, len(protobuf.varint(value)))

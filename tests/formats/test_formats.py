@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +13,6 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.formats import FORMATS, Box, Track, Video, detect_format, read_boxes, write_boxes
-from fartrack.formats import tracks as tracks_module
 from fartrack.formats import yolo as yolo_format
 
 VIDEO = Video("clip.mp4", 640, 360, 25.0, 10)
@@ -182,6 +183,138 @@ def test_coco_of_another_tool(tmp_path):
     }
     path.write_text(json.dumps(data))
     assert read_boxes(path, VIDEO) == [Track(1, "dog", (Box(7, 1, 2, 3, 4),))]
+
+
+ENTRY = {"id": 4, "image_id": 1, "category_id": 2, "bbox": [10, 20, 20, 30]}
+
+
+def coco_file(folder, *entries, names=("frame_000000.png",)):
+    path = folder / "instances.json"
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names, 1)]
+    data = {"images": images, "annotations": entries, "categories": [{"id": 2, "name": "dog"}]}
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_coco_track_id_that_says_nothing(tmp_path):
+    """Tools that write every key had their files refused, for the boxes as it seemed."""
+    nulls = {"track_id": None, "attributes": {"track_id": None, "rotation": None}, "instance_id": 3}
+    assert read_boxes(coco_file(tmp_path, ENTRY | nulls), VIDEO) == [Track(3, "dog", (Box(0, 10, 20, 20, 30),))]
+    with pytest.raises(InputError, match="annotation 4: its track_id 'a1' is no whole number"):
+        read_boxes(coco_file(tmp_path, ENTRY | {"track_id": "a1"}), VIDEO)
+
+
+def test_coco_turned_box_becomes_the_upright_one_around_it(tmp_path):
+    """CVAT writes the box before it was turned, and the angle beside it; the angle was not read."""
+    (track,) = read_boxes(coco_file(tmp_path, ENTRY | {"attributes": {"rotation": 90.0}}), VIDEO)
+    assert track.boxes[0].xywh == pytest.approx((5, 25, 30, 20))
+    with pytest.raises(InputError, match=r"annotation 4: .*'rotation'"):
+        read_boxes(coco_file(tmp_path, ENTRY | {"attributes": {"rotation": "left"}}), VIDEO)
+
+
+FOLDER = Video("imgs", 640, 360, 25.0, 3, ("0001.jpg", "0002.jpg", "0010.jpg"))
+
+
+def yolo_labels(folder, *names):
+    (folder / "labels").mkdir()
+    for name in names:
+        (folder / "labels" / name).write_text("0 .5 .5 .1 .1\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"),
+    [
+        (("imgs/0001.jpg", "imgs/0010.jpg"), [0, 2]),
+        (("imgs\\0002.png", "0001"), [0, 1]),  # of another system, another ending, none
+        (("frame_000001.jpg",), [1]),  # called like none: the number counts
+    ],
+)
+def test_coco_of_a_folder_of_images(names, frames, tmp_path):
+    """The labels of pictures that count from 1 came one frame late, and those of every tenth picture nine."""
+    entries = [ENTRY | {"id": i, "image_id": i} for i in range(1, 1 + len(names))]
+    (track,) = read_boxes(coco_file(tmp_path, *entries, names=names), FOLDER)
+    assert [box.frame for box in track.boxes] == frames
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"), [(("0001.txt", "0010.txt"), [0, 2]), (("frame_000000.txt", "frame_000002.txt"), [0, 2])]
+)
+def test_yolo_of_a_folder_of_images(names, frames, tmp_path):
+    """The labels of pictures that count from 1 came one frame late."""
+    (track,) = read_boxes(yolo_labels(tmp_path, *names), FOLDER)
+    assert [box.frame for box in track.boxes] == frames
+
+
+def test_labels_of_which_only_some_are_called_like_images(tmp_path):
+    """It is open what the numbers of the others count from: it is not guessed."""
+    message = r"0001\.\w+ is called like an image of imgs, 0003\.\w+ like none; give labels of these images only"
+    with pytest.raises(InputError, match=message):
+        read_boxes(yolo_labels(tmp_path, "0001.txt", "0003.txt"), FOLDER)
+    path = coco_file(tmp_path, ENTRY, names=("0001.jpg", "0003.jpg"))
+    with pytest.raises(InputError, match=message):
+        read_boxes(path, FOLDER)
+    data = json.loads(path.read_text())
+    data["images"] = [image | {"frame_index": i} for i, image in enumerate(data["images"])]
+    path.write_text(json.dumps(data))
+    assert read_boxes(path, FOLDER)[0].boxes[0].frame == 0  # which says so itself
+
+
+@pytest.mark.parametrize("images", [FOLDER.images, ("a.b 1.jpg", "left.jpg", "right.png"), ("a.jpg", "A.png", "b.png")])
+@pytest.mark.parametrize("name", ["coco", "yolo"])
+def test_pictures_keep_their_names(name, images, tmp_path):
+    """Whoever took COCO or YOLO into another tool had images beside them that were called otherwise."""
+    video = replace(FOLDER, images=images)
+    tracks = [replace(track, boxes=ONE[0].boxes[:2]) for track in (*ONE, replace(ONE[0], id=2))]
+    path = write_boxes(name, tmp_path / FORMATS[name].target, tracks, video)
+    if name == "coco":
+        assert tuple(image["file_name"] for image in json.loads(path.read_text())["images"]) == images
+    else:
+        own = images[0] != "a.jpg"  # whose labels would have the same name as A.png's
+        stems = [Path(image).stem for image in images] if own else ["frame_000000", "frame_000001"]
+        image = yolo_format.write_image(path, 0, np.zeros((360, 640, 3), np.uint8), yolo_format.stem_of(video)(0))
+        assert image == path / "images" / "train" / f"{stems[0]}.jpg"
+        assert (path / "train.txt").read_text().splitlines() == [f"./images/train/{stem}.jpg" for stem in stems[:2]]
+        assert sorted(file.stem for file in (path / "labels" / "train").iterdir()) == sorted(stems[:2])
+    assert [[box.frame for box in track.boxes] for track in read_boxes(path, video)] == [[0, 1]] * 2
+
+
+def test_yolo_removes_labels_of_pictures_of_an_earlier_longer_run(tmp_path):
+    """Their names say nothing of frames; labels of other pictures stay."""
+    write_boxes("yolo", tmp_path, [Track(1, "a", tuple(Box(f, 1, 2, 3, 4) for f in range(3)))], FOLDER)
+    labels = tmp_path / "labels" / "train"
+    (labels / "mine.txt").touch()
+    write_boxes("yolo", tmp_path, [Track(1, "a", (Box(0, 1, 2, 3, 4),))], FOLDER)
+    assert sorted(file.name for file in labels.iterdir()) == ["0001.txt", "mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"),
+    [
+        (("clip_1.txt", "clip_10.txt"), [0, 9]),
+        (("clip_0.txt", "clip_1.txt"), [0, 1]),
+        (("clip_1.txt", "clip_000002.txt"), [1, 2]),
+        (("other_1.txt", "other_2.txt"), [1, 2]),
+    ],
+)
+def test_yolo_of_ultralytics_counts_from_one(names, frames, tmp_path):
+    """Results of its trackers for a video came one frame late."""
+    (track,) = read_boxes(yolo_labels(tmp_path, *names), VIDEO)
+    assert [box.frame for box in track.boxes] == frames
+
+
+def test_yolo_of_a_single_class_without_a_name(tmp_path):
+    """It was called "class 0", and the name that was given for it did not count."""
+    (track,) = read_boxes(yolo_labels(tmp_path, "0.txt"), VIDEO)
+    assert track.label == "target"
+    (tmp_path / "labels" / "1.txt").write_text("1 .5 .5 .1 .1\n")
+    assert [track.label for track in read_boxes(tmp_path, VIDEO)] == ["class 0", "class 1"]
+
+
+def test_yolo_of_a_video_that_is_called_like_a_size(tmp_path):
+    """Its own folder was refused, as labelled on frames of 10 x 10."""
+    video = replace(VIDEO, name="frames of 10 x 10.mp4")
+    assert read_boxes(write_boxes("yolo", tmp_path, TWO, video), video)
 
 
 def test_cvat_marks_lost_and_closes_tracks(tmp_path):
@@ -475,12 +608,13 @@ BAD = {
     "huge id.json": (
         '{"images": [{"id": 1, "frame_index": 0}], '
         '"annotations": [{"id": 4, "image_id": 1, "bbox": [1, 2, 3, 4], "track_id": 1e999}]}',
-        "annotation 4: 'bbox' must be",
+        "annotation 4: its track_id inf is no whole number",
     ),
     "frameless.json": ('{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}', "image 1 names no frame"),
     "cut.xml": ("<annotations>\n<track id='0'>", "cut.xml: line 2: broken XML"),
     "page.xml": ("<html></html>", "not from CVAT, it begins with <html>"),
     "images.xml": ("<annotations><image id='0'/></annotations>", "CVAT for images"),
+    "turned.xml": (CVAT.replace("z_order", 'rotation="inf" z_order'), "track 0, frame 0: "),
     "trackless.xml": ("<annotations></annotations>", "without a track"),
     "side.xml": (CVAT.replace('xbr="32.0" ', ""), "track 0, frame 2: the box lacks 'xbr'"),
     "number.xml": (CVAT.replace('"12.0"', '"twelve"'), "track 0, frame 2: could not convert"),
@@ -547,7 +681,7 @@ def test_a_full_disk_is_said_of_the_file(name, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tracks_module.os, "fdopen", full)
+    monkeypatch.setattr(os, "fdopen", full)
     with pytest.raises(OSError, match="No space") as caught:
         write_boxes(name, tmp_path / "a", ONE, VIDEO)
     assert Path(caught.value.filename).is_relative_to(tmp_path / "a")

@@ -9,7 +9,7 @@ from fartrack.errors import InputError
 from fartrack.models import load_weights, save_weights
 from fartrack.network import FARTrack
 from fartrack.training import finish
-from fartrack.training.finish import Mistaken, auroc, calibrate, export_run, fit_logistic
+from fartrack.training.finish import Mistaken, calibrate, export_run, fit_logistic
 from fartrack.training.loop import Trainer
 from fartrack.training.options import TrainConfig
 from fartrack.training.start import cut, depth_of, fit, read_start, without
@@ -28,19 +28,6 @@ def test_a_logistic_of_what_is_told_apart_wholly_stays_finite():
     assert np.isfinite([bias, slope]).all() and slope < 0
     with pytest.raises(InputError, match="4 of 4 held-out boxes were hits; give more --score-clips"):
         fit_logistic(np.arange(4.0)[:, None], np.ones(4, bool))
-
-
-@pytest.mark.parametrize(
-    ("score", "hit", "value"),
-    [
-        ([1, 2, 3, 4], [0, 0, 1, 1], 1),
-        ([4, 3, 2, 1], [0, 0, 1, 1], 0),
-        ([1, 1, 1, 1], [0, 1, 0, 1], 0.5),
-        ([1, 2, 3], [0, 1, 0], 0.5),
-    ],
-)
-def test_auroc(score, hit, value):
-    assert auroc(np.array(score, float), np.array(hit, bool)) == pytest.approx(value)
 
 
 def test_mistaken_samples_show_something_else(pack):

@@ -235,7 +235,9 @@ def test_exits_may_come_in_any_order(pack, config, tmp_path):
 
 def test_another_score_is_no_other_config(pack, config, tmp_path):
     Trainer(config, options(tmp_path), pack).save()
-    Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack).load(tmp_path / "last.safetensors")
+    other = Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack)
+    other.load(tmp_path / "last.safetensors")
+    assert (other.config.name, other.config.score_bias) == ("x", 1.0)
 
 
 def test_samples_are_counted_over_batches_of_several_sizes_and_half_precision_will_do(pack, config, tmp_path):

@@ -49,7 +49,8 @@ def test_any_size_and_any_box(width, height, box):
 
 
 def test_box_that_is_no_number():
-    draw_result(picture(0), (np.nan, 0, 1, 1), 0.0, 0)
+    drawn = draw_result(picture(0), (np.nan, 0, 1, 1), 0.0, 0)
+    assert drawn.shape == picture(0).shape and (drawn != picture(0)).any()  # the score is written all the same
 
 
 def test_letters_grow_with_the_frame():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fartrack.errors import InputError
-from fartrack.video.pictures import quiet_opencv, read_image
+from fartrack.video.pictures import image_files, quiet_opencv, read_image
 from fartrack.video.reader import frames_from_source
 from videos import picture, write_images
 
@@ -47,6 +47,14 @@ def test_bytes_after_the_end_of_a_png(tmp_path):
     with (folder / "0.png").open("ab") as file:
         file.write(bytes(range(256)))
     assert np.array_equal(read_image(folder / "0.png"), picture(0))
+
+
+def test_names_with_the_same_number(tmp_path, monkeypatch):
+    """1.jpg and 01.jpg came in the order of the disk, so that boxes belonged to other frames on another machine."""
+    names = ["2.jpg", "1.jpg", "01.jpg", "A.jpg", "a.jpg"]
+    for listed in (names, names[::-1]):
+        monkeypatch.setattr(type(tmp_path), "iterdir", lambda folder, listed=listed: (folder / n for n in listed))
+        assert [file.name for file in image_files(tmp_path)] == ["01.jpg", "1.jpg", "2.jpg", "A.jpg", "a.jpg"]
 
 
 @pytest.fixture

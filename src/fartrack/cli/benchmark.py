@@ -40,8 +40,8 @@ class Benchmark:
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged models or model files; by default every packaged one."""
     runtime: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="RUNTIME...")] = ()
-    """Engines: onnxruntime, openvino, openvino-bf16, opencv, torch, cuda; by default those for CPUs that
-    are installed."""
+    """Engines: onnxruntime, openvino, openvino-bf16, opencv, torch, cuda; by default those
+    installed, but cuda."""
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()
@@ -191,7 +191,8 @@ class Benchmark:
             raise InputError("no models are packaged: give a model file with --model FILE")
         before, after = benchmark.growth(Tracker(paths[0], runtime, threads), frames, box, self.growth)
         grown = (after - before) / 1e6
-        print(f"{paths[0]} {runtime}: {before / 1e6:.1f} MB after 500 frames, {grown:+.2f} MB after {self.growth} more")
+        early, late = benchmark.SETTLE, self.growth
+        print(f"{paths[0]} {runtime}: {before / 1e6:.1f} MB after {early} frames, {grown:+.2f} MB after {late} more")
         return 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fartrack import corrections
+from fartrack.cli.track import parse_labels
 from fartrack.errors import InputError
 from fartrack.files import readable
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes, yolo
@@ -29,15 +30,18 @@ def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
 class Corrections:
     """The boxes of a person for one or several targets of a video."""
 
-    def __init__(self, path: Path, before: Path | None, source: str, frames: VideoSource, label: str) -> None:
-        """Read and check them, and leave out what was the same in `before`; `label` is for those that have none.
+    def __init__(
+        self, path: Path, before: Path | None, source: str, frames: VideoSource, labels: Sequence[str]
+    ) -> None:
+        """Read and check them, and leave out what was the same in `before`.
 
-        `frames` is `source` opened.
+        `frames` is `source` opened. `labels`, one for all targets or one for each in the order of their ids, are for
+        those that have none in either file.
         """
         self.source = source
         if frames.live:
             raise InputError(f"--boxes {path}: corrections need a recorded video, {frames.name} is live")
-        video = Video(readable(frames.name), frames.width, frames.height, float(frames.fps), 0)
+        video = _video(frames, frames.name)
         tracks = read_boxes(path, video)
         last = max(box.frame for track in tracks for box in track.boxes)
         if frames.count is not None and last >= frames.count:
@@ -47,7 +51,8 @@ class Corrections:
         old = dict.fromkeys(track.id for track in tracks)
         if before is not None:
             old |= _paired(tracks, read_boxes(before, video), f"{path} and {before}")
-        self.tracks = [replace(t, label=label) if t.label == "target" else t for t in tracks]
+        names = dict(zip(sorted(old), parse_labels(labels, len(tracks)), strict=True))
+        self.tracks = [replace(t, label=_label(t, old[t.id], names[t.id])) for t in tracks]
         self.keyframes = {t.id: corrections.keyframes_of(t, old[t.id]) for t in tracks}
         for id, keyframes in self.keyframes.items():
             if all(box is None for box in keyframes.values()):
@@ -92,6 +97,11 @@ def _paired(tracks: Sequence[Track], before: Sequence[Track], where: str) -> dic
     return {track.id: old for track, old in zip(*ordered, strict=True)}
 
 
+def _label(track: Track, old: Track | None, name: str) -> str:
+    """What a target is called, `name` where neither its file nor the one before says so."""
+    return next((one.label for one in (track, old) if one is not None and one.label != "target"), name)
+
+
 def _unchanged(track: Track, old: Track) -> int:
     """In how many frames both have the same box."""
     boxes = {box.frame: box for box in old.boxes}
@@ -101,6 +111,12 @@ def _unchanged(track: Track, old: Track) -> int:
 def _alike(track: Track, old: Track) -> bool:
     """Whether the labels agree; formats without labels say "target"."""
     return track.label == old.label or "target" in (track.label, old.label)
+
+
+def _video(frames: VideoSource, name: str, count: int = 0) -> Video:
+    """What the formats need to know of a video; its names can be written anywhere."""
+    images = tuple(readable(image) for image in frames.images)
+    return Video(readable(name), frames.width, frames.height, float(frames.fps), count, images)
 
 
 class Labels:
@@ -114,6 +130,7 @@ class Labels:
         self.formats = [name for name in formats if name != "csv"]  # that one is written row by row
         self.boxes: list[list[Box]] = [[] for _ in targets]
         self.last = -1
+        self.stem = yolo.stem_of(_video(frames, frames.name))
 
     def add(self, results: Sequence[Result]) -> None:
         """Take in one frame."""
@@ -123,15 +140,13 @@ class Labels:
         for boxes, result in zip(self.boxes, results, strict=True):
             boxes.append(Box(result.frame, *result.box, result.score, result.found))
         if "yolo" in self.formats:
-            yolo.write_image(self.folder / FORMATS["yolo"].target, self.last, results[0].image)
+            yolo.write_image(self.folder / FORMATS["yolo"].target, self.last, results[0].image, self.stem(self.last))
 
     def write(self, format: str, finished: bool) -> Path | None:
         """Write what was collected in one format; `finished` says whether the video came to its end."""
         if self.last < 0:
             return None
         count = self.last + 1 if finished else max(self.last + 1, self.frames.count or 0)
-        video = Video(
-            readable(Path(self.frames.name).name), self.frames.width, self.frames.height, float(self.frames.fps), count
-        )
+        video = _video(self.frames, Path(self.frames.name).name, count)
         tracks = [Track(id, label, tuple(boxes)) for (id, label), boxes in zip(self.targets, self.boxes, strict=True)]
         return write_boxes(format, self.folder / FORMATS[format].target, tracks, video)

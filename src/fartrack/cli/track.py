@@ -19,7 +19,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
 from fartrack.files import local_path, readable, write_whole
-from fartrack.signals import handled
+from fartrack.signals import end_by, handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,8 +73,8 @@ class Track:
     format: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
     """Write labels as mot, coco, cvat or yolo too; several with commas (boxes.csv is always there)."""
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
-    """What the object is called in the labels, target by default; with several --box once for all, or for each. With
-    --boxes it is for objects that have no label in that file."""
+    """What the object is called in the labels, target by default; of several once for all, or for each. With --boxes
+    it is for objects that have no label in that file nor in --before, in the order of their ids."""
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
@@ -106,7 +106,7 @@ class Track:
             other = "--no-video" if self.no_video else "--boxes" if self.boxes is not None else "all but one --box"
             raise InputError(f"--explain draws into the video of one object: leave out {other}")
         boxes = [parse_box(text) for text in self.box]
-        names = parse_labels(self.label, len(boxes))
+        names = parse_labels(self.label, len(self.label) if self.boxes is not None else len(boxes) or 1)
 
         from fartrack import geometry
         from fartrack.cli.labels import Corrections, Labels, parse_formats
@@ -122,7 +122,7 @@ class Track:
                 geometry.check_given(box, frames.width, frames.height)
             given = None
             if self.boxes is not None:
-                given = Corrections(self.boxes, self.before, self.source, frames, names[0])
+                given = Corrections(self.boxes, self.before, self.source, frames, self.label)
             how = (self.model, self.runtime, self.threads)
             together = [MultiTracker(*how, self.seek)] if len(boxes) > 1 else []
             count = len(given.tracks) if given else 1 - len(together)
@@ -155,7 +155,7 @@ class Track:
                     for some in results:
                         outputs.add(some)
                         if number := stopped():
-                            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+                            end_by(number)
                     outputs.finished = True
             finally:  # also when the video breaks off or a person has seen enough
                 seconds = time.perf_counter() - begun
@@ -178,8 +178,9 @@ def parse_labels(texts: Sequence[str], count: int) -> list[str]:
         if not text.strip() or not text.isprintable():
             raise InputError(f"--label {text!r} cannot be written into label files: give a name of one line")
     if len(texts) not in (0, 1, count):
-        raise InputError(f"--label is given {len(texts)} times and --box {count} times: give one label, or one a box")
-    return list(texts) if len(texts) > 1 else list(texts or ("target",)) * max(1, count)
+        objects = f"{count} object" + "s" * (count != 1)
+        raise InputError(f"--label is given {len(texts)} times for {objects}: give one label, or one for each")
+    return list(texts) if len(texts) > 1 else list(texts or ("target",)) * count
 
 
 def untouched(folder: Path) -> Path:

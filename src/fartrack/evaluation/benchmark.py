@@ -31,6 +31,8 @@ from fartrack.multitracker import MultiTracker
 
 TURN = 4
 """Frames a contestant runs in a row, with and without new templates; one more comes first and is not counted."""
+SETTLE = 500
+"""Frames after which memory is first looked at: until then buffers and the template memory fill up."""
 REST = 0.03
 """Seconds before a turn, in which the threads of the one before stop waiting for work on the cores."""
 
@@ -234,6 +236,8 @@ def _onnx_products(work: Sequence[Product], threads: int) -> Callable[[], object
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
 
+    from fartrack.graph import IR, OPSET
+
     random = np.random.default_rng(0)
     nodes, arrays, taken, given = [], [], [], []
     feeds: dict[str, Any] = {}
@@ -259,7 +263,7 @@ def _onnx_products(work: Sequence[Product], threads: int) -> Callable[[], object
             given.append(value(f"p{at}", None))
     arrays += [numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "zero"), (1, "one"))]
     graph = helper.make_graph(nodes, "products", taken, given, arrays)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -281,7 +285,9 @@ def resident() -> int:
     return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def growth(tracker: TrackerLike, frames: Sequence[Image], box: Box, count: int, settle: int = 500) -> tuple[int, int]:
+def growth(
+    tracker: TrackerLike, frames: Sequence[Image], box: Box, count: int, settle: int = SETTLE
+) -> tuple[int, int]:
     """Resident bytes after `settle` frames and after `count` more, in one endless video without a new start.
 
     The clip is played forwards and backwards, so that it never jumps.

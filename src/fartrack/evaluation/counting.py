@@ -115,5 +115,5 @@ def _layer(c: ModelConfig, n: int, count: int) -> list[Product]:
 
 
 def macs(work: list[Product]) -> int:
-    """Multiply-accumulates of a frame, attention counted."""
+    """Multiply-accumulates of all of these products: of `config.renewal` frames where they are a `cycle`."""
     return sum(p.macs for p in work)

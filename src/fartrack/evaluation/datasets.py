@@ -158,6 +158,11 @@ class Sequence:
         return self.visible if self.cover is None else self.visible & (self.cover > 0)
 
     @property
+    def shown(self) -> NDArray[np.bool_]:
+        """(N,) in which frames a tracker can be given the target: in sight, in a box with an area."""
+        return self.in_sight & has_area(self.boxes)
+
+    @property
     def start(self) -> Box:
         """The box given to the tracker in the first frame."""
         x, y, w, h = (float(value) for value in self.boxes[0])
@@ -392,14 +397,14 @@ def lasot_ext_names() -> list[str]:
     return [f"{name}-{number}" for name in LASOT_EXT_CLASSES.split() for number in range(1, 11)]
 
 
-def _class_folder(root: Path, name: str) -> Path:
+def class_folder(root: Path, name: str) -> Path:
     """CLASS/CLASS-N, or CLASS-N right under the root."""
     nested = root / name.rpartition("-")[0] / name
     return nested if nested.is_dir() else root / name
 
 
 def _read_lasot(root: Path, name: str) -> Sequence:
-    folder = _class_folder(root, name)
+    folder = class_folder(root, name)
     boxes = read_boxes(folder / "groundtruth.txt")
     hidden, outside = (read_flags(folder / f"{label}.txt", len(boxes)) for label in ("full_occlusion", "out_of_view"))
     return _sequence(name, folder / "img", boxes, (hidden == 0) & (outside == 0))
@@ -407,7 +412,7 @@ def _read_lasot(root: Path, name: str) -> Sequence:
 
 def _open_lasot(name: str, title: str, official: list[str], root: Path, rules: Rules) -> Dataset:
     home = _among(_folder(root), "LaSOTTesting", "LaSOTBenchmark", "LaSOT_extension_subset")
-    there, missing = _split(official, lambda entry: (_class_folder(home, entry) / "groundtruth.txt").is_file())
+    there, missing = _split(official, lambda entry: (class_folder(home, entry) / "groundtruth.txt").is_file())
     if not there:
         raise _not_one(root, title, f"{official[0].rpartition('-')[0]}/{official[0]}/groundtruth.txt and the like")
     return Dataset(name, home, there, _read_lasot, rules, missing=missing)
@@ -576,13 +581,14 @@ def open_nfs(root: Path) -> Dataset:
 # --- VastTrack, DAVIS, VOT --------------------------------------------------------------------------------------------
 
 
-def _vasttrack_truth(folder: Path) -> Path | None:
+def vasttrack_truth(folder: Path) -> Path | None:
+    """The annotation in a sequence's folder, however its name is written; None where there is none."""
     return next((folder / name for name in ("Groundtruth.txt", "groundtruth.txt") if (folder / name).is_file()), None)
 
 
 def _read_vasttrack(root: Path, name: str) -> Sequence:
-    folder = _class_folder(root, name)
-    truth = _vasttrack_truth(folder)
+    folder = class_folder(root, name)
+    truth = vasttrack_truth(folder)
     if truth is None:
         raise InputError(f"{folder}: no Groundtruth.txt in it; is the data set complete?")
     boxes = read_boxes(truth)
@@ -595,10 +601,10 @@ def open_vasttrack(root: Path) -> Dataset:
     lists = sorted(home.glob("*test*list*.txt")) + sorted(root.glob("*test*list*.txt"))
     if lists:
         official = list(read_names(lists[0]))
-        names, missing = _split(official, lambda name: _vasttrack_truth(_class_folder(home, name)) is not None)
+        names, missing = _split(official, lambda name: vasttrack_truth(class_folder(home, name)) is not None)
     else:
         below = [entry for folder in _subfolders(home) for entry in (folder, *_subfolders(folder))]
-        names, missing = tuple(entry.name for entry in below if _vasttrack_truth(entry)), ()
+        names, missing = tuple(entry.name for entry in below if vasttrack_truth(entry)), ()
     if not names:
         raise _not_one(root, "VastTrack", "CLASS/CLASS-N/Groundtruth.txt with CLASS/CLASS-N/img/*.jpg")
     rules = Rules(blank_normalised=True, unseen_misses=True)

@@ -107,7 +107,7 @@ class DenseTracker:
         x = torch.cat([tokens, net.embed_search(looked), net.command_tokens()[None]], 1)
         n, m = x.shape[1], tokens.shape[1]
         mask = F.pad(visible, (0, n - m), value=True)
-        rows = net._saliency_rows(m, n)
+        rows = net.saliency_rows(m, n)
         saliency = torch.zeros(n)
         for block in net.blocks:
             assert isinstance(block, Block)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fartrack.errors import InputError
-from fartrack.evaluation.annotations import has_area
 from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence
 
 Mask = NDArray[np.bool_]
@@ -90,15 +89,10 @@ def _passes(dataset: Dataset, how: str, spans: Callable[[Mask], Iterator[tuple[i
             names.append(name)
             continue
         # Where the target is hidden at the seams, two passes begin with the same frame: they are one.
-        names += dict.fromkeys(f"{name}{AT}{begin}-{end}" for begin, end in spans(_shown(s)))
+        names += dict.fromkeys(f"{name}{AT}{begin}-{end}" for begin, end in spans(s.shown))
     read = partial(_read_pass, dataset.read, frozenset(whole))
     # No published number is of passes, so that nothing is said of sequences that are not there.
     return replace(dataset, name=f"{dataset.name}-{how}", names=tuple(names), read=read, missing=(), whole=0)
-
-
-def _shown(s: Sequence) -> Mask:
-    """(N,) in which frames a tracker can be given the target: a box with an area, and not annotated as hidden."""
-    return s.in_sight & has_area(s.boxes)
 
 
 def _in_pictures(s: Sequence) -> Sequence:

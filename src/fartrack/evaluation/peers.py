@@ -19,11 +19,11 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.geometry import Box
+from fartrack.protobuf import fields, varint
 
 
 class TrackerLike(Protocol):
@@ -242,48 +243,15 @@ def _for_template(model: bytes) -> bytes:
         raise InputError("NanoTrack's backbone was expected to take 1 x 3 x 255 x 255; these are other files")
     model = model.replace(shape, batch + b"\x0a\x02\x08\x03" + small * 2)
     changed = b""
-    for number, whole, payload in _protobuf_fields(model):
+    for number, whole, payload in fields(model):
         if number == 7:  # the graph; its fields 12 and 13 are the outputs and the shapes between the layers
             graph = b""
-            for inner, field, _ in _protobuf_fields(payload):
+            for inner, field, _ in fields(payload):
                 graph += field.replace(b"\x0a\x02\x08\x10" * 2, b"\x0a\x02\x08\x08" * 2) if inner == 12 else b""
                 graph += field if inner not in (12, 13) else b""
-            whole = b"\x3a" + _varint(len(graph)) + graph
+            whole = b"\x3a" + varint(len(graph)) + graph
         changed += whole
     return changed
-
-
-def _protobuf_fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Fields of a protobuf message: number, the field as it is, and its payload where it has a length."""
-    at = 0
-    while at < len(data):
-        start = at
-        tag, at = _read_varint(data, at)
-        payload = b""
-        if tag & 7 == 2:
-            length, at = _read_varint(data, at)
-            payload, at = data[at : at + length], at + length
-        elif tag & 7 == 0:
-            _, at = _read_varint(data, at)
-        else:
-            at += 8 if tag & 7 == 1 else 4
-        yield tag >> 3, data[start:at], payload
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
-
-
-def _varint(value: int) -> bytes:
-    encoded = b""
-    while value >= 0x80:
-        encoded, value = encoded + bytes([value & 0x7F | 0x80]), value >> 7
-    return encoded + bytes([value])
 
 
 def _nano_files(folder: Path) -> tuple[Path, Path]:
@@ -300,6 +268,20 @@ def _nano_files(folder: Path) -> tuple[Path, Path]:
 # --- by name ----------------------------------------------------------------------------------------------------------
 
 OPENCV_NAMES = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL"}
+NANO_NAMES = ("nanotrackv2", "nanotrackv3", "nanotrackv2-opencv")
+
+
+def kind_of(spec: str) -> Literal["opencv", "nanotrack", "module", "ours"]:
+    """Which of the lines at the top of this file a tracker's name is written as."""
+    name, _, rest = spec.partition(":")
+    if spec in OPENCV_NAMES:
+        return "opencv"
+    if name in NANO_NAMES:
+        return "nanotrack"
+    # A file's whole path has a colon on Windows.
+    if rest and name.replace(".", "").isidentifier() and not Path(spec).exists():
+        return "module"
+    return "ours"
 
 
 @dataclass(frozen=True)
@@ -319,13 +301,14 @@ class Model:
     def __call__(self) -> TrackerLike:
         """Open the tracker."""
         name, _, rest = self.spec.partition(":")
-        if self.spec in OPENCV_NAMES:
+        kind = kind_of(self.spec)
+        if kind == "opencv":
             return _opencv(OPENCV_NAMES[self.spec], self.threads)
-        if name in ("nanotrackv2", "nanotrackv3"):
-            return NanoTrack(_given(self.spec), NANO_SETTINGS[int(name[-1])], self.threads)
-        if name == "nanotrackv2-opencv":
+        if kind == "nanotrack" and name.endswith("-opencv"):
             return _nano_opencv(_given(self.spec), self.threads)
-        if rest and name.replace(".", "").isidentifier() and not Path(self.spec).exists():
+        if kind == "nanotrack":
+            return NanoTrack(_given(self.spec), NANO_SETTINGS[int(name[-1])], self.threads)
+        if kind == "module":
             return _imported(name, rest, self.threads)
         from fartrack.tracker import Tracker
 
@@ -334,11 +317,12 @@ class Model:
     def fingerprint(self) -> dict[str, str]:
         """What tells results of this tracker from others': its name, its engine and the bytes of its files."""
         name, _, rest = self.spec.partition(":")
-        if self.spec in OPENCV_NAMES:
+        kind = kind_of(self.spec)
+        if kind == "opencv":
             return {"model": self.spec, "opencv": cv2.__version__}
-        if name.startswith("nanotrack"):
+        if kind == "nanotrack":
             return {"model": name, "files": _digest(_nano_files(_given(self.spec)))}
-        if rest and not Path(self.spec).exists():
+        if kind == "module":
             source = getattr(_module(name, rest), "__file__", None)  # built-in ones have none
             return {"model": self.spec} | ({"files": _digest((Path(source),))} if source else {})
         from fartrack.runtime.choice import choose
@@ -359,10 +343,9 @@ def parse_model(text: str, runtime: str | None = None, threads: int | None = 1, 
         raise InputError(f"--model {text!r}: no tracker named; give pico, a model file or a peer such as csrt")
     if not label:
         name, _, rest = spec.partition(":")
-        nano = name.startswith("nanotrack")
-        ours = not nano and (not rest or Path(spec).exists())  # a file's whole path has a colon on Windows
-        label = Path(spec).stem if ours else name if nano else rest
-        if ours and spec not in OPENCV_NAMES:
+        kind = kind_of(spec)
+        label = {"opencv": spec, "nanotrack": name, "module": rest, "ours": Path(spec).stem}[kind]
+        if kind == "ours":
             label += (f"-{runtime}" if runtime is not None else "") + ("-seek" if seek else "")
     if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
         raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")
@@ -408,7 +391,7 @@ def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
         raise InputError(f"--model {module}:{name}: {_said(error)}") from None
     if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
         raise InputError(f"--model {module}:{name}: it makes no tracker; init(frame, box) and update(frame) are needed")
-    return tracker  # type: ignore[no-any-return]
+    return tracker
 
 
 def _said(error: Exception) -> str:

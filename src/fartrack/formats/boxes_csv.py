@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from fartrack.errors import InputError
+from fartrack.files import whole_file
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -18,7 +19,6 @@ from fartrack.formats.tracks import (
     number,
     read_text,
     rounded_score,
-    whole_file,
 )
 
 COLUMNS = ("frame", "x", "y", "w", "h", "score", "found")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fartrack.errors import InputError
+from fartrack.files import whole_file
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -20,11 +21,12 @@ from fartrack.formats.tracks import (
     boxes_by_frame,
     check_size,
     checked_box,
+    frames_by_name,
     labels_of,
     make_tracks,
     read_text,
     rounded_score,
-    whole_file,
+    upright,
 )
 
 IMAGE = "frame_{:06d}.jpg"  # CVAT's name for frame i of a video
@@ -53,6 +55,7 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
                 }
             )
     size = {"width": video.width, "height": video.height}
+    names = [*video.images, *(IMAGE.format(f) for f in range(len(video.images), frames))]
     data = {
         "info": {"description": f"{video.name}, tracked by fartrack"},
         "licenses": [],
@@ -60,7 +63,7 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
         "tracks": [{"id": t.id, "category_id": categories[t.label], "video_id": 1} for t in tracks],
         "categories": [{"id": id, "name": label, "supercategory": ""} for label, id in categories.items()],
         "images": [
-            {"id": 1 + f, "video_id": 1, "frame_index": f, "file_name": IMAGE.format(f), **size} for f in range(frames)
+            {"id": 1 + f, "video_id": 1, "frame_index": f, "file_name": names[f], **size} for f in range(frames)
         ],
         "annotations": annotations,
     }
@@ -70,7 +73,10 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
 
 
 def read(path: Path, video: Video | None = None) -> list[Track]:
-    """Read the JSON file, ours or another tool's: without frame_index the number in the image's file name counts."""
+    """Read the JSON file, ours or another tool's.
+
+    An image's frame is the one of `video` that is called so, else its frame_index, else the number in its file name.
+    """
     try:
         data = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -88,10 +94,14 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
 
 def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tuple[int, str, Box]]:
     frames: dict[Any, int] = {}
-    for image in _entries(path, data, "images", "id", "video_id"):
+    images = _entries(path, data, "images", "id", "video_id")
+    files = [str(image.get("file_name", "")) for image in images]
+    indexed = all(isinstance(_index(image), int) for image in images)
+    named = frames_by_name(files, video, None if indexed else str(path))
+    for place, image in enumerate(images):
         if "id" not in image:
             raise InputError(f"{path}: an entry in 'images' has no 'id'; export the file again")
-        frames[image["id"]] = _frame_of(path, image)
+        frames[image["id"]] = named[place] if named else _frame_of(path, image)
         if video is not None and image.get("width") and image.get("height"):
             check_size(f"{path}: frame {frames[image['id']]}", image["width"], image["height"], video)
     if len({image.get("video_id") for image in data["images"]}) > 1:
@@ -104,16 +114,23 @@ def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tu
         attributes = entry.get("attributes") or {}
         if not isinstance(attributes, dict):
             raise InputError(f"{where}: 'attributes' must be an object with names; export the file again")
-        id = entry.get("track_id", attributes.get("track_id", entry.get("instance_id", 1)))
+        ids = (entry.get("track_id"), attributes.get("track_id"), entry.get("instance_id"), 1)
+        given = next(id for id in ids if id is not None)
+        try:
+            id = int(given)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where}: its track_id {given!r} is no whole number; number the targets") from None
         try:
             x, y, w, h = (float(v) for v in entry["bbox"])
             score = float(entry.get("score", 1.0))
-            id = int(id)
+            place = upright(x, y, w, h, float(attributes.get("rotation") or 0))
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise InputError(f"{where}: 'bbox' must be [x, y, width, height] and ids whole numbers") from None
+            raise InputError(
+                f"{where}: 'bbox' must be [x, y, width, height], 'score' and 'rotation' numbers; export the file again"
+            ) from None
         box = Box(
             frames[entry["image_id"]],
-            *(x, y, w, h),
+            *place,
             score=score,
             found=not (attributes.get("outside") or entry.get("iscrowd")),
             keyframe=bool(attributes.get("keyframe", True)),
@@ -135,14 +152,18 @@ def _entries(path: Path, data: dict[str, Any], name: str, *ids: str) -> list[dic
     return entries
 
 
+def _index(image: dict[str, Any]) -> Any:
+    return image.get("frame_index", image.get("frame_id"))
+
+
 def _frame_of(path: Path, image: dict[str, Any]) -> int:
-    index = image.get("frame_index", image.get("frame_id"))
+    index = _index(image)
     if isinstance(index, int):
         return index
     match = FRAME.search(str(image.get("file_name", "")))
     if match is None:
         raise InputError(
             f"{path}: image {image.get('id')} names no frame; give it 'frame_index', or a file name such as "
-            f"{IMAGE.format(12)}"
+            f"{IMAGE.format(12)} or, for a folder of images, that of its image"
         )
     return int(match[1])

@@ -7,13 +7,13 @@ video does, one more outside box closes it, or CVAT would draw the last box to t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
 from fartrack.errors import InputError
+from fartrack.files import whole_file
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -23,7 +23,7 @@ from fartrack.formats.tracks import (
     labels_of,
     make_tracks,
     read_text,
-    whole_file,
+    upright,
 )
 
 
@@ -92,20 +92,14 @@ def _boxes(path: Path, root: ElementTree.Element) -> Iterator[tuple[int, str, Bo
             try:
                 left, top, right, bottom = (float(element.attrib[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
                 frame, number = int(element.attrib["frame"]), int(id)
-                turn = math.radians(float(element.get("rotation", "0")))
+                place = upright(left, top, right - left, bottom - top, float(element.get("rotation", "0")))
             except KeyError as error:
                 raise InputError(f"{where}: the box lacks {error}; export the file from CVAT again") from None
             except ValueError as error:
                 raise InputError(f"{where}: {error}; correct it or export the file from CVAT again") from None
-            if turn:  # about its middle; the upright box around it is what a tracker can follow
-                sine, cosine = abs(math.sin(turn)), abs(math.cos(turn))
-                w, h = right - left, bottom - top
-                wide, high = w * cosine + h * sine, w * sine + h * cosine
-                left, right = (left + right - wide) / 2, (left + right + wide) / 2
-                top, bottom = (top + bottom - high) / 2, (top + bottom + high) / 2
             box = Box(
                 frame,
-                *(left, top, right - left, bottom - top),
+                *place,
                 found=element.get("outside", "0") != "1",
                 keyframe=element.get("keyframe", "1") == "1",
             )

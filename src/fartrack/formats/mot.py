@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fartrack.errors import InputError
+from fartrack.files import whole_file
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -25,7 +26,6 @@ from fartrack.formats.tracks import (
     number,
     read_text,
     rounded_score,
-    whole_file,
 )
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from pathlib import Path, PurePath
 
 from fartrack.errors import InputError
 
@@ -53,6 +50,8 @@ class Video:
     height: int
     fps: float
     frames: int
+    images: tuple[str, ...] = ()
+    """The names of a folder's images from frame 0 on; empty for a video file."""
 
 
 def make_tracks(boxes: Iterable[tuple[int, str, Box]], where: str) -> list[Track]:
@@ -86,6 +85,40 @@ def checked_box(box: Box, where: str) -> Box:
     return box
 
 
+def upright(x: float, y: float, w: float, h: float, degrees: float) -> tuple[float, float, float, float]:
+    """The upright box around one that is turned about its middle: what a tracker can follow."""
+    if not degrees:
+        return x, y, w, h
+    turn = math.radians(degrees)
+    sine, cosine = abs(math.sin(turn)), abs(math.cos(turn))
+    wide, high = w * cosine + h * sine, w * sine + h * cosine
+    return x + (w - wide) / 2, y + (h - high) / 2, wide, high
+
+
+def frames_by_name(names: Sequence[str], video: Video | None, where: str | None) -> list[int] | None:
+    """The frames whose images are called like these files, with this ending or another; None where not all are.
+
+    Raises:
+        InputError: only some are, so that numbers may count otherwise; it begins with `where`. Without that they are
+            as good as none.
+    """
+    images = video.images if video is not None else ()
+    frames: dict[str, int | None] = {}
+    for frame, image in enumerate(images):
+        stem = PurePath(image).stem
+        frames[stem] = None if stem in frames else frame  # 1.jpg beside 1.png
+    frames.update((image, frame) for frame, image in enumerate(images))
+    files = [re.split(r"[/\\]", name)[-1] for name in names]
+    found = [frames.get(file, frames.get(PurePath(file).stem)) for file in files]
+    known = [frame for frame in found if frame is not None]
+    if video is not None and where is not None and known and len(known) < len(found):
+        raise InputError(
+            f"{where}: {names[found.index(known[0])]} is called like an image of {video.name}, "
+            f"{names[found.index(None)]} like none; give labels of these images only, all called like their images"
+        )
+    return known if len(known) == len(found) else None
+
+
 def check_size(where: str, width: int, height: int, video: Video) -> None:
     """Refuse boxes that were drawn on frames of another size."""
     if (width, height) != (video.width, video.height):
@@ -104,7 +137,8 @@ def check_tracks(tracks: Sequence[Track], video: Video, where: str) -> None:
             if video.frames and box.frame >= video.frames:
                 raise InputError(
                     f"{where}: frame {box.frame} has a box, but {video.name} has {video.frames} frames "
-                    f"(0 to {video.frames - 1}); use the video that was labelled, or delete the entry"
+                    f"(0 to {video.frames - 1}); use the video that was labelled, check how the file counts "
+                    "frames, or delete the entry"
                 )
             inside = box.x < video.width and box.y < video.height and box.x + box.w > 0 and box.y + box.h > 0
             if box.found and not inside:
@@ -136,30 +170,6 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file (byte {error.start}); save it as UTF-8") from None
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Write a text file under a temporary name and rename it when it is complete.
-
-    Raises:
-        OSError: with this path, which the system leaves out where the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                yield file
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
 
 
 def rounded_score(score: float) -> float:

@@ -1,5 +1,6 @@
 """YOLO folder: `data.yaml`, `train.txt`, `images/train/frame_000000.jpg` and `labels/train/frame_000000.txt`.
 
+Of a folder of images both are called like the image.
 A line is `class centre-x centre-y width height` in parts of the frame. YOLO knows no hidden boxes: where the target
 was not found the label file is empty, and the frame is left out of `train.txt`, because an unlabelled target would
 teach a detector the wrong thing. Where two targets share a label, `tracks.txt` says which box is whose: the label
@@ -11,14 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 
 from fartrack.errors import InputError
-from fartrack.files import write_whole
+from fartrack.files import whole_file, write_whole
 from fartrack.formats.tracks import (
     Box,
     Track,
@@ -26,23 +28,24 @@ from fartrack.formats.tracks import (
     boxes_by_frame,
     check_size,
     checked_box,
+    frames_by_name,
     labels_of,
     make_tracks,
     number,
     read_text,
-    whole_file,
 )
 
 STEM = "frame_{:06d}"
 TRACKS = "tracks.txt"
 HOW_TO_NAME = "add the target's id as a sixth column"
-SIZE = re.compile(r"^# frames of (\d+) x (\d+)", re.MULTILINE)
+SIZE = re.compile(r"^# frames of (\d+) x (\d+)$", re.MULTILINE)  # above it stands the video's name
 
 
 def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     """Write the labels, the list of images and data.yaml; the images come from `write_image`."""
     names = labels_of(tracks)
     by_frame = boxes_by_frame(tracks)
+    stem = stem_of(video)
     shared = max(Counter(track.label for track in tracks).values(), default=0) > 1
     labels = path / "labels" / "train"
     labels.mkdir(parents=True, exist_ok=True)
@@ -50,16 +53,16 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     owners: list[str] = []
     for frame, boxes in by_frame.items():
         lines = [(line, t.id) for t, box in boxes if (line := _line(names.index(t.label), box, video))]
-        name = f"{STEM.format(frame)}.txt"
+        name = f"{stem(frame)}.txt"
         with whole_file(labels / name) as file:
             file.write("".join(line + "\n" for line, _ in lines))
         owners += [f"train/{name} {line} {id}\n" for line, id in lines]
         if len(lines) == len(boxes):
-            listed.append(f"./images/train/{STEM.format(frame)}.jpg\n")
-    expected = {f"{STEM.format(frame)}.txt" for frame in by_frame}
-    for stale in labels.glob("frame_*.txt"):  # from an earlier, longer run
-        if stale.name not in expected:
-            stale.unlink()
+            listed.append(f"./images/train/{stem(frame)}.jpg\n")
+    expected = {f"{stem(frame)}.txt" for frame in by_frame}
+    earlier = {f"{stem(frame)}.txt" for frame in range(len(video.images))}
+    for stale in (earlier | {path.name for path in labels.glob("frame_*.txt")}) - expected:
+        (labels / stale).unlink(missing_ok=True)  # from an earlier, longer run
     if shared:
         with whole_file(path / TRACKS) as file:
             file.writelines(owners)
@@ -74,9 +77,20 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     return path
 
 
-def write_image(path: Path, frame: int, image: np.ndarray) -> Path:
-    """Save one frame where `data.yaml` expects it. Call it while the video is being tracked."""
-    target = path / "images" / "train" / f"{STEM.format(frame)}.jpg"
+def stem_of(video: Video) -> Callable[[int], str]:
+    """How a frame's two files are called: like the image in its folder, unless two of those would share a name."""
+    stems = [PurePath(image).stem for image in video.images]
+    if len({stem.casefold() for stem in stems}) < len(stems):
+        stems = []
+    return lambda frame: stems[frame] if frame < len(stems) else STEM.format(frame)
+
+
+def write_image(path: Path, frame: int, image: np.ndarray, stem: str | None = None) -> Path:
+    """Save one frame where `data.yaml` expects it. Call it while the video is being tracked.
+
+    `stem` is what `stem_of` says, where the frame is an image of a folder.
+    """
+    target = path / "images" / "train" / f"{stem or STEM.format(frame)}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not by OpenCV's `imwrite`, which cannot write to every path.
     write_whole(target, cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
@@ -99,7 +113,7 @@ def _line(kind: int, box: Box, video: Video) -> str | None:
 
 
 def read(path: Path, video: Video | None = None) -> list[Track]:
-    """Read a YOLO folder, or its data.yaml. The frame is the last number in a label file's name."""
+    """Read a YOLO folder, or its data.yaml; see `_frames` for which frame a label file belongs to."""
     folder = path if path.is_dir() else path.parent
     description = folder / "data.yaml"
     text = read_text(description) if description.exists() else ""
@@ -112,8 +126,35 @@ def read(path: Path, video: Video | None = None) -> list[Track]:
     files = sorted((folder / "labels").rglob("*.txt"))
     if not files:
         raise InputError(f"{folder}: no label file in {folder / 'labels'}; give the folder that holds 'labels'")
+    frames = _frames(folder, files, video)
+    names = _names(description, text)
     owners = _owners(folder / TRACKS)
-    return make_tracks(_boxes(folder, files, _names(description, text), owners, width, height), str(folder))
+    tracks = make_tracks(_boxes(folder, frames, names, owners, width, height), str(folder))
+    if not names and len({track.label for track in tracks}) == 1:
+        return [replace(track, label="target") for track in tracks]
+    return tracks
+
+
+def _frames(folder: Path, files: list[Path], video: Video | None) -> dict[Path, int]:
+    """Which frame each label file belongs to: the one that is called so, else the last number in the file's name.
+
+    Ultralytics' own results of a video, `clip_1.txt`, count from 1.
+    """
+    names = [file.name for file in files]
+    if named := frames_by_name(names, video, str(folder)):
+        return dict(zip(files, named, strict=True))
+    first = video is not None and re.compile(re.escape(PurePath(video.name).stem) + r"_[1-9]\d*\.txt")
+    from_one = first and all(first.fullmatch(name) for name in names)
+    frames: dict[Path, int] = {}
+    for path in files:
+        match = re.search(r"(\d+)(?=\D*$)", path.stem)
+        if match is None:
+            raise InputError(
+                f"{path}: its name holds no frame number; name it like {STEM.format(12)}.txt or, for a folder of "
+                "images, like its image"
+            )
+        frames[path] = int(match[1]) - bool(from_one)
+    return frames
 
 
 Owners = dict[str, list[tuple[list[str], int]]]
@@ -138,13 +179,10 @@ def _owners(path: Path) -> Owners:
 
 
 def _boxes(
-    folder: Path, files: list[Path], names: dict[int, str], owners: Owners, width: int, height: int
+    folder: Path, frames: dict[Path, int], names: dict[int, str], owners: Owners, width: int, height: int
 ) -> Iterator[tuple[int, str, Box]]:
     shared = {cells[0] for boxes in owners.values() for cells, _ in boxes}
-    for path in files:
-        match = re.search(r"(\d+)(?=\D*$)", path.stem)
-        if match is None:
-            raise InputError(f"{path}: its name holds no frame number; name it like {STEM.format(12)}.txt")
+    for path, frame in frames.items():
         kinds: set[int] = set()
         lines = [(line, row.split()) for line, row in enumerate(read_text(path).splitlines(), 1) if row.strip()]
         known = owners.get(path.relative_to(folder / "labels").as_posix(), [])
@@ -169,7 +207,7 @@ def _boxes(
                     raise InputError(f"{where}: a second box of class {kind}; {HOW_TO_NAME}")
             kinds.add(kind)
             left, top = (x - w / 2) * width, (y - h / 2) * height
-            box = checked_box(Box(int(match[1]), left, top, w * width, h * height), where)
+            box = checked_box(Box(frame, left, top, w * width, h * height), where)
             yield id, names.get(kind, f"class {kind}"), box
 
 

@@ -72,9 +72,8 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
 
     Args:
         path: an ONNX file, safetensors (torch and cuda only) or OpenVINO's .xml (openvino only).
-        runtime: "onnxruntime", "openvino", "openvino-bf16", "opencv", "torch" or "cuda"; None is the one that reads
-            the file
-            (onnxruntime for ONNX).
+        runtime: "onnxruntime", "openvino", "openvino-bf16", "opencv", "torch" or "cuda"; None is what reads the
+            file (onnxruntime for ONNX).
         threads: CPU threads, at most one for each of the machine's; None leaves the choice to the engine.
 
     Raises:
@@ -106,7 +105,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     except ImportError as error:  # installed, but not whole or of a version that does not fit
         told = " ".join(str(error).split())[:200]
         raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None
-    return engine(path, threads)  # type: ignore[no-any-return]
+    return engine(path, threads)
 
 
 def refuse_too_old(runtime: str) -> None:

@@ -45,9 +45,11 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
 def runs_here(precision: str, engine: str) -> bool:
     """Whether the engine is installed, and the CPU is known to have what it computes with."""
     package = engine.partition("-")[0]
-    needs = ["vnni"] * (precision == "int8") + ["_bf16"] * engine.endswith("-bf16")
-    there = importlib.util.find_spec(package) is not None and too_old(package) is None
-    return there and all(need in features() for need in needs)
+    if importlib.util.find_spec(package) is None or too_old(package) is not None:
+        return False
+    if precision == "int8" and "vnni" not in features():
+        return False
+    return not engine.endswith("-bf16") or "_bf16" in features()
 
 
 def slow_here(engine: str) -> bool:

@@ -76,7 +76,7 @@ class Recorded:
         for own, new in zip(self.inputs, inputs, strict=True):
             own.copy_(new)
         self.graph.replay()
-        return self.outputs  # type: ignore[no-any-return]
+        return self.outputs
 
 
 def halved(net: FARTrack) -> FARTrack:

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fartrack.config import ModelConfig
-from fartrack.errors import InputError
-from fartrack.models import check_beside, not_whole
+from fartrack.models import check_beside, config_of, not_whole
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.runtime.choice import features
 
@@ -36,9 +34,7 @@ class OnnxRuntime:
             about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
             raise not_whole(path, _first_line(error)) from None
-        if "fartrack" not in about:
-            raise InputError(f"{path} is an ONNX file but not a fartrack model: make one with `fartrack export`")
-        self.config = ModelConfig.from_json(about["fartrack"], path)
+        self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")
 
     def __call__(

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_beside, not_whole, read_about
+from fartrack.models import check_beside, config_of, not_whole, read_about
 from fartrack.runtime import Bytes, Floats, Output
 
 OUTPUTS = Output._fields
@@ -32,7 +31,7 @@ class OpenCv:
             )
         check_beside(path)
         about = read_about(path)
-        self.config = ModelConfig.from_json(about["fartrack"], path)
+        self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")
         if self.config.renewal > 1:
             raise InputError(f"{path} has an update_interval, with which runtime opencv cannot run: choose another")

@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from fartrack.evaluation.passes import begun_anew
 from fartrack.files import write_whole
 from fartrack.models import load_weights
 from fartrack.network import FARTrack
+from fartrack.signals import end_by
 from fartrack.step import TrackStep
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
@@ -210,7 +210,7 @@ class Ablation:
                 if trainer.step >= run.steps:
                     (folder / "done").touch()
                 if number := stopped_by():
-                    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+                    end_by(number)
             parent = folder / LAST
         return folder
 

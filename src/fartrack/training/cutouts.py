@@ -35,7 +35,7 @@ class CutOut:
     @property
     def middle(self) -> Floats:
         """(2,) x, y of its box's."""
-        return (self.outline.min(0) + self.outline.max(0)) / 2  # type: ignore[no-any-return]
+        return (self.outline.min(0) + self.outline.max(0)) / 2
 
     def part(self, low: Floats, high: Floats) -> Floats | None:
         """(P, 2) outline of what lies between two corners, (2,) shares of its unbent box; None if that is next to
@@ -59,7 +59,7 @@ def outline(alpha: npt.NDArray[Any]) -> Floats | None:
     if not len(rows):
         return None
     corners = [np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)]
-    return cv2.convexHull(np.concatenate(corners).astype(np.int32)).reshape(-1, 2).astype(float)  # type: ignore[no-any-return]
+    return cv2.convexHull(np.concatenate(corners).astype(np.int32)).reshape(-1, 2).astype(float)
 
 
 def turned(thing: CutOut, back: Bytes, angles: Floats) -> list[CutOut]:

@@ -39,7 +39,7 @@ REACH = 10.0
 BYTES, BYTES_OF_TRACKS = 2e6, 4e6
 """What a picture takes in memory, in all its sizes, about: cut around its target, or around all of its track."""
 HELD_OUT = 20
-"""Clips of a thousand that are never trained on."""
+"""Of a thousand clips, or tracks and stills of a pack, how many are never trained on."""
 
 
 class Supply(Protocol):
@@ -71,7 +71,7 @@ class Resident:
     def __init__(self, pack: Pack, held_out: Pack | None = None) -> None:
         self.pack = pack
         self.fingerprint = pack.fingerprint
-        share = 0.02 if held_out is None else 0.0
+        share = HELD_OUT / 1000 if held_out is None else 0.0
         self._train = Sampler(pack, share)
         self.held_out = Sampler(pack, share, train=False) if held_out is None else Sampler(held_out, 0.0)
 

@@ -174,7 +174,7 @@ def _order(pack: Pack, first: Sequence[str]) -> list[int]:
         raise InputError(f"--first {unknown[0]}: no source begins so; there are {', '.join(sorted(pack.sources))}")
     late = np.array([not name.startswith(tuple(first)) for name in pack.sources])[pack.picture_source.numpy()]
     order = np.random.default_rng(0).permutation(len(pack.files))
-    return order[np.argsort(late[order], kind="stable")].tolist()  # type: ignore[no-any-return]
+    return order[np.argsort(late[order], kind="stable")].tolist()
 
 
 def _components(

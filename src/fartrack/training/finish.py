@@ -21,6 +21,7 @@ from torch import Tensor
 from fartrack import vocabulary
 from fartrack.config import PRESETS, ModelConfig
 from fartrack.errors import InputError
+from fartrack.evaluation.metrics import auroc, expected_calibration_error
 from fartrack.files import write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
@@ -110,14 +111,6 @@ def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
     return np.concatenate([[w[0] - slopes @ mean], slopes])
 
 
-def auroc(score: npt.NDArray[np.float64], hit: npt.NDArray[np.bool_]) -> float:
-    """Area under the ROC curve, by ranks; ties count half."""
-    _, inverse, count = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]
-    n = int(hit.sum())
-    return float((rank[hit].sum() - n * (n + 1) / 2) / max(1, n * (len(hit) - n)))
-
-
 class Mistaken(Sampler):
     """Draws search frames that show another object of the target's source: the target is replaced by a distractor."""
 
@@ -159,11 +152,10 @@ def calibrate(
         for half in (odd, ~odd):
             b = fit_logistic(x[half], hit[half])
             score[~half] = 1 / (1 + np.exp(-(b[0] + x[~half] @ b[1:])))
-        bins = np.minimum((score * 10).astype(int), 9)
-        error = sum(abs(float((score - hit)[bins == k].sum())) for k in range(10)) / len(score)
         bias, slope, shape = (float(v) for v in fit_logistic(x, hit))
         result[depth] = Calibration(
-            bias, slope, shape if evidence.change.any() else 0.0, auroc(score, hit), error,
+            bias, slope, shape if evidence.change.any() else 0.0,
+            auroc(score, hit), expected_calibration_error(score, hit),
             hits=float(hit.mean()), frames=len(hit), iou=float(overlaps[row].mean()),
         )  # fmt: skip
     return result
@@ -234,7 +226,7 @@ def of_samples(
         tokens = [past[:, i] + net.slot_identity(i) for i in templates]
         words = None
         if s.trajectory is not None:
-            words = losses.coordinate_words(s.trajectory, config).round().long().flatten(1)
+            words = losses.trajectory_words(s.trajectory, config)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             logits = net(tokens, net.embed_search(net.normalise(s.search)), words, exits=tuple(sorted(depths))).logits
         value = losses.iou(decode(logits, config), s.box.expand(len(logits), -1, -1))

@@ -269,7 +269,7 @@ class Trainer:
         b, t = templates.shape[:2]
         past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
         past = past + net.slot_identity(slots).view(-1, 1, net.config.width)
-        words = None if trajectory is None else _words(trajectory, self.config)
+        words = None if trajectory is None else losses.trajectory_words(trajectory, self.config)
         seen = net.embed_search(net.normalise(search))
         if self.train.residual == "bfloat16":
             past, seen = past.bfloat16(), seen.bfloat16()
@@ -496,23 +496,27 @@ class Trainer:
         still = {name: self.average[name] for name, p in self.net.named_parameters() if not p.requires_grad}
         self.net.load_state_dict(still, strict=False)
         for i, optimizer in enumerate(self.optimizers):
-            whole, names = optimizer.state_dict(), self._learning(optimizer)
-            numbers = {name: j for j, name in enumerate(names)} | {str(j): j for j in range(len(names))}
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in checkpoint.part(tensors, f"optim.{i}.").items():
-                name, part = key.rsplit(".", 1)  # older checkpoints have the number
-                if name in numbers:  # else it does not learn any more
-                    slots.setdefault(numbers[name], {})[part] = value
-            params = [p for group in optimizer.param_groups for p in group["params"]]
-            # What is remembered of positions of another grid is begun anew.
-            slots = {
-                j: slot
-                for j, slot in slots.items()
-                if all(v.ndim == 0 or v.shape == params[j].shape for v in slot.values())
-            }
-            optimizer.load_state_dict({**whole, "state": slots})
+            self._go_on_with(optimizer, checkpoint.part(tensors, f"optim.{i}."))
         self.step = state["step"]
         self.before = state.get("samples", self.step * state["train"]["batch"]) - self.step * self.train.batch
+
+    def _go_on_with(self, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
+        """Give an optimiser what it remembered (`NAME.PART`) of the parameters that it still moves."""
+        names = self._learning(optimizer)
+        numbers = {name: j for j, name in enumerate(names)} | {str(j): j for j in range(len(names))}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in saved.items():
+            name, part = key.rsplit(".", 1)  # older checkpoints have the number
+            if name in numbers:  # else it does not learn any more
+                slots.setdefault(numbers[name], {})[part] = value
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        # What is remembered of positions of another grid is begun anew.
+        fits = {
+            j: slot
+            for j, slot in slots.items()
+            if all(v.ndim == 0 or v.shape == params[j].shape for v in slot.values())
+        }
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": fits})
 
     def start_from(self, weights: dict[str, Tensor]) -> list[str]:
         """Take over weights by name where shapes agree, for a new stage; returns the names that were not found."""
@@ -619,14 +623,9 @@ def compile_layers(net: FARTrack, backend: str = "inductor") -> None:
             setattr(block, name, MethodType(compiled, block))
 
 
-def _words(boxes: Tensor, config: ModelConfig) -> Tensor:
-    """(B, N, 4) boxes in units of the search crop -> (B, 4 N) words."""
-    return losses.coordinate_words(boxes, config).round().long().flatten(1)
-
-
 def describe(config: Any) -> dict[str, Any]:
     """A dataclass as JSON-able fields."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def provenance(fingerprint: str, device: torch.device) -> dict[str, str]:

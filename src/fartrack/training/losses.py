@@ -40,6 +40,11 @@ def coordinate_words(box: Tensor, config: ModelConfig) -> Tensor:
     return ((box - config.low) * (config.bins - 1)).clamp(0, config.coordinate_words - 1)
 
 
+def trajectory_words(boxes: Tensor, config: ModelConfig) -> Tensor:
+    """(B, N, 4) past boxes -> (B, 4 N) int64 words, as `fartrack.target` gives them to the network."""
+    return coordinate_words(boxes, config).round().long().flatten(1)
+
+
 def word_cross_entropy(logits: Tensor, box: Tensor, config: ModelConfig, sigma: float = 0.0) -> Tensor:
     """Cross entropy over all words, per sample: (..., 4, words), (..., 4) -> (...).
 

@@ -56,7 +56,7 @@ class Pictures:
         """(h, w, 4) of one size of a picture that lies in this machine's memory; not a copy."""
         (w, h), start = self.size[number, level].tolist(), int(self.offset[number, level])
         flat = self.pixels[start : start + w * h].numpy()
-        return flat.view(np.uint8).reshape(h, w, 4)  # type: ignore[no-any-return]
+        return flat.view(np.uint8).reshape(h, w, 4)
 
     def to(self, device: torch.device) -> Pictures:
         """The same on another device."""

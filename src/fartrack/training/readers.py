@@ -21,7 +21,6 @@ import numpy.typing as npt
 from fartrack.errors import InputError
 from fartrack.evaluation.annotations import (
     Boxes,
-    has_area,
     image_names,
     read_boxes,
     read_flags,
@@ -30,7 +29,14 @@ from fartrack.evaluation.annotations import (
     read_mask_boxes,
     read_names,
 )
-from fartrack.evaluation.datasets import DATASETS, ImageFrames, lasot_test_names, open_dataset
+from fartrack.evaluation.datasets import (
+    DATASETS,
+    ImageFrames,
+    class_folder,
+    lasot_test_names,
+    open_dataset,
+    vasttrack_truth,
+)
 from fartrack.training.got10k_vot import EXCLUDED
 
 Image = npt.NDArray[np.uint8]
@@ -138,7 +144,10 @@ def _gather(source: str, names: Iterable[str], read: Callable[[str], Clip], work
 
     with ThreadPoolExecutor(workers) as pool:
         for result in pool.map(attempt, names):
-            (listing.broken if isinstance(result, str) else listing.clips).append(result)  # type: ignore[arg-type]
+            if isinstance(result, str):
+                listing.broken.append(result)
+            else:
+                listing.clips.append(result)
     return listing
 
 
@@ -192,8 +201,7 @@ def lasot(root: Path, workers: int = 8) -> Listing:
     wanted = [name for name in official if name not in test]
 
     def folder(name: str) -> Path:
-        nested = home / name.rpartition("-")[0] / name
-        return nested if nested.is_dir() else home / name
+        return class_folder(home, name)
 
     def read(name: str) -> Clip:
         boxes = read_boxes(folder(name) / "groundtruth.txt")
@@ -233,9 +241,7 @@ def vasttrack(root: Path, workers: int = 8) -> Listing:
     found: dict[str, Path] = {}
     for kind in _folders(home):
         for name in [kind, *(f"{kind}/{name}" for name in _folders(home / kind))]:
-            truth = next(
-                (p for p in (home / name / n for n in ("Groundtruth.txt", "groundtruth.txt")) if p.is_file()), None
-            )
+            truth = vasttrack_truth(home / name)
             if truth is not None:
                 found[name.rpartition("/")[2]] = truth
 
@@ -326,8 +332,7 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
 
     def read(sequence_name: str) -> Clip:
         sequence = dataset.load(sequence_name)
-        seen = sequence.in_sight & has_area(sequence.boxes)
-        boxes = np.where(seen[:, None], sequence.boxes, np.nan).astype(np.float32)
+        boxes = np.where(sequence.shown[:, None], sequence.boxes, np.nan).astype(np.float32)
         # Parts of one video, and its other targets, are sequences of their own.
         place = sequence.frames.folder if isinstance(sequence.frames, ImageFrames) else None
         video = place.relative_to(root).as_posix() if place and place.is_relative_to(root) else None

@@ -120,11 +120,11 @@ class Tracking:
         """Track the next frame of every clip."""
         pairs = list(zip(self.targets, self.clips, strict=True))
         looks = list(self.pool.map(lambda pair: pair[0].look(pair[1].frames[number]), pairs))
-        search, template = (self._there(np.stack([look[i] for look in looks])) for i in range(2))
-        memory = self._memory([look[2] for look in looks])  # type: ignore[misc]
-        words = self._past(
-            np.stack([look[3] for look in looks if look[3] is not None]) if self.config.trajectory else None
-        )
+        search = self._there(np.stack([look.search for look in looks]))
+        template = self._there(np.stack([look.template for look in looks]))
+        memory = self._memory([look.memory for look in looks])  # type: ignore[misc]
+        past = [look.trajectory for look in looks if look.trajectory is not None]
+        words = self._past(np.stack(past) if past else None)
         slots = self.targets[0].memory.frames()
         truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
         answer = self._ask(search, template, memory, words)

@@ -361,28 +361,28 @@ def _walk(length: int, speed: float, rng: np.random.Generator) -> Floats:
     for i in range(1, length):
         course[i] = 0.85 * course[i - 1] + 0.53 * steps[i]
     way = np.cumsum(0.8 * speed * course, 0)
-    return way - way[0]  # type: ignore[no-any-return]
+    return way - way[0]
 
 
 def _within(way: Floats, low: Floats | float, high: Floats) -> Floats:
     """What leaves the room comes back, as from a wall."""
     room = np.maximum(high - low, 1e-6)
-    return low + room - np.abs((way - low) % (2 * room) - room)  # type: ignore[no-any-return]
+    return low + room - np.abs((way - low) % (2 * room) - room)
 
 
 def _wave(length: int, rng: np.random.Generator) -> Floats:
     """Two sines of chance's periods, within -1 and 1."""
     time = np.arange(length)
     waves = [np.sin(2 * np.pi * (time / rng.uniform(10, 80) + rng.random())) for _ in range(2)]
-    return (waves[0] + waves[1]) / 2  # type: ignore[no-any-return]
+    return (waves[0] + waves[1]) / 2
 
 
 def _turn(length: int, rng: np.random.Generator) -> Floats:
     """(L,) radians: on and on, or to and fro."""
     if rng.random() < 0.5:
-        return rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(0.02), np.log(0.15))) * np.arange(length)  # type: ignore[no-any-return]
+        return rng.choice([-1, 1]) * np.exp(rng.uniform(np.log(0.02), np.log(0.15))) * np.arange(length)
     wave = _wave(length, rng)
-    return np.pi * rng.uniform(-1, 1) * (wave - wave[0])  # type: ignore[no-any-return]
+    return np.pi * rng.uniform(-1, 1) * (wave - wave[0])
 
 
 def _line(way: Floats) -> Floats:
@@ -391,4 +391,4 @@ def _line(way: Floats) -> Floats:
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
     half = np.rint(way / max(1e-9, np.abs(way).max()) * reach).astype(int)
     cv2.line(kernel, (reach - half[0], reach - half[1]), (reach + half[0], reach + half[1]), 1)
-    return kernel / kernel.sum()  # type: ignore[no-any-return]
+    return kernel / kernel.sum()

@@ -327,7 +327,6 @@ def runtime_forward(
     search: Tensor,
     words: Tensor | None,
     exits: Sequence[int],
-    keep: float | None = None,
 ) -> Tensor:
     """Logits of a forward pass that drops older templates' tokens after a third of its layers.
 
@@ -337,10 +336,7 @@ def runtime_forward(
     t, n = len(templates), c.template_tokens
     m = t * n
     x = torch.cat([*templates, *net.after_templates(search, words)], 1)
-    salient = torch.cat(
-        [torch.tensor(c.salient_rows, device=x.device) + m, torch.arange(x.shape[1] - 4, x.shape[1], device=x.device)]
-    )
-    kept = (c if keep is None else c.replace(keep=keep)).kept_tokens
+    salient = net.saliency_rows(m, x.shape[1])
     logits, received = [], torch.zeros(len(x), m, device=x.device)
     last = max(exits)
     for layer, block in enumerate(net.blocks[:last], 1):
@@ -349,7 +345,7 @@ def runtime_forward(
         if deciding:
             received = received + look.sum(1)
         if layer == max(1, last // 3) and t > 1:
-            best = received[:, : m - n].unflatten(1, (t - 1, n)).topk(kept, dim=-1).indices.sort(-1).values
+            best = received[:, : m - n].unflatten(1, (t - 1, n)).topk(c.kept_tokens, dim=-1).indices.sort(-1).values
             rows = (best + n * torch.arange(t - 1, device=x.device).view(1, -1, 1)).flatten(1)
             older = x[:, : m - n].gather(1, rows.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
             x = torch.cat([older, x[:, m - n :]], 1)

@@ -97,8 +97,8 @@ class Plan:
         def pick(name: str) -> Tensor | None:
             value = getattr(self, name)
             if value is None or name in whole:
-                return value  # type: ignore[no-any-return]
-            return value[(rivals if name.startswith("rival") else rows).to(value.device)]  # type: ignore[no-any-return]
+                return value
+            return value[(rivals if name.startswith("rival") else rows).to(value.device)]
 
         picked: dict[str, Any] = {f.name: pick(f.name) for f in fields(self)}
         return Plan(**picked | {"partner": self.partner[: len(rows)]})
@@ -107,7 +107,7 @@ class Plan:
 class Sampler:
     """Draws which objects make a batch: sources first, then classes, then objects, so that no large one drowns it."""
 
-    def __init__(self, pack: Pack, held_out: float = 0.02, train: bool = True) -> None:
+    def __init__(self, pack: Pack, held_out: float, train: bool = True) -> None:
         self.pack = pack
         o = pack.objects
         area = o.box[:, 2:].prod(1).sqrt()

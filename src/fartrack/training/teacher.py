@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fartrack.config import IMAGENET_MEAN, IMAGENET_STD
 from fartrack.errors import InputError
-from fartrack.network import IMAGENET_MEAN, IMAGENET_STD
 
 PATCH = 14
 WIDTH, HEADS, DEPTH, GRID = 384, 6, 12, 37
@@ -65,7 +65,7 @@ class Teacher(nn.Module):
         x = torch.cat([(self.cls + self.pos[:, :1]).expand(len(x), -1, -1), x + places.flatten(2).transpose(1, 2)], 1)
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x)[:, 1:].float()  # type: ignore[no-any-return]
+        return self.norm(x)[:, 1:].float()
 
 
 _NAMES = [

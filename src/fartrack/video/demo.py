@@ -11,4 +11,4 @@ CLIP = Path(__file__).parents[1] / "demo" / "clip.mp4"
 
 def about() -> dict[str, Any]:
     """What its card says: title, source and licence, and the target's box (x, y, w, h) in the first frame."""
-    return json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))

@@ -228,16 +228,16 @@ def _draw_search(panel: _Panel, insight: Insight | None, score: float, found: bo
         panel.line(curve, colour, 1.4)
         x, y = right + 2 + 32 * (axis // 2), CROP_TOP - BAND - BAND_GAP + 22 + 26 * (axis % 2)
         panel.text(name, x, y, colour, 10)
-    _draw_edges(panel, corners, found)
+    _draw_edges(panel, corners)
     _draw_saliency(panel, insight)
-    bits = float(-(insight.distributions * np.log(np.maximum(insight.distributions, 1e-12))).sum(-1).mean())
-    for i, (what, value) in enumerate((("spread", f"{bits:.1f} nats"), ("score", f"{score:.2f}"))):
+    nats = float(-(insight.distributions * np.log(np.maximum(insight.distributions, 1e-12))).sum(-1).mean())
+    for i, (what, value) in enumerate((("spread", f"{nats:.1f} nats"), ("score", f"{score:.2f}"))):
         y = CROP_TOP + CROP_SIDE - 64 + 36 * i
         panel.text(what, SIDE_LEFT, y)
         panel.text(value, SIDE_LEFT, y + 18, INK if what == "spread" else FOUND if found else LOST, 13)
 
 
-def _draw_edges(panel: _Panel, corners: Sequence[float], found: bool) -> None:
+def _draw_edges(panel: _Panel, corners: Sequence[float]) -> None:
     """The box in the crop, each edge in the colour of its distribution."""
     x0, y0, x1, y1 = (v + start for v, start in zip(corners, (MARGIN, CROP_TOP) * 2, strict=True))
     lines = (((x0, y0), (x0, y1)), ((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x0, y1), (x1, y1)))

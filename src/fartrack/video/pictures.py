@@ -39,7 +39,7 @@ def read_image(path: Path) -> Image | None:
 def image_files(folder: Path) -> list[Path]:
     """The images in a folder in the order of the numbers in their names (2.jpg before 10.jpg)."""
     files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_TYPES and not f.name.startswith("."))
-    return sorted(files, key=lambda f: natural(f.name))
+    return sorted(files, key=lambda f: (natural(f.name), f.name))  # 01.jpg and 1.jpg are the same number
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -65,6 +65,8 @@ class VideoSource:
     """A camera: it has no end, and a damaged packet is passed over."""
     pixel_aspect: Fraction
     """Width of a pixel divided by its height, as shown."""
+    images: tuple[str, ...]
+    """The names of a folder's images from frame 0 on; empty where frames have no names."""
     first: Frame
     """Frame `start`. It is the first one of the iteration too."""
 
@@ -79,9 +81,10 @@ class VideoSource:
         count: int | None = None,
         live: bool = False,
         pixel_aspect: Fraction = Fraction(1),
+        images: tuple[str, ...] = (),
     ) -> None:
         self.name, self.fps, self.time_base, self.count, self.live = name, fps, time_base, count, live
-        self.pixel_aspect = pixel_aspect
+        self.pixel_aspect, self.images = pixel_aspect, images
         self._frames = frames
         try:
             self.first = next(frames)
@@ -401,7 +404,8 @@ def _open_folder(folder: Path, start: int) -> VideoSource:
         raise InputError(f"{folder}: there are no images in this folder ({kinds}); give the folder that holds them")
     fps = Fraction(FOLDER_FPS)
     frames = _folder_frames(files, start)
-    return VideoSource(str(folder), frames, start=start, fps=fps, time_base=1 / fps, count=len(files))
+    names = tuple(file.name for file in files)
+    return VideoSource(str(folder), frames, start=start, fps=fps, time_base=1 / fps, count=len(files), images=names)
 
 
 def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]:
