@@ -12,7 +12,7 @@ CHROMIUM ?= chromium
 WEB_SOURCES := $(filter-out %.md,$(shell find web -maxdepth 1 -type f; find web/src web/licences -type f))
 SOURCES := $(shell find src -type f -not -name '*.pyc' -not -path '*.egg-info/*')
 
-.PHONY: help demo test test-toolkits web test-web lint format docs pictures package clean
+.PHONY: help demo test test-cpp test-toolkits web test-web lint format docs pictures package clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,10 @@ test: .venv-test/installed  ## the whole suite; ARGS="tests/video -k size" for a
 test-toolkits: .venv-test/installed  ## with the VOT toolkit and Datumaro, in environments of their own
 	.venv-test/bin/python tests/toolkits/environments.py
 	.venv-test/bin/python -m pytest tests/toolkits tests/formats -rs
+
+test-cpp: .venv-test/installed  ## examples/cpp beside Python; OpenCV_DIR names an OpenCV 5 for C++, else one is built (20 minutes)
+	OpenCV_DIR="$${OpenCV_DIR:-$$(.venv-test/bin/python tests/examples/opencv5.py .opencv | tail -1)}" \
+	  .venv-test/bin/python -m pytest tests/examples/test_cpp.py -rs
 
 web: web/dist/index.html  ## the tracker as a web page, in web/dist; `fartrack web` serves it (needs Node.js 20.19+)
 

@@ -73,8 +73,8 @@ class Track:
     format: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
     """Write labels as mot, coco, cvat or yolo too; several with commas (boxes.csv is always there)."""
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
-    """What the object is called in the labels, target by default; of several once for all, or for each. With --boxes
-    it is for objects that have no label in that file nor in --before, in the order of their ids."""
+    """What the object is called in the labels, target by default; with several objects once for all, or for each. With
+    --boxes it is for those without a label in that file and in --before; several count in the order of the ids."""
     model: Annotated[str, arg(metavar="MODEL")] = "pico"
     """Packaged model (see fartrack models) or the path of a model file."""
     runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None

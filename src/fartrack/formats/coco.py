@@ -98,10 +98,10 @@ def _boxes(path: Path, data: dict[str, Any], video: Video | None) -> Iterator[tu
     files = [str(image.get("file_name", "")) for image in images]
     indexed = all(isinstance(_index(image), int) for image in images)
     named = frames_by_name(files, video, None if indexed else str(path))
-    for place, image in enumerate(images):
+    for order, image in enumerate(images):
         if "id" not in image:
             raise InputError(f"{path}: an entry in 'images' has no 'id'; export the file again")
-        frames[image["id"]] = named[place] if named else _frame_of(path, image)
+        frames[image["id"]] = named[order] if named else _frame_of(path, image)
         if video is not None and image.get("width") and image.get("height"):
             check_size(f"{path}: frame {frames[image['id']]}", image["width"], image["height"], video)
     if len({image.get("video_id") for image in data["images"]}) > 1:

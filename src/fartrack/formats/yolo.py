@@ -143,8 +143,8 @@ def _frames(folder: Path, files: list[Path], video: Video | None) -> dict[Path, 
     names = [file.name for file in files]
     if named := frames_by_name(names, video, str(folder)):
         return dict(zip(files, named, strict=True))
-    first = video is not None and re.compile(re.escape(PurePath(video.name).stem) + r"_[1-9]\d*\.txt")
-    from_one = first and all(first.fullmatch(name) for name in names)
+    ultralytics = re.escape(PurePath(video.name).stem if video is not None else "") + r"_[1-9]\d*\.txt"
+    first = int(all(re.fullmatch(ultralytics, name) for name in names))
     frames: dict[Path, int] = {}
     for path in files:
         match = re.search(r"(\d+)(?=\D*$)", path.stem)
@@ -153,7 +153,7 @@ def _frames(folder: Path, files: list[Path], video: Video | None) -> dict[Path, 
                 f"{path}: its name holds no frame number; name it like {STEM.format(12)}.txt or, for a folder of "
                 "images, like its image"
             )
-        frames[path] = int(match[1]) - bool(from_one)
+        frames[path] = int(match[1]) - first
     return frames
 
 
