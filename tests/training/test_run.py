@@ -371,6 +371,22 @@ def test_what_cannot_be_is_said_before_data_is_read(tmp_path, stage, words, mess
         make_trainer(parse(stage, [*SMALL, "--data", "/nowhere/data", "--out", str(tmp_path), *words]))
 
 
+@pytest.mark.parametrize("where", ["resume", "out"])
+def test_another_runs_checkpoint_is_refused_before_data_is_read(shard, tmp_path, where):
+    """A slip in --model.depth was told after the pack had been decoded."""
+    make_trainer(parse(Frame, [*SMALL, "--data", str(shard), "--out", str(tmp_path / "a")])).save()
+    there = ["--out", str(tmp_path / "a")]
+    if where == "resume":
+        there = ["--resume", str(tmp_path / "a" / "last.safetensors"), "--out", str(tmp_path / "b")]
+    for stage, words, message in (
+        (Frame, ["--model.depth", "2"], r"is of another config \(depth: 3 there, 2 here\)"),
+        (Frame, ["--optimizer", "muon"], "optimizer: adamw there, muon here"),
+        (Sparsify, [], "is of stage frame, not sparsify"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_trainer(parse(stage, [*SMALL, "--data", "/nowhere", *there, *words]))
+
+
 def test_curves_show_each_step_once(tmp_path, monkeypatch):
     """Steps that a killed run did and did not save are done again."""
     given = []

@@ -11,7 +11,7 @@ import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,6 +47,10 @@ INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
 INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
 INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
 """Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""
+
+
+def _of_another_config(path: Path, differs: Sequence[str]) -> InputError:
+    return InputError(f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out")
 
 
 class Auxiliary(nn.Module):
@@ -453,6 +457,24 @@ class Trainer:
         names |= {id(p): f"aux.{name}" for name, p in self.aux.named_parameters()}
         return [names[id(p)] for group in optimizer.param_groups for p in group["params"]]
 
+    @classmethod
+    def check_state(cls, path: Path, state: Mapping[str, Any], model: ModelConfig, optimizer: str) -> None:
+        """Refuse a checkpoint of another stage, network or optimiser, by what it says of itself.
+
+        Raises:
+            InputError: the difference is named.
+        """
+        stage = state.get("stage", cls.stage)
+        if stage != cls.stage:
+            raise InputError(f"{path} is of stage {stage}, not {cls.stage}: give another --out, or start with --init")
+        mine = json.loads(model.to_json()) | {"optimizer": optimizer}
+        theirs = json.loads(ModelConfig().to_json()) | state["model"] | {"optimizer": state["train"]["optimizer"]}
+        differs = [
+            f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
+        ]
+        if differs:
+            raise _of_another_config(path, differs)
+
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same stage and model; its search crop may have been of another size.
 
@@ -460,15 +482,7 @@ class Trainer:
             InputError: the checkpoint is of another config; the difference is named.
         """
         tensors, state = checkpoint.load(path)
-        stage = state.get("stage", self.stage)
-        if stage != self.stage:
-            raise InputError(f"{path} is of stage {stage}, not {self.stage}: give another --out, or start with --init")
-        mine, theirs = json.loads(self.config.to_json()), json.loads(ModelConfig().to_json()) | state["model"]
-        mine |= {"optimizer": self.train.optimizer}
-        theirs |= {"optimizer": state["train"]["optimizer"]}
-        differs = [
-            f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k] and k not in INDIFFERENT
-        ]
+        self.check_state(path, state, self.config, self.train.optimizer)
         tensors = resized_grids(tensors, self.config)
         own = {f"net.{k}": v for k, v in self.net.state_dict().items()} | {
             f"aux.{k}": v for k, v in self.aux.state_dict().items()
@@ -477,15 +491,13 @@ class Trainer:
         # A head that nothing is asked of from now on, or was until now.
         if self.features is None or (head is not None and len(head) == 1):
             tensors, own = ({k: v for k, v in of.items() if not k.startswith("aux.feature.")} for of in (tensors, own))
-        differs += [
+        differs = [
             f"{k}: {tuple(tensors[k].shape) if k in tensors else 'nothing'} there, {tuple(v.shape)} here"
             for k, v in own.items()
             if k not in tensors or tensors[k].shape != v.shape
         ][:3]
         if differs:
-            raise InputError(
-                f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out"
-            )
+            raise _of_another_config(path, differs)
         self.net.load_state_dict(checkpoint.part(tensors, "net."))
         self.aux.load_state_dict(checkpoint.part(tensors, "aux."), strict=False)
         # A state kept in half precision goes on in the network's own.

@@ -130,6 +130,8 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     kind.check_options(model, options, parallel.world, options.features is not None)
     more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
     source = last if last.exists() else options.resume
+    if source is not None:
+        kind.check_state(source, checkpoint.load(source)[1], model, options.optimizer)
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = removes or source is None
     weights = read_start(options.init, model, options.above) if options.init and begins else None
