@@ -39,6 +39,14 @@ def test_a_table_of_two(tmp_path, capsys):
     assert "3 sequences were there already" in capsys.readouterr().err
 
 
+def test_a_summary_of_single_frames(tmp_path):
+    """NaN in it is no JSON, which other programs refuse."""
+    folder_set(tmp_path / "set", ("a",), count=1)
+    assert evaluate(tmp_path, "--model", TRACKER) == 0
+    text = (tmp_path / "out" / "summary.json").read_text()
+    assert "NaN" not in text and json.loads(text)["models"]["TemplateTracker"]["sequences"]["a"]["auc"] is None
+
+
 def test_the_summary_is_of_all_that_lie_there(tmp_path):
     """Also of trackers that an earlier command ran; not of other data sets, and not of what is no result."""
     folder_set(tmp_path / "set")

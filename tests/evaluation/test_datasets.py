@@ -105,6 +105,22 @@ def test_otb_videos_with_two_targets(tmp_path):
     assert dataset.load("Jogging_2").start == tuple(LINE[1])
 
 
+def test_two_sequences_of_one_name(tmp_path):
+    """One of them was never run, and the other stood twice in the list."""
+    for path in ("Jog/groundtruth_rect.1.txt", "Jog/groundtruth_rect.2.txt", "Jog_1/groundtruth_rect.txt"):
+        write_boxes(tmp_path / path, LINE[:1])
+    with pytest.raises(InputError, match=r"Jog/.*1\.txt and .*Jog_1/.* are both the sequence Jog_1; rename"):
+        open_dataset("folder", tmp_path)
+
+
+def test_a_part_of_otb_is_said_to_be_one(tmp_path, monkeypatch):
+    """Of the other benchmarks it was said; a table of 14 sequences looked as one of OTB-100."""
+    folder_set(tmp_path)
+    assert open_dataset("otb", tmp_path).whole == 100
+    monkeypatch.setattr(datasets, "OTB_PARTS", (3,))
+    assert open_dataset("otb", tmp_path).whole == 0  # OTB-50 is a benchmark too
+
+
 # --- LaSOT
 
 
@@ -221,6 +237,37 @@ def test_nfs_with_one_box_more_than_frames(tmp_path):
     assert len(dataset.load("ball")) == 3
 
 
+@pytest.mark.parametrize(("missing", "boxes"), [("00001.jpg", 4), ("00002.jpg", 3), ("00002.jpg", 4)])
+def test_nfs_without_one_of_its_pictures(tmp_path, missing, boxes):
+    """All boxes after it were those of the frame before, and people read it as a worse tracker."""
+    write_frames(tmp_path / "sequences" / "ball", 4, digits=5)
+    write_boxes(tmp_path / "anno" / "ball.txt", LINE[:boxes], "\t")
+    (tmp_path / "sequences" / "ball" / missing).unlink()
+    with pytest.raises(InputError, match=r"ball: the numbers of its pictures have a gap|ball: 3 frames but 4 boxes"):
+        open_dataset("nfs", tmp_path).load("ball")
+
+
+def test_what_macos_lays_beside_files_is_no_sequence(tmp_path):
+    """Data unpacked on a Mac had as many sequences again, all of which failed, or an unreadable list of them."""
+    write_frames(tmp_path / "uav" / "data_seq" / "UAV123" / "bike1", 1, digits=6)
+    write_boxes(tmp_path / "uav" / "anno" / "UAV123" / "bike1.txt", LINE[:1])
+    write_boxes(tmp_path / "nfs" / "anno" / "ball.txt", LINE[:1])
+    trackingnet_set(tmp_path / "net", ("x_1",), 1)
+    write_boxes(tmp_path / "vast" / "Bike" / "Bike-1" / "Groundtruth.txt", LINE[:1])
+    (tmp_path / "vast" / "test_list.txt").write_text("Bike-1\n")
+    for file in (
+        "uav/anno/UAV123/._bike1.txt",
+        "nfs/anno/._ball.txt",
+        "net/TEST/anno/._x_1.txt",
+        "vast/._test_list.txt",
+    ):
+        (tmp_path / file).write_bytes(b"\0\5\x16\7Mac OS X")
+    assert open_dataset("uav123", tmp_path / "uav").names == ("bike1",)
+    assert open_dataset("nfs", tmp_path / "nfs").names == ("ball",)
+    assert open_dataset("vasttrack", tmp_path / "vast").names == ("Bike-1",)
+    assert open_dataset("trackingnet", tmp_path / "net").names == ("x_1",)
+
+
 # --- VastTrack, DAVIS, VOT
 
 
@@ -297,6 +344,20 @@ def test_vot_with_several_objects(tmp_path):
     dataset = open_dataset("vot", tmp_path)
     assert dataset.names == ("two_cats_left", "two_cats_right")
     assert dataset.load("two_cats_right").start == (0, 0, 2, 2)
+
+
+def test_two_targets_of_one_name(tmp_path):
+    """As in a folder of sequences: one of them was never run."""
+    for path in ("vot/cat/groundtruth_1.txt", "vot/cat_1/groundtruth.txt"):
+        write_boxes(tmp_path / path, LINE[:1])
+    with pytest.raises(InputError, match=r"cat/groundtruth_1\.txt and .*cat_1/.* are both the sequence cat_1; rename"):
+        open_dataset("vot", tmp_path / "vot")
+    (tmp_path / "davis" / "JPEGImages" / "480p").mkdir(parents=True)
+    for video, objects in (("cat", [[0, 1, 2]]), ("cat_1", [[0, 1, 1]])):
+        (folder := tmp_path / "davis" / "Annotations" / "480p" / video).mkdir(parents=True)
+        cv2.imwrite(str(folder / "00000.png"), np.array(objects, np.uint8))
+    with pytest.raises(InputError, match=r"480p/cat and .*480p/cat_1 are both the sequence cat_1; rename"):
+        open_dataset("davis", tmp_path / "davis")
 
 
 # --- what is wrong is said

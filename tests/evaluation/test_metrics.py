@@ -18,6 +18,7 @@ from fartrack.evaluation.metrics import (
     score_sequence,
     success_curve,
     summarise,
+    together,
 )
 
 NAN = [np.nan] * 4
@@ -84,8 +85,15 @@ def test_clip(box, clipped):
 
 
 def test_fill_empty_repeats_the_box_before():
-    filled = fill_empty([BOX, [5, 5, 0, 0], [1, 1, 3, 0], HALF])
+    filled = fill_empty([BOX, [5, 5, 0, 0], [1, 1, 3, 0], HALF], [BOX] * 4)
     assert filled.tolist() == [BOX, BOX, BOX, HALF]
+
+
+def test_a_tracker_that_gave_up_while_the_target_was_absent():
+    """Its last good box came back with the target, more AUC on UAV123 than pytracking gives."""
+    empty = [0.0] * 4
+    assert fill_empty([BOX, empty, empty, HALF], [BOX, NAN, BOX, BOX]).tolist() == [BOX, empty, empty, HALF]
+    assert score([BOX, empty, empty], [BOX, NAN, BOX]).pool.tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -227,6 +235,21 @@ def test_speed_leaves_init_out():
     assert np.isnan(summarise([untimed], Rules()).fps)
 
 
+def test_times_that_are_none_are_no_speed():
+    """One NaN among the times took the speed, and a negative one made it another; got10k leaves both out."""
+    timed = score([BOX] * 6, [BOX] * 6, times=[5.0, 0.1, np.nan, 0.3, 0.0, -1.0])
+    assert summarise([timed], PLAIN).fps == pytest.approx(2 / 0.4)
+
+
+def test_several_runs_through_a_sequence():
+    """Who repeats runs as GOT-10k does had the numbers of the first alone; its toolkit takes all frames of all."""
+    runs = [score([BOX, second], [BOX] * 2, scores=[1, 0.5], times=[1, t]) for second, t in ((BOX, 0.1), (AWAY, 0.3))]
+    both = together(runs)
+    assert (both.ao, both.success[0], both.precision[20]) == (0.5, 0.75, 0.75)
+    assert both.scores.tolist() == [0.5, 0.5] and both.right.tolist() == [True, False]
+    assert summarise([both], PLAIN).fps == pytest.approx(2 / 0.4)
+
+
 def test_no_score_is_no_number():
     summary = summarise([score([BOX] * 3, [BOX] * 3)], Rules())
     assert np.isnan(summary.auroc)
@@ -236,3 +259,21 @@ def test_no_score_is_no_number():
 def test_single_frame_sequences_have_no_ao_and_break_nothing():
     single, usual = score([BOX], [BOX]), score([BOX, HALF], [BOX, BOX])
     assert summarise([single, usual], Rules()).ao == 0.5
+
+
+@pytest.mark.parametrize("alone", [score([BOX], [BOX]), score([BOX] * 2, [BOX, NAN], Rules(blank_counts=False))])
+def test_the_given_box_alone_says_nothing(alone):
+    """Every tracker had 95 % of AUC and 100 % of P for such a sequence, and AO left it out."""
+    lost = score([BOX, AWAY], [BOX] * 2)
+    assert not alone.judged and lost.judged
+    for summary in (summarise([alone, lost], PLAIN), summarise([lost], PLAIN)):
+        assert (summary.auc, summary.precision) == (pytest.approx(0.5 * 20 / 21), 0.5)
+    assert np.isnan(summarise([alone], PLAIN).auc)
+
+
+def test_a_sequence_that_is_covered_throughout():
+    """One such sequence of GOT-10k took AUC, P and Pnorm from the whole set."""
+    rules = Rules(pooled=True, blank_counts=False)
+    covered = score([BOX] * 2, [BOX] * 2, rules, cover=[0, 0], size=(100, 80))
+    lost = score([BOX, AWAY], [BOX] * 2, rules, size=(200, 80))
+    assert summarise([covered, lost], rules).auc == pytest.approx(0.5 * 20 / 21)

@@ -194,6 +194,10 @@ def test_nothing_to_draw_but_first_frames(tmp_path, recwarn):
     ours = scored_folder(tmp_path / "set", tmp_path / "ours", annotations, (0,))
     assert write_report(annotations, [ours], ours, tmp_path / "report").is_file()
     assert not recwarn.list
+    from fartrack.evaluation import plots
+
+    (text,) = plots.draw_success([ours], plots.styles(["ours"])).axes[0].get_legend().get_texts()
+    assert text.get_text() == "-  ours"
 
 
 def test_finding_trackers(results, tmp_path):

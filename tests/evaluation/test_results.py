@@ -87,6 +87,72 @@ def test_repetitions_and_commas_of_got10k(tmp_path):
     assert read_pass(tmp_path / "s" / "s_001.txt", 2).times.tolist() == [0.5, 0.25]
 
 
+def test_all_repetitions_of_got10k_count(tmp_path):
+    """Its toolkit pools them; here all but the first were left out without a word."""
+    annotations = load_annotations(open_dataset("got10k-val", got10k_set(tmp_path / "set", names=("s",))))
+    shifted = LINE[:5] + np.array([10, 0, 0, 0])
+    for number, boxes in (("001", LINE[:5]), ("002", shifted)):
+        write_boxes(tmp_path / "out" / "s" / f"s_{number}.txt", boxes)
+    (tmp_path / "out" / "s" / "s_time.txt").write_text("9,9\n" + "0.1,0.3\n" * 4)
+    scored = score_folder("ours", tmp_path / "out", annotations)
+    assert scored.scores["s"].pool == pytest.approx([1, 1, 1, 1 / 3, 1 / 3, 1 / 3])  # one frame is covered
+    assert scored.summary.ao == pytest.approx(2 / 3) and scored.summary.fps == pytest.approx(8 / 1.6)
+    assert "ours: 1 sequences were run up to 2 times, and every run counts" in notes(annotations, [scored])
+
+    (tmp_path / "out" / "s" / "s_time.txt").write_text("9\n" + "0.1\n" * 4)
+    scored = score_folder("ours", tmp_path / "out", annotations)
+    assert scored.summary.ao == pytest.approx(2 / 3) and scored.summary.fps == pytest.approx(10)
+    assert any("no column for repetition 2" in line for line in notes(annotations, [scored]))
+
+
+@pytest.mark.parametrize("kind", ["time", "score"])
+@pytest.mark.parametrize("text", ["0.5\n" * 5, "0.5\nx\n", ""])
+def test_damaged_times_and_scores_cost_no_boxes(tmp_path, kind, text):
+    """The sequence was left out of accuracy, where only its speed or its score is not known."""
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("a",))))
+    (tmp_path / "out").mkdir()
+    write_pass(tmp_path / "out", "a", a_pass())
+    (tmp_path / "out" / f"a_{kind}.txt").write_text(text)
+    scored = score_folder("ours", tmp_path / "out", annotations)
+    assert scored.summary.ao > 0.5 and not scored.problems
+    assert np.isnan(scored.summary.fps if kind == "time" else scored.summary.calibration_error)
+    (line,) = notes(annotations, [scored])
+    assert "1 sequences count without some of their times or scores" in line and f"a_{kind}.txt" in line
+
+
+def test_a_score_that_is_nan_is_none(tmp_path):
+    """It took the boxes of the sequence with it; NaN among the times, as got10k takes it, takes one update."""
+    write_pass(tmp_path, "a", Pass(LINE[:3], np.array([1, np.nan, 2]), np.array([1, np.nan, 0])))
+    result = read_pass(tmp_path / "a.txt", 3)
+    assert result.scores is None and result.times is not None
+    (reason,) = result.damaged
+    assert "a_score.txt: finite numbers were expected" in reason
+
+
+def test_an_auroc_of_a_part_is_said_to_be_one(tmp_path):
+    """It stood beside those of all sequences as if it were one of them."""
+    annotations = load_annotations(open_dataset("folder", folder_set(tmp_path / "set", ("a", "b"))))
+    (tmp_path / "out").mkdir()
+    write_pass(tmp_path / "out", "a", a_pass())
+    write_pass(tmp_path / "out", "b", Pass(LINE[:6]))
+    scored = score_folder("ours", tmp_path / "out", annotations)
+    assert notes(annotations, [scored]) == ["ours: AUROC of 1 of 2 sequences, the others have no scores to judge"]
+
+
+def test_sequences_without_anything_to_judge_are_named(tmp_path):
+    """They were in AUC and not in AO, without a word."""
+    folder_set(tmp_path / "set", ("a",))
+    folder_set(tmp_path / "set", ("b",), count=1)
+    annotations = load_annotations(open_dataset("folder", tmp_path / "set"))
+    (tmp_path / "out").mkdir()
+    for name, count in (("a", 6), ("b", 1)):
+        write_pass(tmp_path / "out", name, Pass(LINE[:count]))
+    scored = score_folder("ours", tmp_path / "out", annotations)
+    assert scored.summary.auc == scored.scores["a"].auc
+    line = "nothing to judge after the first frame, left out of AUC, P and Pnorm: b"
+    assert notes(annotations, [scored, scored]) == [line]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -200,6 +266,14 @@ def test_a_part_of_a_benchmark_is_said_to_be_one(tmp_path, monkeypatch):
     assert "holds 1 of the 5 sequences of uav123; not comparable" in line
     for chosen in (part.only(["bike1"]), begun_later(part, 2)):
         assert not notes(load_annotations(chosen), [])
+
+
+def test_no_submission_with_times_that_are_damaged(tmp_path):
+    dataset = open_dataset("got10k-test", got10k_set(tmp_path / "set", "test", ("s",)))
+    write_pass(tmp_path, "s", a_pass(5))
+    (tmp_path / "s_time.txt").write_text("0.1\n")
+    with pytest.raises(InputError, match=r"s_time\.txt: 1 lines for 5 frames"):
+        pack_submission(dataset, tmp_path, tmp_path / "s.zip")
 
 
 def test_no_submission_with_a_hole_in_it(tmp_path):

@@ -75,6 +75,7 @@ def trackingnet(root):
         lines(
             root / "TRAIN_0" / "anno" / f"{name}.txt", frames(root / "TRAIN_0" / "frames" / name, 3, first=0, digits=1)
         )
+    (root / "TRAIN_0" / "anno" / "._a_0.txt").write_bytes(b"\0\5\x16\7")  # as macOS lays beside what it copies
     return {"clips": 2, "excluded": 0, "missing": 11, "seen": 3, "broken": "TRAIN_0/a_0"}
 
 
@@ -83,6 +84,7 @@ def vasttrack(root):
         folder = root / name.partition("-")[0] / name
         lines(folder / "Groundtruth.txt", frames(folder / "imgs", 3, digits=5))
     (root / "vasttrack_test_list.txt").write_text("Bee-1\n")
+    (root / "._vasttrack_test_list.txt").write_bytes(b"\0\5\x16\7")
     return {"clips": 2, "excluded": 1, "missing": 0, "seen": 3, "broken": "Ant-2"}
 
 

@@ -226,7 +226,7 @@ def _write_summary(path: Path, annotations: Annotations, scored: list[Scored]) -
     for entry in scored:
         summary = {} if entry.summary is None else {key: plain(v) for key, v in asdict(entry.summary).items()}
         sequences = {
-            name: {"ao": plain(score.ao), "auc": score.auc, "frames": score.frames, "blank": score.blank}
+            name: {"ao": plain(score.ao), "auc": plain(score.auc), "frames": score.frames, "blank": score.blank}
             for name, score in entry.scores.items()
         }
         models[entry.label] = {"summary": summary, "sequences": sequences, "problems": dict(entry.problems)}

@@ -17,7 +17,7 @@ class Report:
     """Turn results into a page with success and precision curves, bars, score reliability and the worst failures.
 
     Any folder of text files with x y w h lines joins the comparison, whoever wrote it: SEQ.txt, uav_SEQ.txt and
-    SEQ/SEQ_001.txt are understood, with commas, tabs or spaces.
+    SEQ/SEQ_001.txt (with its repetitions SEQ_002.txt ...) are understood, with commas, tabs or spaces.
     """
 
     results: Annotated[Positional[tuple[Path, ...]], arg(metavar="RESULTS...")]

@@ -9,7 +9,7 @@ How each benchmark counts is in its `Rules` (metrics.py); docs/benchmarks.md say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -262,6 +262,20 @@ def _subfolders(root: Path) -> list[Path]:
     return sorted((entry for entry in root.iterdir() if entry.is_dir()), key=lambda entry: natural(entry.name))
 
 
+def visible_files(folder: Path, pattern: str = "*.txt") -> list[Path]:
+    """Files of such names in order, without those that macOS lays beside them (`._NAME.txt`)."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _unique(found: Iterable[tuple[str, Path]]) -> tuple[str, ...]:
+    """Names of sequences, of which one would never be run if two were the same."""
+    places: dict[str, Path] = {}
+    for name, place in found:
+        if (other := places.setdefault(name, place)) != place:
+            raise InputError(f"{other} and {place} are both the sequence {name}; rename one of the two")
+    return tuple(places)
+
+
 def _not_one(root: Path, dataset: str, looked_for: str) -> InputError:
     return InputError(f"{root}: not a {dataset} folder; looked for {looked_for}")
 
@@ -349,10 +363,14 @@ def _number(file: str) -> int:
 
 
 def _folder_names(root: Path, dataset: str) -> tuple[str, ...]:
-    names = [f"{folder.name}{suffix}" for folder in _subfolders(_folder(root)) for suffix in _truth_files(folder)]
+    names = _unique(
+        (f"{folder.name}{suffix}", truth)
+        for folder in _subfolders(_folder(root))
+        for suffix, truth in _truth_files(folder).items()
+    )
     if not names:
         raise _not_one(root, dataset, "NAME/img/*.jpg with NAME/groundtruth_rect.txt beside them, found none")
-    return tuple(names)
+    return names
 
 
 def open_folder(root: Path) -> Dataset:
@@ -495,7 +513,7 @@ def _read_trackingnet(root: Path, name: str) -> Sequence:
 def open_trackingnet(root: Path) -> Dataset:
     """TrackingNet's test split: TEST/frames/NAME/0.jpg, TEST/anno/NAME.txt with one box; results go to the server."""
     home = _among(_folder(root), "TEST")
-    names = tuple(path.stem for path in sorted((home / "anno").glob("*.txt")))
+    names = tuple(path.stem for path in visible_files(home / "anno"))
     if not names or not (home / "frames").is_dir():
         raise _not_one(root, "TrackingNet", "TEST/anno/*.txt and TEST/frames/NAME/*.jpg")
     missing = tuple(folder.name for folder in _subfolders(home / "frames") if folder.name not in set(names))
@@ -544,7 +562,7 @@ def open_uav123(root: Path) -> Dataset:
     """UAV123: data_seq/UAV123/VIDEO/*.jpg, anno/UAV123/NAME.txt; NaN lines are frames without target."""
     home = _among(_folder(root), "UAV123/data_seq")
     home = home.parent if home.name == "data_seq" else home
-    names = tuple(path.stem for path in sorted((home / "anno" / "UAV123").glob("*.txt"), key=lambda p: natural(p.stem)))
+    names = tuple(sorted((path.stem for path in visible_files(home / "anno" / "UAV123")), key=natural))
     if not names or not (home / "data_seq" / "UAV123").is_dir():
         raise _not_one(root, "UAV123", "anno/UAV123/*.txt and data_seq/UAV123/VIDEO/*.jpg")
     rules = Rules(blank_distance=True, blank_normalised=True)
@@ -562,7 +580,10 @@ def _read_nfs(root: Path, name: str) -> Sequence:
     names = image_names(folder)
     if len(boxes) > 2 * len(names):
         boxes = boxes[::8]  # some 30 fps folders carry the annotation of all 240 frames a second
-    if abs(len(boxes) - len(names)) == 1:  # the last frame of some has no box, or the other way round
+    numbers = [_number(file) for file in names]
+    if len(set(np.diff(numbers))) > 1:  # counts need not tell: many have one box more or less
+        raise InputError(f"{folder}: the numbers of its pictures have a gap; unpack or download the sequence again")
+    if numbers[0] == 1 and abs(len(boxes) - len(names)) == 1:  # the last frame of some has no box, or it is not there
         count = min(len(boxes), len(names))
         boxes, names = boxes[:count], names[:count]
     return Sequence(name, ImageFrames(folder, names), boxes, has_box(boxes))
@@ -571,8 +592,8 @@ def _read_nfs(root: Path, name: str) -> Sequence:
 def open_nfs(root: Path) -> Dataset:
     """NfS at 30 fps: NAME/30/NAME/*.jpg with NAME/30/NAME.txt, or sequences/NAME with anno/NAME.txt (tab, x y w h)."""
     own = [folder.name for folder in _subfolders(_folder(root)) if (folder / "30" / f"{folder.name}.txt").is_file()]
-    converted = [path.stem.removeprefix("nfs_") for path in sorted((root / "anno").glob("*.txt"))]
-    names = tuple(own or converted)
+    converted = _unique((path.stem.removeprefix("nfs_"), path) for path in visible_files(root / "anno"))
+    names = tuple(own) or converted
     if not names:
         raise _not_one(root, "NfS", "NAME/30/NAME.txt and NAME/30/NAME/*.jpg, or anno/NAME.txt and sequences/NAME")
     return Dataset("nfs", root, names, _read_nfs, Rules(blank_normalised=True), prefix="nfs_")
@@ -598,7 +619,7 @@ def _read_vasttrack(root: Path, name: str) -> Sequence:
 def open_vasttrack(root: Path) -> Dataset:
     """VastTrack's test split: CLASS/CLASS-N/{img or imgs,Groundtruth.txt}; a *test*list*.txt in the root counts."""
     home = _among(_folder(root), "test", "Test")
-    lists = sorted(home.glob("*test*list*.txt")) + sorted(root.glob("*test*list*.txt"))
+    lists = visible_files(home, "*test*list*.txt") + visible_files(root, "*test*list*.txt")
     if lists:
         official = list(read_names(lists[0]))
         names, missing = _split(official, lambda name: vasttrack_truth(class_folder(home, name)) is not None)
@@ -645,13 +666,14 @@ def open_davis(root: Path) -> Dataset:
     listed = next((path for path in lists if path.is_file()), None)
     videos = list(read_names(listed)) if listed else [folder.name for folder in _subfolders(masks)]
     there, missing = _split(videos, lambda video: (masks / video).is_dir())
-    names: list[str] = []
+    found: list[tuple[str, Path]] = []
     for video in there:
         objects = [int(number) for number in np.unique(read_mask(_davis_masks(masks, video)[0])) if number > 0]
-        names += [video] if len(objects) <= 1 else [f"{video}_{number}" for number in objects]
-    if not names:
+        names = [video] if len(objects) <= 1 else [f"{video}_{number}" for number in objects]
+        found += [(name, masks / video) for name in names]
+    if not found:
         raise _not_one(root, "DAVIS", "Annotations/480p/NAME/*.png of the names in ImageSets/2017/val.txt")
-    return Dataset("davis", root, tuple(names), _read_davis, Rules(blank_counts=False), missing=missing)
+    return Dataset("davis", root, _unique(found), _read_davis, Rules(blank_counts=False), missing=missing)
 
 
 def _vot_truth(folder: Path) -> dict[str, Path]:
@@ -689,7 +711,9 @@ def open_vot(root: Path) -> Dataset:
     home = _among(_folder(root), "sequences")
     listed = list(read_names(home / "list.txt")) if (home / "list.txt").is_file() else None
     folders, missing = _split(listed or [f.name for f in _subfolders(home)], lambda name: bool(_vot_truth(home / name)))
-    names = tuple(f"{folder}{suffix}" for folder in folders for suffix in _vot_truth(home / folder))
+    names = _unique(
+        (f"{folder}{suffix}", truth) for folder in folders for suffix, truth in _vot_truth(home / folder).items()
+    )
     if not names:
         raise _not_one(root, "VOT", "list.txt and NAME/groundtruth.txt with NAME/color/*.jpg or NAME/*.jpg")
     missing = missing if listed else ()
@@ -712,12 +736,16 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 }
 
 
-WHOLE = {"got10k-val": 180, "got10k-test": 180, "trackingnet": 511, "uav123": 123, "nfs": 100}
+WHOLE = {"otb": 100, "got10k-val": 180, "got10k-test": 180, "trackingnet": 511, "uav123": 123, "nfs": 100}
 """Sequences of benchmarks whose names are read from the root alone."""
+OTB_PARTS = (50, 51)
+"""Sequences of OTB-50 and OTB-2013, which are benchmarks of their own."""
 
 
 def open_dataset(name: str, root: str | Path) -> Dataset:
     """List the sequences of a benchmark in a folder."""
     if name not in DATASETS:
         raise InputError(f"data set {name!r} is not known; there are {', '.join(DATASETS)}")
-    return replace(DATASETS[name](Path(root).expanduser()), whole=WHOLE.get(name, 0))
+    dataset = DATASETS[name](Path(root).expanduser())
+    official_part = name == "otb" and len(dataset) in OTB_PARTS
+    return replace(dataset, whole=0 if official_part else WHOLE.get(name, 0))

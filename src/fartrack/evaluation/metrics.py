@@ -8,7 +8,7 @@ rules in words; tests/evaluation/test_metrics.py works each of them by hand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,11 +76,14 @@ def _centres(boxes: ArrayLike) -> Array:
     return array[..., :2] + 0.5 * (array[..., 2:] - 1)
 
 
-def fill_empty(boxes: ArrayLike) -> Array:
-    """Replace boxes without area by the one before, as the toolkits do with a tracker that gave up."""
-    filled = np.array(boxes, np.float64)
+def fill_empty(boxes: ArrayLike, truth: ArrayLike) -> Array:
+    """Replace boxes without area by the one before, as pytracking does with a tracker that gave up.
+
+    Where the annotation is NaN it leaves them, so one from before the target's return is what is repeated after it.
+    """
+    filled, absent = np.array(boxes, np.float64), np.isnan(np.asarray(truth)).any(1)
     for index in range(1, len(filled)):
-        if (filled[index, 2:] <= 0).any():
+        if (filled[index, 2:] <= 0).any() and not absent[index]:
             filled[index] = filled[index - 1]
     return filled
 
@@ -89,13 +92,17 @@ def fill_empty(boxes: ArrayLike) -> Array:
 
 
 def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Array:
-    """Share of frames whose overlap is strictly above each threshold."""
-    return (np.asarray(overlaps)[:, None] > np.asarray(thresholds)).mean(0)
+    """Share of frames whose overlap is strictly above each threshold; NaN without frames."""
+    return _shares(np.asarray(overlaps)[:, None] > np.asarray(thresholds))
 
 
 def precision_curve(distances: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Array:
-    """Share of frames whose distance is at most each threshold."""
-    return (np.asarray(distances)[:, None] <= np.asarray(thresholds)).mean(0)
+    """Share of frames whose distance is at most each threshold; NaN without frames."""
+    return _shares(np.asarray(distances)[:, None] <= np.asarray(thresholds))
+
+
+def _shares(passed: Flags) -> Array:
+    return passed.mean(0) if len(passed) else np.full(passed.shape[1], np.nan)
 
 
 def auroc(scores: ArrayLike, right: ArrayLike) -> float:
@@ -148,7 +155,10 @@ def expected_calibration_error(scores: ArrayLike, right: ArrayLike, bins: int = 
 
 @dataclass(frozen=True)
 class SequenceScore:
-    """One tracker on one sequence. Curves and means follow the benchmark's rules; the arrays are per frame."""
+    """One tracker on one sequence. Curves and means follow the benchmark's rules; the arrays are per frame.
+
+    The curves are NaN where no frame after the first counts: that one's box was given.
+    """
 
     name: str
     frames: int
@@ -160,8 +170,9 @@ class SequenceScore:
     normalised: Array  # 51 values
     scores: Array  # the tracker's own score of the judged frames; empty when it has none
     right: Flags  # of the same frames: overlap above 0.5
-    seconds: float  # of all updates; NaN when not timed
-    updates: int
+    seconds: float  # of all timed updates; NaN when there are none
+    updates: int  # those that were timed
+    repetitions: int = 1
 
     @property
     def ao(self) -> float:
@@ -172,6 +183,11 @@ class SequenceScore:
     def auc(self) -> float:
         """Mean of the success curve."""
         return float(self.success.mean())
+
+    @property
+    def judged(self) -> bool:
+        """Whether any frame after the first counts in the curves."""
+        return bool(np.isfinite(self.success).all())
 
 
 def score_sequence(
@@ -189,14 +205,14 @@ def score_sequence(
     """Score a tracker's boxes against the true ones, N x 4 each.
 
     `visible` and `cover` are the annotation's flags; `size` (width, height) is needed where rules are pooled.
-    `scores` and `times` (seconds) are the tracker's own, one a frame.
+    `scores` and `times` (seconds) are the tracker's own, one a frame; a time that is not above 0 is none.
     """
     true = np.asarray(truth, np.float64)
     seen = np.ones(len(true), bool) if visible is None else np.asarray(visible, bool)
     covered = np.ones(len(true), bool) if cover is None else np.asarray(cover) > 0
-    predicted = fill_empty(boxes)
-    if predicted.shape != true.shape:
-        raise ValueError(f"{name}: {len(predicted)} boxes for {len(true)} frames")
+    if np.shape(boxes) != true.shape:
+        raise ValueError(f"{name}: {len(np.asarray(boxes))} boxes for {len(true)} frames")
+    predicted = fill_empty(boxes, true)
     predicted[0] = true[0]  # the first box was given
     usable = has_area(true) & seen & covered
     overlap = np.where(usable, iou(predicted, true), np.nan)
@@ -206,6 +222,7 @@ def score_sequence(
     if rules.unseen_misses:
         distance[~seen] = normalised[~seen] = np.inf
     counted = np.ones(len(true), bool) if rules.blank_counts else usable
+    counted = counted & counted[1:].any()  # the first box was given: alone it says nothing
 
     if rules.pooled:
         if size is None:
@@ -220,7 +237,8 @@ def score_sequence(
     # where no box is right. Frames that nobody labelled say nothing.
     rated = (usable | ~seen | ~covered)[1:]
     own = np.empty(0) if scores is None else np.asarray(scores, np.float64)[1:][rated]
-    spent = np.full(1, np.nan) if times is None else np.asarray(times, np.float64)[1:]
+    spent = np.empty(0) if times is None else np.asarray(times, np.float64)[1:]
+    spent = spent[np.isfinite(spent) & (spent > 0)]
     return SequenceScore(
         name=name,
         frames=len(true),
@@ -232,8 +250,32 @@ def score_sequence(
         normalised=precision_curve(normalised[counted], NORMALISED_THRESHOLDS),
         scores=own,
         right=(np.nan_to_num(overlap, nan=-1.0) > 0.5)[1:][rated] if scores is not None else np.empty(0, bool),
-        seconds=float(spent.sum()),
-        updates=len(true) - 1,
+        seconds=float(spent.sum()) if len(spent) else float("nan"),
+        updates=len(spent),
+    )
+
+
+def together(repetitions: Sequence[SequenceScore]) -> SequenceScore:
+    """One score of several runs through a sequence: every frame of each counts alike, as in GOT-10k's toolkit.
+
+    `overlaps`, of which failures are shown, stay those of the first.
+    """
+
+    def mean(curve: str) -> Array:
+        return np.asarray(np.mean([getattr(score, curve) for score in repetitions], 0))
+
+    timed = [score for score in repetitions if score.updates]
+    return replace(
+        repetitions[0],
+        pool=np.concatenate([score.pool for score in repetitions]),
+        success=mean("success"),
+        precision=mean("precision"),
+        normalised=mean("normalised"),
+        scores=np.concatenate([score.scores for score in repetitions]),
+        right=np.concatenate([score.right for score in repetitions]),
+        seconds=sum(score.seconds for score in timed) if timed else float("nan"),
+        updates=sum(score.updates for score in timed),
+        repetitions=len(repetitions),
     )
 
 
@@ -263,8 +305,9 @@ def summarise(results: Sequence[SequenceScore], rules: Rules) -> Summary:
     """Average over sequences, or over all frames in one pot where the benchmark does so."""
     if not results:
         raise ValueError("no sequence to summarise")
+    judged = [result for result in results if result.judged] or results
     success, precision, normalised = (
-        np.mean([getattr(result, curve) for result in results], 0) for curve in ("success", "precision", "normalised")
+        np.mean([getattr(result, curve) for result in judged], 0) for curve in ("success", "precision", "normalised")
     )
     pools = [result.pool for result in results if len(result.pool)]
     if rules.pooled:
@@ -272,7 +315,7 @@ def summarise(results: Sequence[SequenceScore], rules: Rules) -> Summary:
     rated = [result for result in results if len(result.scores)]
     scores = np.concatenate([result.scores for result in rated]) if rated else np.empty(0)
     right = np.concatenate([result.right for result in rated]) if rated else np.empty(0, bool)
-    timed = [result for result in results if np.isfinite(result.seconds) and result.seconds > 0]
+    timed = [result for result in results if result.updates]
     seconds = sum(result.seconds for result in timed)
 
     def over_pools(measure: Array | list[float]) -> float:

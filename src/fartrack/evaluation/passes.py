@@ -24,8 +24,9 @@ AT = "@"
 
 
 def begun_anew(dataset: Dataset, frames: int) -> Dataset:
-    """The same frames twice, in passes of so many that begin half of that apart, each from its own true box.
+    """The same frames in passes of so many that begin half of that apart, each from its own true box.
 
+    Every frame is in two of them, but for the first half of the first pass, which is in that alone.
     What is left at the end of a sequence joins the last pass. A pass begins with the first frame that shows the target
     in a box; one without any is left out.
 

@@ -165,13 +165,14 @@ def _curves(
         return float(getattr(summary, value))
 
     for rank, entry in enumerate(sorted(entries, key=lambda entry: -number(entry.summary))):
+        told = f"{100 * number(entry.summary):.1f}" if np.isfinite(number(entry.summary)) else "-"
         axes.plot(
             x,
             100 * getattr(entry.summary, curve),
             color=styles[entry.label].colour,
             ls=styles[entry.label].line,
             lw=2.4 if entry is entries[0] else 1.7,
-            label=f"{100 * number(entry.summary):.1f}  {_plain(entry.label)}",
+            label=f"{told}  {_plain(entry.label)}",
             zorder=3 - 0.01 * rank,
         )
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)

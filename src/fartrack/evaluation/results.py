@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fartrack.errors import InputError
-from fartrack.evaluation.annotations import read_boxes, read_table
+from fartrack.evaluation.annotations import read_boxes, read_table, read_text
 from fartrack.evaluation.datasets import Dataset, Sequence
-from fartrack.evaluation.metrics import SequenceScore, Summary, score_sequence, summarise
+from fartrack.evaluation.metrics import Rules, SequenceScore, Summary, score_sequence, summarise, together
 from fartrack.files import write_whole
 
 Array = NDArray[np.float64]
@@ -28,11 +28,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pass:
-    """What one tracker said about one sequence: N x 4 boxes, N times in seconds, N scores where it has them."""
+    """What one tracker said about one sequence: N x 4 boxes, N times in seconds, N scores where it has them.
+
+    `damaged` says which files of times or scores are there but cannot be used.
+    """
 
     boxes: Array
     times: Array | None = None
     scores: Array | None = None
+    damaged: tuple[str, ...] = ()
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -67,28 +71,52 @@ def find_result(folder: Path, name: str, dataset: Dataset) -> Path | None:
     return next((folder / place for place in places if (folder / place).is_file()), None)
 
 
-def read_pass(path: Path, count: int) -> Pass:
-    """Read a sequence's result file and those beside it; every one has `count` lines."""
+def repetitions(path: Path, folder: Path) -> list[Path]:
+    """A result file of a folder alone, or got10k's SEQ/SEQ_001.txt with those beside it: SEQ_002.txt ..."""
+    if path.parent == folder:
+        return [path]
+    return sorted(file for file in path.parent.iterdir() if file.suffix == ".txt" and _is_repetition(file))
+
+
+def _is_repetition(path: Path) -> bool:
+    return re.fullmatch(rf"{re.escape(path.parent.name)}_\d+", path.stem) is not None
+
+
+def read_pass(path: Path, count: int, repetition: int = 0) -> Pass:
+    """Read a sequence's result file and those beside it; every one has `count` lines.
+
+    `repetition` is the column of got10k's times that belongs to this file.
+    """
     boxes = read_boxes(path)
     if len(boxes) != count:
         raise InputError(f"{path}: {len(boxes)} boxes for {count} frames; remove the file and run the sequence again")
     if (boxes[:, 2:] < 0).any():
         line = int((boxes[:, 2:] < 0).any(1).argmax()) + 1
         raise InputError(f"{path}, line {line}: a box of negative size; x y w h were expected")
-    stem = path.stem.removesuffix("_001") if path.parent.name == path.stem.removesuffix("_001") else path.stem
-    beside = {kind: path.with_name(f"{stem}_{kind}.txt") for kind in ("time", "score")}
-    values = {kind: _read_column(file, count) for kind, file in beside.items() if file.is_file()}
-    return Pass(boxes, values.get("time"), values.get("score"))
+    stems = [path.stem, path.parent.name] if _is_repetition(path) else [path.stem]
+    values: dict[str, Array] = {}
+    damaged: list[str] = []
+    for kind in ("time", "score"):
+        files = [path.with_name(f"{stem}_{kind}.txt") for stem in stems]
+        for file in [file for file in files if file.is_file()][:1]:
+            try:
+                values[kind] = _read_column(file, count, repetition, finite=kind == "score")
+            except InputError as error:  # the boxes are whole all the same
+                damaged.append(str(error))
+    return Pass(boxes, values.get("time"), values.get("score"), tuple(damaged))
 
 
-def _read_column(path: Path, count: int) -> Array:
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
-    column = read_table(path, max(1, len(first.replace(",", " ").split())))[
-        :, 0
-    ]  # got10k: a column for each repetition
-    if len(column) != count or not np.isfinite(column).all():
-        raise InputError(f"{path}: {count} finite numbers were expected, one a frame")
-    return column
+def _read_column(path: Path, count: int, index: int, finite: bool) -> Array:
+    """One column of a table; got10k has one for each repetition."""
+    first = read_text(path).split("\n", 1)[0]
+    table = read_table(path, max(1, len(first.replace(",", " ").split())))
+    if len(table) != count:
+        raise InputError(f"{path}: {len(table)} lines for {count} frames")
+    if index >= table.shape[1]:
+        raise InputError(f"{path}: no column for repetition {index + 1}")
+    if finite and not np.isfinite(table[:, index]).all():
+        raise InputError(f"{path}: finite numbers were expected")
+    return table[:, index]
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------
@@ -117,42 +145,53 @@ def load_annotations(dataset: Dataset) -> Annotations:
 
 @dataclass(frozen=True)
 class Scored:
-    """One tracker's results on a data set: its scores, and the sequences that count for nothing, with the reason."""
+    """One tracker's results on a data set: its scores, and the sequences that count for nothing, with the reason.
+
+    `damaged` are sequences whose boxes count, but without their times or scores, with the reason.
+    """
 
     label: str
     folder: Path
     scores: Mapping[str, SequenceScore]
     problems: Mapping[str, str] = field(default_factory=dict)
     summary: Summary | None = None  # None when nothing could be scored
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_folder(label: str, folder: str | Path, annotations: Annotations) -> Scored:
     """Score a folder of result files. A missing, damaged or mislabelled one is named, not counted as zero."""
     dataset, folder = annotations.dataset, Path(folder)
     scores: dict[str, SequenceScore] = {}
-    problems = dict(annotations.unusable)
+    problems, damaged = dict(annotations.unusable), {}
     for name, sequence in annotations.sequences.items():
         path = find_result(folder, name, dataset)
         if path is None:
             problems[name] = f"no result in {folder}"
             continue
         try:
-            result = read_pass(path, len(sequence))
-            scores[name] = score_sequence(
-                name,
-                result.boxes,
-                sequence.boxes,
-                dataset.rules,
-                visible=sequence.visible,
-                cover=sequence.cover,
-                size=sequence.frame_size() if dataset.rules.pooled else None,
-                scores=result.scores,
-                times=result.times,
-            )
+            passes = [read_pass(file, len(sequence), index) for index, file in enumerate(repetitions(path, folder))]
+            scores[name] = together([_score(result, sequence, dataset.rules) for result in passes])
         except InputError as error:
             problems[name] = str(error)
+            continue
+        if reasons := [reason for result in passes for reason in result.damaged]:
+            damaged[name] = reasons[0]
     summary = summarise(list(scores.values()), dataset.rules) if scores else None
-    return Scored(label, folder, scores, problems, summary)
+    return Scored(label, folder, scores, problems, summary, damaged)
+
+
+def _score(result: Pass, sequence: Sequence, rules: Rules) -> SequenceScore:
+    return score_sequence(
+        sequence.name,
+        result.boxes,
+        sequence.boxes,
+        rules,
+        visible=sequence.visible,
+        cover=sequence.cover,
+        size=sequence.frame_size() if rules.pooled else None,
+        scores=result.scores,
+        times=result.times,
+    )
 
 
 @dataclass(frozen=True)
@@ -185,25 +224,45 @@ COLUMNS = (
 
 
 def notes(annotations: Annotations, scored: Iterable[Scored]) -> list[str]:
-    """What a reader of the table has to know: absent sequences, blank frames, results that do not count."""
+    """What a reader of the table has to know: absent sequences, blank frames, results that count in part or not."""
     dataset = annotations.dataset
     lines = []
     listed = max(len(dataset.missing) + len(dataset), dataset.whole)
     if listed > len(dataset):
         lines.append(f"{dataset.root} holds {len(dataset)} of the {listed} sequences of {dataset.name}; "
                      f"not comparable to published numbers")  # fmt: skip
+    scored = list(scored)
     for entry in scored:
         if entry.problems:
-            some = "; ".join(f"{name}: {reason}" for name, reason in list(entry.problems.items())[:3])
-            more = f"; and {len(entry.problems) - 3} more" if len(entry.problems) > 3 else ""
+            some = _some([f"{name}: {reason}" for name, reason in entry.problems.items()])
+            lines.append(f"{entry.label}: {len(entry.problems)} of {len(dataset)} sequences do not count ({some})")
+        if entry.damaged:
+            some = _some([f"{name}: {reason}" for name, reason in entry.damaged.items()])
             lines.append(
-                f"{entry.label}: {len(entry.problems)} of {len(dataset)} sequences do not count ({some}{more})"
+                f"{entry.label}: {len(entry.damaged)} sequences count without some of their times or scores ({some})"
             )
+        again = [score for score in entry.scores.values() if score.repetitions > 1]
+        if again:
+            most = max(score.repetitions for score in again)
+            lines.append(f"{entry.label}: {len(again)} sequences were run up to {most} times, and every run counts")
+        rated = sum(len(score.scores) > 0 for score in entry.scores.values())
+        if 0 < rated < len(entry.scores):
+            lines.append(
+                f"{entry.label}: AUROC of {rated} of {len(entry.scores)} sequences, the others have no scores to judge"
+            )
+    empty = sorted({name for entry in scored for name, score in entry.scores.items() if not score.judged})
+    if empty:
+        lines.append(f"nothing to judge after the first frame, left out of AUC, P and Pnorm: {_some(empty)}")
     blank = max((entry.summary.blank for entry in scored if entry.summary), default=0)
     if blank:
         rule = "count as missed" if dataset.rules.blank_counts else "are left out"
         lines.append(f"{blank} frames without a box of the target {rule} in AUC (docs/benchmarks.md)")
     return lines
+
+
+def _some(items: list[str]) -> str:
+    """The first three, and how many more there are."""
+    return "; ".join([*items[:3], *([f"and {len(items) - 3} more"] if len(items) > 3 else [])])
 
 
 # --- submissions ------------------------------------------------------------------------------------------------------
@@ -229,6 +288,8 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
         if source is None:
             raise InputError(f"{folder}: no result for {name}; the server wants all {len(dataset)}, run it again first")
         result = read_pass(source, len(dataset.load(name)))
+        if result.damaged:
+            raise InputError(result.damaged[0])
         if dataset.name.startswith("got10k"):
             times = result.times if result.times is not None else np.zeros(len(result.boxes))
             entries.append((f"{name}/{name}_001.txt", _lines(result.boxes, "%.3f", ",")))

@@ -36,6 +36,7 @@ from fartrack.evaluation.datasets import (
     lasot_test_names,
     open_dataset,
     vasttrack_truth,
+    visible_files,
 )
 from fartrack.training.got10k_vot import EXCLUDED
 
@@ -220,7 +221,7 @@ def trackingnet(root: Path, workers: int = 8) -> Listing:
     """TrackingNet's training chunks: TRAIN_0 .. TRAIN_11, each with anno/NAME.txt and frames/NAME/0.jpg."""
     home = _inside(root, "trackingnet", "TrackingNet")
     chunks = [home / name for name in _folders(home) if name.startswith("TRAIN_")]
-    names = [f"{chunk.name}/{path.stem}" for chunk in chunks for path in sorted((chunk / "anno").glob("*.txt"))]
+    names = [f"{chunk.name}/{path.stem}" for chunk in chunks for path in visible_files(chunk / "anno")]
 
     def read(name: str) -> Clip:
         chunk, _, video = name.partition("/")
@@ -236,7 +237,7 @@ def trackingnet(root: Path, workers: int = 8) -> Listing:
 def vasttrack(root: Path, workers: int = 8) -> Listing:
     """VastTrack: CLASS/CLASS-N/{img or imgs, Groundtruth.txt}, without the names in a *test*list*.txt."""
     home = _inside(root, "train", "Train")
-    lists = sorted({*home.glob("*test*list*.txt"), *root.glob("*test*list*.txt")})
+    lists = sorted({*visible_files(home, "*test*list*.txt"), *visible_files(root, "*test*list*.txt")})
     test = {name for path in lists for name in read_names(path)}
     found: dict[str, Path] = {}
     for kind in _folders(home):
