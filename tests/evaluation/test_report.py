@@ -1,5 +1,6 @@
 """The page and its pictures."""
 
+import dataclasses
 import re
 from dataclasses import replace
 
@@ -88,6 +89,16 @@ def test_everything_is_drawn(results, tmp_path):
     assert "http" not in re.sub(r"base64,[\w+/=]+", "", text)  # nothing from elsewhere; four letters may occur in data
     assert "theirs: 1 of 3 sequences do not count (easy: no result" in text
     assert (page.parent / "sequences.csv").read_text().splitlines()[0] == "sequence,ours,theirs"
+
+
+@pytest.mark.parametrize(("trackers", "said"), [(4, False), (5, True)])
+def test_strips_say_whom_they_leave_out(results, tmp_path, trackers, said):
+    """The fifth tracker's boxes were not there, and nothing said so."""
+    pytest.importorskip("matplotlib")
+    annotations, ours, _ = results
+    others = [dataclasses.replace(ours, label=f"other {i}") for i in range(1, trackers)]
+    page = write_report(annotations, [ours, *others], ours, tmp_path / "report", failures=1)
+    assert ("with the boxes of the first 3 other trackers alone:" in page.read_text()) == said
 
 
 def test_names_that_mean_something_to_matplotlib(tmp_path, recwarn):

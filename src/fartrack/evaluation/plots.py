@@ -294,6 +294,8 @@ def _own_scores(entry: Scored) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 CELLS = 6
+IN_STRIPS = 4
+"""Trackers whose boxes are drawn into one filmstrip: of more none could be told from the others."""
 
 
 def _strip_frames(failure: Failure, count: int) -> list[int]:
@@ -317,7 +319,7 @@ def draw_strip(
     sequence = annotations.sequences[failure.name]
     frames = _strip_frames(failure, len(sequence))
     passes = {}
-    for entry in [subject, *(entry for entry in others if entry.label != subject.label)][:4]:
+    for entry in [subject, *(entry for entry in others if entry.label != subject.label)][:IN_STRIPS]:
         path = find_result(entry.folder, sequence.name, annotations.dataset)
         if path is not None and sequence.name in entry.scores:
             passes[entry.label] = read_pass(path, len(sequence))

@@ -144,13 +144,18 @@ def _page(
         subject=html.escape(subject.label),
         failures_text=f"Lost: overlap below {LOST_BELOW} in at least {LOST_FRAMES} frames before it is above "
         f"{FOUND_ABOVE} again. It happens in {lost} of {len(subject.scores)} sequences. Those with the lowest average "
-        f"overlap, each with the frames around its worst stretch:",
+        f"overlap, each with the frames around its worst stretch{_left_out(known)}:",
         failures="".join(
             f'<figure class="card strip">{_img(picture, f"failure in {name}", "jpeg")}</figure>'
             for name, picture in strips
         ),
         sequences=_html_sequences(annotations, known),
     )
+
+
+def _left_out(known: Items[Scored]) -> str:
+    others = plots.IN_STRIPS - 1
+    return f", with the boxes of the first {others} other trackers alone" if len(known) > plots.IN_STRIPS else ""
 
 
 def _img(picture: bytes, alt: str, kind: str = "png") -> str:
