@@ -1,14 +1,20 @@
 """One model in every engine: the same numbers."""
 
 import itertools
+import json
+import re
+import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import onnx
 import torch
 
 import fartrack
@@ -16,7 +22,11 @@ from fartrack import geometry, models
 from fartrack.cli.main import main
 from fartrack.errors import InputError
 from fartrack.export import export, state_of, weights_of
+from fartrack.memory import most_salient
 from fartrack.runtime import Output, embed, open_runtime
+from fartrack.runtime.torch_ import Torch
+from fartrack.static import Static
+from fartrack.target import Target
 from small import BOX, SMALL, call, frames, network
 
 CALLS = [call(SMALL, batch, tokens, seed) for seed, (batch, tokens) in enumerate(itertools.product((1, 3), (49, 37)))]
@@ -209,6 +219,122 @@ def test_command_makes_a_model_of_another_number_of_templates(tmp_path, count):
     assert geometry.iou(box, (60, 40, 40, 30)) > 0.5
 
 
+STATIC = [{}, {"attention": "oneway"}, {"attention": "oneway", "trajectory": 1, "keep": 1.0}, {"templates": 2}]
+
+
+@pytest.mark.parametrize("changes", STATIC, ids=str)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_static_file_is_the_network_at_one_shape(tmp_path, changes, precision):
+    """In a later frame and in the given one, which runs with a memory of zeros."""
+    config = SMALL.replace(**changes)
+    net = network(config)
+    later = call(config, seed=3)
+    given = call(config, seed=4) | {"memory": np.zeros_like(later["memory"])}
+    export(net, tmp_path / "m.onnx", precision, inputs=[later, given], fixed=True)
+    run, reference = Static(tmp_path / "m.onnx"), Torch.of(net)
+    atol = 1e-4 if precision == "fp32" else 0.1
+    for inputs in (later, given):
+        for ours, theirs in zip(reference(*inputs.values()), run(*inputs.values()), strict=True):
+            assert ours.shape == theirs.shape
+            np.testing.assert_allclose(theirs, ours, atol=atol)
+
+
+@pytest.mark.parametrize("changes", STATIC, ids=str)
+def test_a_static_file_has_no_open_size_and_says_what_it_takes(tmp_path, changes):
+    config = SMALL.replace(**changes)
+    export(network(config), tmp_path / "m.onnx", "fp32", inputs=[call(config), call(config, 1, 49)], fixed=True)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [o.domain for o in model.opset_import] == [""]
+    graph = model.graph
+    known = {v.name: v.type.tensor_type for v in [*graph.value_info, *graph.output, *graph.input]}
+    assert {name for node in graph.node for name in node.output} <= known.keys()
+    assert all(d.dim_value > 0 for kind in known.values() for d in kind.shape.dim)
+    constants = {t.name for t in graph.initializer}
+    for node in graph.node:  # nothing is computed from constants, nor any shape
+        assert not constants.issuperset(node.input)
+        assert constants.issuperset(node.input[1:]) or node.op_type not in ("Slice", "Reshape", "Split", "Pad")
+    assert not {"Shape", "Gather"} & {n.op_type for n in graph.node} - ({"Gather"} if config.trajectory else set())
+    about = {p.key: p.value for p in model.metadata_props}
+    said = json.loads(about["inputs"])
+    assert "fixed" in about["static"] and said.keys() == {i.name for i in graph.input}
+    for i in graph.input:
+        numbers = "int64" if i.name == "trajectory" else "float32"
+        assert i.type.tensor_type.elem_type == getattr(onnx.TensorProto, "INT64" if numbers == "int64" else "FLOAT")
+        shape = tuple(d.dim_value for d in i.type.tensor_type.shape.dim)
+        assert said[i.name].startswith(f"{shape} {numbers}") and i.doc_string == said[i.name]
+
+
+def test_a_static_half_file_is_half_and_the_same_as_the_network_rounded_once(tmp_path):
+    """What is folded is stored in half only where that loses nothing."""
+    net = network()
+    export(net, tmp_path / "whole.onnx", "fp32", inputs=CALLS[:1], fixed=True)
+    export(net, tmp_path / "half.onnx", "fp16", inputs=CALLS[:1], fixed=True)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.75 * (tmp_path / "whole.onnx").stat().st_size
+    export(net, tmp_path / "open.onnx", "fp16", inputs=CALLS[:1])
+    inputs = call(SMALL).values()
+    expected = open_runtime(tmp_path / "open.onnx", "onnxruntime", 1)(*inputs)
+    for ours, theirs in zip(expected, Static(tmp_path / "half.onnx")(*inputs), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+def test_a_static_file_that_differs_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(fartrack.export.BOUND, "fp32", (0.0, 0.0))
+    with pytest.raises(InputError, match="not written"):
+        export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1], fixed=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_static_file_is_not_opened_to_track(tmp_path, capsys, monkeypatch):
+    """Engines gave tracebacks, each its own."""
+    ov = pytest.importorskip("openvino")
+    monkeypatch.chdir(tmp_path)
+    export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1], fixed=True)
+    ov.save_model(ov.Core().read_model("m.onnx"), "m.xml")
+    opened = [("m.onnx", name) for name in (None, "onnxruntime", "openvino", "opencv", "torch")]
+    for file, runtime in [*opened, ("m.xml", None)]:
+        with pytest.raises(InputError, match=rf"^{file} has fixed shapes, for other runtimes .*without --static$"):
+            fartrack.Tracker(Path(file), runtime)
+    assert main(["export", "m.onnx", "--out", "again.onnx"]) == 2
+    told = capsys.readouterr().err
+    assert "has fixed shapes" in told and told.count("\n") == 1
+
+
+def test_command_makes_a_static_file_that_tracks_as_the_manual_says(tmp_path, monkeypatch):
+    """Its program with the lines changed that it names, and the rule of the first frame."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "femto", "--static"]) == 0
+    text = (Path(__file__).parents[1] / "docs/deployment.md").read_text(encoding="utf-8")
+    (program,), (change,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "udiff"))
+    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", change, re.MULTILINE):
+        before, after = (re.sub("^.", "", part, flags=re.MULTILINE) for part in (old, new))
+        assert program.count(before) == 1
+        program = program.replace(before, after)
+    Path("alone.py").write_text(program, encoding="utf-8")
+
+    images, config = frames(5), weights_of(models.find("femto"))[1]
+    run, shape = Static(Path("femto-static.onnx")), (1, 4, config.kept_tokens, config.memory_width)
+    target = Target(config, images[0], BOX)
+    template = target.first_template(images[0])
+    target.start(template, np.empty((1, config.memory_width), np.float32))  # for the crop alone
+    first = run(target.look(images[0]).search[None], template[None], np.zeros(shape, np.float32))
+    target.start(template, first.tokens[0][most_salient(first.saliency[0], config.kept_tokens)])
+    expected = []
+    for i, image in enumerate(images):
+        cv2.imwrite(f"{i:03d}.png", image)
+        if i:
+            search, crop, memory, _ = target.look(image)
+            assert memory.shape == shape[1:]
+            output = run(search[None], crop[None], memory[None])
+            target.absorb(image, Output(*(x[0] for x in output)))
+            expected.append((*target.box, target.score))
+    command = [sys.executable, "alone.py", "femto-static.onnx", "%03d.png", ",".join(map(str, BOX))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    given = np.array([[float(v) for v in line.split(",")] for line in done.stdout.splitlines()])
+    np.testing.assert_allclose(given, expected, atol=0.02)
+
+
 def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = [
@@ -221,6 +347,10 @@ def test_command_refuses_in_one_line(tiny_model, tmp_path, capsys, monkeypatch):
         ([str(tiny_model.weights), "--update-interval", "2"], "has joint attention, where every frame needs a new"),
         ([str(tiny_model.weights), "--templates", "3"], "with joint attention each template slot has an identity"),
         (["femto", "--templates", "0"], "templates must be at least 1"),
+        (["femto", "--static", "--format", "openvino"], "--static files are ONNX, for other runtimes to convert"),
+        (["femto", "--static", "--precision", "int8"], "--static files are fp32 or fp16"),
+        (["femto", "--static", "--update-interval", "2"], "a static file takes a new template in every frame; give --"),
+        (["femto", "--static", "--templates", "1"], "a static file needs --templates 2 or more"),
     ]
     for args, says in wrong:
         assert main(["export", *args]) == 2

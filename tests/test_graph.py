@@ -167,6 +167,12 @@ def test_file_says_what_it_is():
     assert all(o.doc_string for o in [*model.graph.input, *model.graph.output])
 
 
+def test_splits_say_their_sizes():
+    """pnnx (ncnn) makes nothing of a Split without them, and does not complain."""
+    model = graph.build(state_of(network(SMALL)), SMALL)
+    assert all(len(node.input) == 2 for node in model.graph.node if node.op_type == "Split")
+
+
 def test_int8_without_ranges_is_refused():
     with pytest.raises(InputError, match="ranges"):
         graph.build(state_of(network(SMALL)), SMALL, "int8")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,13 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from fartrack import graph, quantise
+from fartrack import graph, quantise, static
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_beside, config_of, not_whole
+from fartrack.models import check_content, config_of, not_whole
 from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
-from fartrack.runtime import open_runtime
+from fartrack.runtime import Output, open_runtime
 from fartrack.runtime.torch_ import Torch
 from fartrack.sharing import refuse_to_replace
 
@@ -62,6 +62,7 @@ def export(
     form: str = "onnx",
     inputs: Sequence[Inputs] | None = None,
     crops: Path | None = None,
+    fixed: bool = False,
 ) -> Parity:
     """Write a model file; nothing is left behind when it does not agree with the network.
 
@@ -73,15 +74,18 @@ def export(
         form: "onnx" or "openvino".
         inputs: calls of the network to compare on, and from which int8 takes its ranges; default: those of `crops`.
         crops: sequences to cut crops from, see `fartrack.quantise.clips_of`; default: the packaged clip.
+        fixed: every size fixed, for other runtimes (`fartrack.static`); ONNX only.
 
     Raises:
-        InputError: unknown precision or form, a folder that cannot be written, a file there on which another one
-            leans, or one that differs too much.
+        InputError: unknown precision or form, sizes that cannot be fixed, a folder that cannot be written, a file
+            there on which another one leans, or one that differs too much.
     """
     if precision not in BOUND:
         raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(BOUND)}")
     if form not in SUFFIX:
         raise InputError(f"format {form!r} is unknown: choose one of {', '.join(SUFFIX)}")
+    if fixed:
+        static.check(net.config, path, precision, form)
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     refuse_to_replace(path)
@@ -98,13 +102,18 @@ def export(
         plain = graph.build(weights, net.config)
         if inputs is None:
             inputs = _record(plain, folder / "plain.onnx", crops)
-        if not inputs:
+        calls = static.calls_of(inputs, net.config) if fixed else inputs
+        if not calls:
             raise InputError(f"{path} is not written: there is no call to compare it on with PyTorch")
         ranges = quantise.measure(weights, net.config, inputs) if precision == "int8" else None
-        model = plain if precision == "fp32" else graph.build(weights, net.config, precision, ranges)
+        model = plain
+        if fixed:
+            model = static.fold(graph.build(weights, net.config, precision, static=True), folder)
+        elif precision != "fp32":
+            model = graph.build(weights, net.config, precision, ranges)
         temporary = folder / path.name
         (_write_openvino if form == "openvino" else _write_onnx)(model, temporary)
-        parity = compare(Torch.of(net.eval().float()), temporary, inputs)
+        parity = compare(Torch.of(net.eval().float()), temporary, calls, fixed)
         worst_logits, worst_box = BOUND[precision]
         if not (parity.logits <= worst_logits and parity.box <= worst_box):
             raise InputError(
@@ -163,9 +172,11 @@ def state_of(net: FARTrack) -> dict[str, npt.NDArray[np.float32]]:
     return {name: value.detach().float().cpu().numpy() for name, value in net.state_dict().items()}
 
 
-def compare(reference: Torch, path: Path, inputs: Sequence[Inputs]) -> Parity:
+def compare(reference: Torch, path: Path, inputs: Sequence[Inputs], fixed: bool = False) -> Parity:
     """Run the network and a file on the same calls."""
-    engine = open_runtime(path, "openvino" if path.suffix == ".xml" else "onnxruntime")
+    engine: Callable[..., Output] = (
+        static.Static(path) if fixed else open_runtime(path, "openvino" if path.suffix == ".xml" else "onnxruntime")
+    )
     logits = 0.0
     boxes: list[npt.NDArray[np.float32]] = []
     inputs = inputs[:: -(-len(inputs) // MOST)]
@@ -183,7 +194,7 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     Raises:
         InputError: not one of our files, or one whose weights are rounded to int8.
     """
-    check_beside(path)
+    check_content(path)
     try:
         model = onnx.load(path.resolve())  # what it refers to lies beside the file, not beside a link to it
     except Exception as error:  # protobuf's own class

@@ -36,6 +36,8 @@ from fartrack.config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from fartrack.errors import InputError
 
 Array = npt.NDArray[np.float32]
+Value = tuple[str, int, list[str | int | None]]
+"""Name, type and shape of an input or output."""
 MEAN, STD = (255 * np.array(values, np.float32) for values in (IMAGENET_MEAN, IMAGENET_STD))
 OPSET, IR = 17, 8
 LAST = np.iinfo(np.int64).max
@@ -44,16 +46,23 @@ SMALL = 1024
 
 LABELS = {
     "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
-    "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box; with "
-    "one-way attention (batch, 0, s, 3) in a frame without a new one",
-    "memory": "(batch, slots - 1, kept, M) float32: what `tokens` said of the older templates, oldest first; "
-    "(batch, slots, kept, M) in a frame without a new one",
+    "template": "(batch, s, s, 3) uint8 RGB: the newest template, cut from the previous frame around its box",
+    "memory": "(batch, slots - 1, kept, M) float32: what `tokens` said of the older templates, oldest first",
     "trajectory": "(batch, 4 * past boxes) int64: past boxes as words, oldest first",
     "box": "(batch, 4) float32: x0, y0, x1, y1 in units of the search crop's side",
     "logits": "(batch, 4, words) float32: per coordinate, over the vocabulary",
     "saliency": "(batch, tokens) float32: attention that the newest template's tokens received",
     "tokens": "(batch, tokens, M) float32: the newest template; keep its most salient tokens for `memory`",
 }
+BETWEEN = {
+    "template": "; with one-way attention (batch, 0, s, 3) in a frame without a new one",
+    "memory": "; (batch, slots, kept, M) in a frame without a new one",
+}
+STATIC = (
+    "every size is fixed: one target, a new template in every frame, templates pruned. In the given frame run once "
+    "with a memory of zeros, then fill each slot with the most salient of its tokens"
+)
+"""What a file of fixed shapes says of itself under "static"."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ def build(
     precision: str = "fp32",
     ranges: Ranges | None = None,
     sites: Sites | None = None,
+    *,
+    static: bool = False,
 ) -> onnx.ModelProto:
     """The graph of a network.
 
@@ -88,19 +99,28 @@ def build(
         precision: "fp32", "fp16" (weights stored in half, arithmetic in float32) or "int8" (needs `ranges`).
         ranges: of the activations, for int8.
         sites: filled with the inputs of the linear layers, for those who measure ranges.
+        static: one target, a new template in every frame, pruned templates in the memory, pixels as float32, and
+            plainer operators where other runtimes misread ours (`fartrack.static` makes a file of it).
     """
     if precision == "int8" and ranges is None:
         raise InputError("int8 needs the ranges of the activations: measure them with fartrack.quantise.measure")
-    return _Builder(weights, config, precision, ranges, sites or Sites()).model()
+    return _Builder(weights, config, precision, ranges, sites or Sites(), static).model()
 
 
 class _Builder:
     """Collects nodes and arrays; every method that computes returns the name of a tensor."""
 
     def __init__(
-        self, weights: Mapping[str, Array], config: ModelConfig, precision: str, ranges: Ranges | None, sites: Sites
+        self,
+        weights: Mapping[str, Array],
+        config: ModelConfig,
+        precision: str,
+        ranges: Ranges | None,
+        sites: Sites,
+        static: bool,
     ) -> None:
         self.weights, self.config, self.precision, self.ranges, self.sites = weights, config, precision, ranges, sites
+        self.static = static
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: dict[str, npt.NDArray[np.generic]] = {}
         self.made: dict[str, str] = {}
@@ -145,8 +165,19 @@ class _Builder:
         """Equal parts of the last axis."""
         if parts == 1:
             return [x]
-        first = self.op("Split", x, axis=-1, outputs=parts)
+        sizes = f"split.{parts}"  # said, though the standard knows them: pnnx (ncnn) does not
+        if sizes not in self.arrays:
+            self.constant(np.full(parts, self.config.width // parts), sizes)
+        first = self.op("Split", x, sizes, axis=-1, outputs=parts)
         return [f"{first.removesuffix('.0')}.{i}" for i in range(parts)]
+
+    def rows(self, x: str, which: npt.NDArray[np.int64]) -> str:
+        """Rows of (B, N, D), counted from the end."""
+        if not self.static:
+            return self.op("Gather", x, which, axis=1)
+        runs = np.split(which, np.flatnonzero(np.diff(which) != 1) + 1)  # pnnx takes one row of a Gather for all
+        cuts = [self.cut(x, 1, int(run[0]), int(run[-1]) + 1 or LAST) for run in runs]
+        return self.op("Concat", *cuts, axis=1) if len(cuts) > 1 else cuts[0]
 
     # -- layers -------------------------------------------------------------------------------------------------
 
@@ -239,7 +270,7 @@ class _Builder:
         values = self.op("Transpose", values, perm=(1, 0, 2))
 
         gain = np.full(d, each**-0.5, np.float32)
-        q = self.linear(self.op("Gather", y, read, axis=1), name, (0, d), gain, exact=True)
+        q = self.linear(self.rows(y, read), name, (0, d), gain, exact=True)
         q = self.op("Transpose", self.op("Reshape", q, np.array([0, rows, heads, each])), perm=(0, 2, 1, 3))
         q = self.op("Reshape", self.op("MatMul", q, keys), np.array([0, heads * rows, d]))
         scores = self.op("MatMul", q, self.op("Transpose", y, perm=(0, 2, 1)))
@@ -273,7 +304,7 @@ class _Builder:
     def patches(self, image: str, grid: int) -> str:
         """(B, S, S, 3) bytes -> (B, grid^2, patch * patch * 3) bytes; of a template without rows (B, 0, ...)."""
         p = self.config.patch
-        if image == "template":  # too small for what follows to matter, and that wants to know the height
+        if image == "template" or self.static:  # too small for what follows to matter, and that wants the height
             x = self.op("Reshape", image, np.array([0, -1, p, grid, 3 * p]))
             x = self.op("Transpose", x, perm=(0, 1, 3, 2, 4))
             return self.op("Reshape", x, np.array([0, -1, 3 * p * p]))
@@ -315,7 +346,7 @@ class _Builder:
             first = self.op("Sub", np.array([-rest]), self.new)
             offsets = self.op("Slice", offsets, first, np.array([LAST]), np.array([0]))
         x = self.op("Concat", new, self.patches("search", c.search_grid), axis=1)
-        x = self.op("MatMul", self.op("Cast", x, to=TensorProto.FLOAT), w)
+        x = self.op("MatMul", x if self.static else self.op("Cast", x, to=TensorProto.FLOAT), w)
         # The four rows of padding become the commands, and nothing depends on the size of the batch.
         x = self.op("Add", self.op("Pad", x, np.array([0, 0, 0, 0, 4, 0])), offsets)
         if joint:
@@ -365,11 +396,11 @@ class _Builder:
             else:
                 k, v = (self.linear(y, f"{name}.attn.qkv", (i * d, i * d + d)) for i in (1, 2))
                 if last:
-                    rows = self.linear(self.op("Gather", y, read, axis=1), f"{name}.attn.qkv", (0, d), scale)
+                    rows = self.linear(self.rows(y, read), f"{name}.attn.qkv", (0, d), scale)
                     q, rows = self.cut(rows, 1, -4), self.cut(rows, 1, 0, judges)
                 else:
                     q = self.linear(y, f"{name}.attn.qkv", (0, d), scale)
-                    rows = self.op("Gather", q, read[:judges], axis=1)
+                    rows = self.rows(q, read[:judges])
                 keys, values = k, v
                 if oneway:
                     own = [self.cut(t, 1, 0, -tail) for t in (k, v)]
@@ -397,7 +428,11 @@ class _Builder:
         begin = self.op("Sub", np.array([-tail]), self.new) if oneway else np.array([-tail - c.template_tokens])
         weights = self.op("Slice", weights, begin, np.array([-tail]), np.array([2]))
         mean = self.op("Mul", weights, np.array(1 / c.heads, np.float32))
-        self.op("ReduceSum", mean, np.array([1]), name="saliency", keepdims=0)
+        if self.static:  # pnnx loses the axis of a sum
+            total = self.op("MatMul", np.ones((1, 1, c.depth * c.heads * judges), np.float32), mean)
+            self.op("Reshape", total, np.array([1, c.template_tokens]), name="saliency")
+        else:
+            self.op("ReduceSum", mean, np.array([1]), name="saliency", keepdims=0)
         return self._wrap()
 
     def read(self, commands: str) -> None:
@@ -424,21 +459,27 @@ class _Builder:
         byte, real, whole = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
         oneway = c.attention == "oneway"
         new: str | int = "new" if oneway else c.template_tokens
-        inputs: list[tuple[str, int, list[str | int | None]]] = [
+        inputs: list[Value] = [
             ("search", byte, ["batch", c.search_size, c.search_size, 3]),
             ("template", byte, ["batch", "rows" if oneway else c.template_size, c.template_size, 3]),
             ("memory", real, ["batch", "slots" if oneway else c.templates - 1, "kept", c.memory_width]),
         ]
         if c.trajectory:
             inputs.append(("trajectory", whole, ["batch", c.trajectory_tokens]))
-        outputs: list[tuple[str, int, list[str | int | None]]] = [
+        outputs: list[Value] = [
             ("box", real, ["batch", 4]),
             ("logits", real, ["batch", 4, c.words]),
             ("saliency", real, ["batch", new]),
             ("tokens", real, ["batch", new, c.memory_width]),
         ]
+        labels = {n: LABELS[n] + BETWEEN.get(n, "") for n, _, _ in inputs + outputs}
+        if self.static:
+            inputs, outputs, labels = self._fixed(inputs), self._fixed(outputs), {}
+            for n, kind, shape in inputs + outputs:
+                numbers = "int64" if kind == whole else "float32, 0..255, RGB" if shape[-1] == 3 else "float32"
+                labels[n] = f"({', '.join(map(str, shape))}) {numbers}: {LABELS[n].partition(': ')[2]}"
         taken, given = (
-            [helper.make_tensor_value_info(n, kind, shape, doc_string=LABELS[n]) for n, kind, shape in group]
+            [helper.make_tensor_value_info(n, kind, shape, doc_string=labels[n]) for n, kind, shape in group]
             for group in (inputs, outputs)
         )
         arrays = [numpy_helper.from_array(a, n) for n, a in self.arrays.items()]
@@ -450,12 +491,20 @@ class _Builder:
             "fartrack_version": __version__,
             "variant": c.name,
             "precision": self.precision,
-            "attention": json.dumps(self.attentions),
-            "inputs": json.dumps({n: LABELS[n] for n, _, _ in inputs}),
-            "outputs": json.dumps({n: LABELS[n] for n, _, _ in outputs}),
+            **({"static": STATIC} if self.static else {"attention": json.dumps(self.attentions)}),
+            "inputs": json.dumps({n: labels[n] for n, _, _ in inputs}),
+            "outputs": json.dumps({n: labels[n] for n, _, _ in outputs}),
         }
         helper.set_model_props(model, about)
         return model
+
+    def _fixed(self, values: list[Value]) -> list[Value]:
+        """With numbers for the sizes that are left open, and float32 for bytes."""
+        c = self.config
+        sizes = {"batch": 1, "rows": c.template_size, "slots": c.templates - 1, "kept": c.kept_tokens}
+        sizes["new"] = c.template_tokens
+        byte, real = TensorProto.UINT8, TensorProto.FLOAT
+        return [(n, real if kind == byte else kind, [sizes.get(str(d), d) for d in dims]) for n, kind, dims in values]
 
 
 def weight_scale(w: Array, levels: int = 127) -> Array:

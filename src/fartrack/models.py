@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 METADATA = 14
 """Number of the field in an ONNX file's ModelProto that holds its metadata."""
+STATIC = b"\n\x06static\x12", b"<static value="
+"""In the metadata of files of `fartrack export --static`, and of what OpenVINO makes of them."""
 
 
 def packaged() -> list[Path]:
@@ -123,16 +125,24 @@ def check_model_file(path: Path) -> None:
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
 
 
-def check_beside(path: Path) -> None:
+def check_content(path: Path) -> None:
     """Refuse an ONNX file whose tensors lie in files that have changed: engines take what lies there, whatever it is.
+
+    And one of fixed shapes (`fartrack export --static`), of which they complain only when it is called, or not at all.
 
     What cannot be read, or is not there, they complain of themselves.
 
     Raises:
-        InputError: the files beside it are others than those that it was made with.
+        InputError: the files beside it are others than those that it was made with; or it is for other runtimes.
     """
     with suppress(OSError):
-        for beside, checksum in _places(path.read_bytes()).items():
+        content = path.read_bytes()
+        if any(mark in content for mark in STATIC):
+            raise InputError(
+                f"{path} has fixed shapes, for other runtimes (docs/deployment.md): to track with fartrack, take the "
+                "model that it was made of, or export that without --static"
+            )
+        for beside, checksum in _places(content).items():
             content = (path.resolve().parent / beside).read_bytes()
             if hashlib.sha1(content, usedforsecurity=False).hexdigest() != checksum:
                 raise not_whole(path, "external data of another file")

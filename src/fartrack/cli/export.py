@@ -1,4 +1,4 @@
-"""`fartrack export`: a model file for ONNX Runtime or OpenVINO."""
+"""`fartrack export`: a model file for ONNX Runtime, OpenVINO or, of fixed shapes, for others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Export:
     model: Annotated[Positional[str], arg(metavar="MODEL")]
     """A .safetensors file (of `fartrack import` or `fartrack train`), or a packaged model."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
-    """File to write; by default named after the model, in the current folder."""
+    """File to write; by default named after the model (with --static MODEL-static.onnx), in the current folder."""
     format: Literal["onnx", "openvino"] = "onnx"
     """onnx, or openvino: an .xml with a .bin beside it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
@@ -37,6 +37,9 @@ class Export:
     templates: int | None = None
     """Templates, when others than the model was made with (one-way attention alone, whose templates are alike). Three
     instead of five take a twelfth off a frame of pico, and long videos are followed less surely."""
+    static: bool = False
+    """Fix every size, for runtimes that want them beforehand (LiteRT, tract, ncnn ...): one target, float pixels, a
+    new template in every frame. Such a file is for them alone (docs/deployment.md); fartrack does not track with it."""
     crops: Annotated[Path | None, arg(metavar="PATH")] = None
     """Sequences (NAME/img/*.jpg, groundtruth_rect.txt), or a video-*.tar of the training pack, for the comparison and
     for int8's ranges; else the demo clip."""
@@ -47,7 +50,7 @@ class Export:
 
         path = models.find(self.model)
         suffix = ".onnx" if self.format == "onnx" else ".xml"
-        out = self.out or Path(path.name).with_suffix(suffix)
+        out = self.out or Path(f"{path.stem}{'-static' * self.static}{suffix}")
         if out.exists() and out.samefile(path):
             raise InputError(f"{out} is the model itself: give another name with --out")
         try:
@@ -72,7 +75,7 @@ class Export:
                 raise InputError(
                     f"{path} has joint attention, where every frame needs a new template: update-interval 1"
                 )
-        parity = export(net, out, self.precision, form=self.format, crops=self.crops)
+        parity = export(net, out, self.precision, form=self.format, crops=self.crops, fixed=self.static)
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fartrack.models import check_beside, config_of, not_whole
+from fartrack.models import check_content, config_of, not_whole
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.runtime.choice import features
 
@@ -20,7 +20,7 @@ class OnnxRuntime:
     """One ONNX file in one session."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        check_beside(path)
+        check_content(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.errors import InputError
-from fartrack.models import check_beside, config_of, not_whole, read_about
+from fartrack.models import check_content, config_of, not_whole, read_about
 from fartrack.runtime import Bytes, Floats, Output
 
 OUTPUTS = Output._fields
@@ -29,7 +29,7 @@ class OpenCv:
                 f"runtime opencv needs OpenCV 5.0 or newer, here is {cv2.__version__}: "
                 "pip install --upgrade opencv-python-headless"
             )
-        check_beside(path)
+        check_content(path)
         about = read_about(path)
         self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")

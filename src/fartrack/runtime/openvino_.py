@@ -15,7 +15,7 @@ from openvino import opset13 as op
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_beside, not_whole
+from fartrack.models import check_content, not_whole
 from fartrack.runtime import Bytes, Floats, Output, note_threads, refuse_forked
 
 OUTPUTS = Output._fields
@@ -47,7 +47,7 @@ class OpenVino:
     arithmetic = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        check_beside(path)
+        check_content(path)
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
         self._settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
