@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -380,3 +382,18 @@ def test_an_openvino_that_is_too_old_is_refused_before_the_work(tiny_model, caps
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert "needs openvino 2025.3 or newer, here is 2025.2.0" in told and told.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals")
+def test_a_stopped_export_leaves_nothing(tmp_path):
+    """A folder of megabytes with a hidden name stayed after SIGTERM, as a job's time limit sends it."""
+    start = "import sys; from fartrack.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "export", "pico", "--out", tmp_path / "pico.onnx"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        process.terminate()
+        assert process.wait(60) == 143
+    assert not list(tmp_path.iterdir())

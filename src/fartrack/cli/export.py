@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.runtime import refuse_too_old
+from fartrack.signals import end_by, handled
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Export:
                 raise InputError(
                     f"{path} has joint attention, where every frame needs a new template: update-interval 1"
                 )
-        parity = export(net, out, self.precision, form=self.format, crops=self.crops, fixed=self.static)
+        with handled(lambda number, _: end_by(number), [signal.SIGTERM]):  # what lies there meanwhile is removed
+            parity = export(net, out, self.precision, form=self.format, crops=self.crops, fixed=self.static)
         print(parity)
         print(f"{out}: {out.stat().st_size / 1e6:.1f} MB" if suffix == ".onnx" else out)
         return 0
