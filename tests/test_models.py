@@ -99,6 +99,9 @@ def test_what_a_file_says_of_itself_without_onnx(tmp_path):
     for path in models.packaged():
         whole = onnx.load(path, load_external_data=False)
         assert models.read_about(path) == {p.key: p.value for p in whole.metadata_props}
+    whole.metadata_props.add(key="empty")  # without a value, as many writers leave it: it was said to be damaged
+    (tmp_path / "empty.onnx").write_bytes(whole.SerializeToString())
+    assert models.read_about(tmp_path / "empty.onnx")["empty"] == ""
     content = models.find("pico").read_bytes()
     (tmp_path / "half.onnx").write_bytes(content[: len(content) // 2])
     (tmp_path / "line.onnx").write_bytes(b"x")

@@ -59,7 +59,8 @@ struct Config {
         score_shape = number("score_shape"), lost_below = number("lost_below");
         const int side = template_size / int(number("patch"));
         tokens = side * side;
-        kept = tokens - int(tokens * (1 - number("keep")));
+        const double dropped = std::nearbyint(tokens * (1 - number("keep")) * 1e6) / 1e6;  // 1 - 0.8 is 0.1999...
+        kept = std::max(1, tokens - int(dropped));
         width = int(number("width"));
         memory_width = width * (oneway ? 2 * int(number("depth")) : 1);
     }
@@ -128,7 +129,9 @@ public:
     void init(const cv::Mat& frame, const cv::Rect2d& box) {
         check(frame);
         const cv::Rect2d inside = box & cv::Rect2d(0, 0, frame.cols, frame.rows);
-        if (!(box.width > 0 && box.height > 0) || inside.empty() || box.area() > 4.0 * frame.total())
+        if (!(box.width > 0 && box.height > 0) || inside.empty() || box.area() > 4.0 * frame.total() ||
+            !std::isfinite(box.x + box.y + box.width + box.height) ||
+            std::max(box.width, box.height) > 100.0 * std::max(frame.cols, frame.rows))
             CV_Error(cv::Error::StsBadArg, "the box is not a box in this frame: give x, y, w, h in its pixels");
         size_ = frame.size(), box_ = box, score_ = 1;
         shapes_.assign(1, box.size());
@@ -188,6 +191,7 @@ private:
         if (std::max({left, top, right, bottom}) >= side) return cv::Mat::zeros(size, size, CV_8UC3);
         const cv::Range rows(at.y + top, at.y + side - bottom), columns(at.x + left, at.x + side - right);
         cv::Mat inside = frame(rows, columns);
+        if (inside.empty()) return cv::Mat::zeros(size, size, CV_8UC3);
         const bool reaches_out = left || top || right || bottom;
         cv::Mat crop;
         if (reaches_out && side > 1500 && std::max(inside.cols, inside.rows) < 1 << 15) {  // only what is needed

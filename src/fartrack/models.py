@@ -158,8 +158,8 @@ def read_about(path: Path) -> dict[str, str]:
     try:
         for number, _, entry in fields(path.read_bytes()):
             if number == METADATA:
-                (_, _, key), (_, _, value) = fields(entry)
-                found[key.decode()] = value.decode()
+                pair = {part: content for part, _, content in fields(entry)}  # what is empty may be left out
+                found[pair.get(1, b"").decode()] = pair.get(2, b"").decode()
     except ValueError as error:
         raise not_whole(path, str(error)) from None
     return found

@@ -62,6 +62,7 @@ def test_packaged_models(program, model, tmp_path):
     [
         {"attention": "joint", "search_size": 224, "search_factor": 4.0, "bins": 200},
         {"templates": 3, "template_size": 96, "keep": 1.0, "lighten": 150.0, "template_tint": 0.4},
+        {"keep": 0.8, "template_size": 80},  # 20 tokens stay of 25, and not 21
         {"search_factor": 40.0, "lighten": 50.0, "score_shape": -2.0, "attention": "oneway"},
     ],
     ids=str,
