@@ -1,34 +1,15 @@
 """The program in docs/deployment.md, run as it stands there."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 import fartrack
+from manual import program
 from small import BOX, frames, network
-
-DOCS = Path(__file__).parents[1] / "docs" / "deployment.md"
-
-
-def program():
-    (text,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    return text
-
-
-def for_opencv():
-    """The program with the lines changed that the manual changes for OpenCV alone."""
-    (change,) = re.findall(r"```diff\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    text = program()
-    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", change, re.MULTILINE):
-        before, after = (re.sub("^.", "", part, flags=re.MULTILINE) for part in (old, new))
-        assert text.count(before) == 1
-        text = text.replace(before, after)
-    return text
 
 
 def test_is_thirty_lines():
@@ -99,7 +80,7 @@ def test_with_opencv_alone(changes, tmp_path):
     from fartrack.config import PICO
     from fartrack.models import find, load_network
 
-    text = for_opencv()
+    text = program("diff")
     assert "onnxruntime" not in text and "session" not in text
     net = network(PICO.replace(depth=1, **changes)) if changes else load_network(find("pico"))
     check(*run(tmp_path, net, frames(5), text))

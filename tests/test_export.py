@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from fartrack.runtime import Output, embed, open_runtime
 from fartrack.runtime.torch_ import Torch
 from fartrack.static import Static
 from fartrack.target import Target
+from manual import program
 from small import BOX, SMALL, call, frames, network
 
 CALLS = [call(SMALL, batch, tokens, seed) for seed, (batch, tokens) in enumerate(itertools.product((1, 3), (49, 37)))]
@@ -306,13 +306,7 @@ def test_command_makes_a_static_file_that_tracks_as_the_manual_says(tmp_path, mo
     """Its program with the lines changed that it names, and the rule of the first frame."""
     monkeypatch.chdir(tmp_path)
     assert main(["export", "femto", "--static"]) == 0
-    text = (Path(__file__).parents[1] / "docs/deployment.md").read_text(encoding="utf-8")
-    (program,), (change,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "udiff"))
-    for old, new in re.findall(r"((?:^-.*\n)+)((?:^\+.*\n)+)", change, re.MULTILINE):
-        before, after = (re.sub("^.", "", part, flags=re.MULTILINE) for part in (old, new))
-        assert program.count(before) == 1
-        program = program.replace(before, after)
-    Path("alone.py").write_text(program, encoding="utf-8")
+    Path("alone.py").write_text(program("udiff"), encoding="utf-8")
 
     images, config = frames(5), weights_of(models.find("femto"))[1]
     run, shape = Static(Path("femto-static.onnx")), (1, 4, config.kept_tokens, config.memory_width)

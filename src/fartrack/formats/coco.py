@@ -7,7 +7,6 @@ A box that was not found is kept with `"iscrowd": 1` (evaluation and training le
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 from fartrack.errors import InputError
 from fartrack.files import whole_file
 from fartrack.formats.tracks import (
+    FRAME,
     Box,
     Track,
     Video,
     boxes_by_frame,
     check_size,
     checked_box,
+    frame_number,
     frames_by_name,
     labels_of,
     make_tracks,
@@ -29,8 +30,7 @@ from fartrack.formats.tracks import (
     upright,
 )
 
-IMAGE = "frame_{:06d}.jpg"  # CVAT's name for frame i of a video
-FRAME = re.compile(r"(\d+)(?=\D*$)")  # the last number in a file name
+IMAGE = f"{FRAME}.jpg"
 
 
 def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
@@ -160,10 +160,10 @@ def _frame_of(path: Path, image: dict[str, Any]) -> int:
     index = _index(image)
     if isinstance(index, int):
         return index
-    match = FRAME.search(str(image.get("file_name", "")))
-    if match is None:
+    number = frame_number(str(image.get("file_name", "")))
+    if number is None:
         raise InputError(
             f"{path}: image {image.get('id')} names no frame; give it 'frame_index', or a file name such as "
             f"{IMAGE.format(12)} or, for a folder of images, that of its image"
         )
-    return int(match[1])
+    return number

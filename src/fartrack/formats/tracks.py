@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 
 from fartrack.errors import InputError
 
+FRAME = "frame_{:06d}"
+"""CVAT's name for frame i of a video, without an ending."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -93,6 +96,12 @@ def upright(x: float, y: float, w: float, h: float, degrees: float) -> tuple[flo
     sine, cosine = abs(math.sin(turn)), abs(math.cos(turn))
     wide, high = w * cosine + h * sine, w * sine + h * cosine
     return x + (w - wide) / 2, y + (h - high) / 2, wide, high
+
+
+def frame_number(name: str) -> int | None:
+    """The last number in a file's name; None where there is none."""
+    match = re.search(r"(\d+)(?=\D*$)", name)
+    return int(match[1]) if match else None
 
 
 def frames_by_name(names: Sequence[str], video: Video | None, where: str | None) -> list[int] | None:

@@ -22,12 +22,14 @@ import numpy as np
 from fartrack.errors import InputError
 from fartrack.files import whole_file, write_whole
 from fartrack.formats.tracks import (
+    FRAME,
     Box,
     Track,
     Video,
     boxes_by_frame,
     check_size,
     checked_box,
+    frame_number,
     frames_by_name,
     labels_of,
     make_tracks,
@@ -35,7 +37,6 @@ from fartrack.formats.tracks import (
     read_text,
 )
 
-STEM = "frame_{:06d}"
 TRACKS = "tracks.txt"
 HOW_TO_NAME = "add the target's id as a sixth column"
 SIZE = re.compile(r"^# frames of (\d+) x (\d+)$", re.MULTILINE)  # above it stands the video's name
@@ -82,7 +83,7 @@ def stem_of(video: Video) -> Callable[[int], str]:
     stems = [PurePath(image).stem for image in video.images]
     if len({stem.casefold() for stem in stems}) < len(stems):
         stems = []
-    return lambda frame: stems[frame] if frame < len(stems) else STEM.format(frame)
+    return lambda frame: stems[frame] if frame < len(stems) else FRAME.format(frame)
 
 
 def write_image(path: Path, frame: int, image: np.ndarray, stem: str | None = None) -> Path:
@@ -90,7 +91,7 @@ def write_image(path: Path, frame: int, image: np.ndarray, stem: str | None = No
 
     `stem` is what `stem_of` says, where the frame is an image of a folder.
     """
-    target = path / "images" / "train" / f"{stem or STEM.format(frame)}.jpg"
+    target = path / "images" / "train" / f"{stem or FRAME.format(frame)}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not by OpenCV's `imwrite`, which cannot write to every path.
     write_whole(target, cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
@@ -147,13 +148,13 @@ def _frames(folder: Path, files: list[Path], video: Video | None) -> dict[Path, 
     first = int(all(re.fullmatch(ultralytics, name) for name in names))
     frames: dict[Path, int] = {}
     for path in files:
-        match = re.search(r"(\d+)(?=\D*$)", path.stem)
-        if match is None:
+        frame = frame_number(path.stem)
+        if frame is None:
             raise InputError(
-                f"{path}: its name holds no frame number; name it like {STEM.format(12)}.txt or, for a folder of "
+                f"{path}: its name holds no frame number; name it like {FRAME.format(12)}.txt or, for a folder of "
                 "images, like its image"
             )
-        frames[path] = int(match[1]) - first
+        frames[path] = frame - first
     return frames
 
 
