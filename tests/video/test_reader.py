@@ -135,6 +135,26 @@ def test_display_matrix(tmp_path, matrix, expected):
         assert np.array_equal(after.image, expected(before.image))
 
 
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+def test_pictures_with_exif(tmp_path, orientation):
+    """PyAV has no name for EXIF among a picture's side data, and reads none of them for it."""
+    tiff = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    jpeg = cv2.imencode(".jpg", quadrants())[1].tobytes()
+    jpeg = jpeg[:2] + struct.pack(">HH6s", 0xFFE1, 8 + len(tiff), b"Exif\0\0") + tiff + jpeg[2:]
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for tick in range(3):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, tick, tick, Fraction(1, 25)
+            packet.is_keyframe = True
+            container.mux(packet)
+    expected = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    frames = read_all(tmp_path / "a.avi")
+    assert [frame.image.shape for frame in frames] == [expected.shape] * 3
+    assert all(np.abs(frame.image.astype(int) - expected).mean() < 8 for frame in frames)
+
+
 def test_swapped_times_are_sorted():
     """Some recorders give neighbours each other's times; the decoder's order is right (seen: 0, 101, 67, 134, 34)."""
 
@@ -148,16 +168,17 @@ def test_swapped_times_are_sorted():
     assert [frame.time for frame in result] == [0, 34, 67, 101, 134, 167, 201, 234, 267]
 
 
-def test_pixel_aspect_turns_with_the_picture(tmp_path):
+@pytest.mark.parametrize("width", [64, 48])
+def test_pixel_aspect_turns_with_the_picture(tmp_path, width):
     path = write_video(tmp_path / "a.mp4", [quadrants()] * 2, rotation=90)
     with frames_from_source(path) as source:
         assert source.pixel_aspect == 1
     with av.open(str(tmp_path / "b.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
         stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
         stream.set_display_rotation(90)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(), format="bgr24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quadrants(width), format="bgr24")))
         container.mux(stream.encode(None))
     with frames_from_source(tmp_path / "b.mp4") as source:
         assert source.pixel_aspect == Fraction(3, 4)

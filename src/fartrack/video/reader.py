@@ -19,9 +19,11 @@ from typing import Any, cast
 import av
 import av.container
 import av.error
+import av.filter
 import av.video
 import cv2
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 from fartrack.crops import Image
@@ -33,6 +35,8 @@ FOLDER_FPS = 25
 """Frames per second of a folder of images, which does not say."""
 STREAM_TIMEOUT = 10.0
 """Seconds of silence after which a stream counts as broken."""
+SIDE_DATA = 64
+"""More than FFmpeg has kinds of side data."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +220,10 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
     indexed = len(stream.index_entries) if kind.startswith(("mov", "avi")) else 0
     packets = indexed if is_file and kind.startswith("mov") else 0
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    frames = _container_frames(container, stream, name, start, fps, live=live, is_file=is_file, packets=packets)
+    upright = _Upright()
+    frames = _container_frames(
+        container, stream, name, start, fps, upright, live=live, is_file=is_file, packets=packets
+    )
     source = VideoSource(
         name,
         frames if live else _times_sorted(frames),
@@ -226,8 +233,7 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
         count=None if live else (indexed if indexed > 1 else stream.frames) or _estimated_count(container, stream, fps),
         live=live,
     )
-    turned = source.width != stream.width
-    source.pixel_aspect = 1 / aspect if turned else aspect
+    source.pixel_aspect = 1 / aspect if upright.lying else aspect
     return source
 
 
@@ -237,6 +243,7 @@ def _container_frames(
     name: str,
     start: int,
     fps: Fraction,
+    upright: _Upright,
     *,
     live: bool,
     is_file: bool,
@@ -245,7 +252,6 @@ def _container_frames(
     """Decode one stream; returns how many frames there were. `packets`: how many there should be, 0 if not known."""
     index = 0
     origin: int | None = None
-    upright = _Upright()
 
     def framed(picture: av.VideoFrame) -> Frame | None:
         """Number the picture and, from `start` on, convert it."""
@@ -364,13 +370,16 @@ class _Upright:
         # PyAV's `to_ndarray(format=...)` hangs a converter with threads of its own on every picture.
         self._converter = VideoReformatter()
         self._matrices: dict[int, bytes | None] = {}
+        self.lying = False  # whether the last picture was stored on its side
 
     def __call__(self, picture: av.VideoFrame) -> Image:
         image = cast(Image, self._converter.reformat(picture, format="bgr24").to_ndarray())
         turn = picture.rotation
         if turn not in self._matrices:
             self._matrices[turn] = _display_matrix(picture)
-        return _turned(image, self._matrices[turn])
+        matrix = self._matrices[turn]
+        self.lying = matrix is not None and _lies(matrix)
+        return _turned(image, matrix)
 
     def close(self) -> None:
         """End the converter's threads now; an error that somebody keeps holds on to this object."""
@@ -380,15 +389,37 @@ class _Upright:
 def _display_matrix(picture: av.VideoFrame) -> bytes | None:
     # PyAV's side data and their picture hold each other until the garbage collector comes, so a tiny copy is asked.
     tiny = VideoReformatter().reformat(picture, 16, 16, format="gray", interpolation="POINT", threads=1)
-    matrix = tiny.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = tiny.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV reads none where it has no name for one of them, such as EXIF
+        matrix = _named_only(tiny).side_data.get("DISPLAYMATRIX")
     return None if matrix is None else bytes(cast(Any, matrix))
+
+
+def _named_only(picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture without the side data that PyAV has no name for."""
+    named = {kind.value for kind in Type}
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base or Fraction(1)
+    )
+    unnamed = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(SIDE_DATA) if kind not in named]
+    graph.link_nodes(source, *unnamed, graph.add("buffersink")).configure()
+    graph.vpush(picture)
+    return graph.vpull()
+
+
+def _lies(matrix: bytes) -> bool:
+    """Whether it makes rows of columns."""
+    a, b = np.frombuffer(matrix, "<i4")[:2].tolist()
+    return abs(b) > abs(a)
 
 
 def _turned(image: Image, matrix: bytes | None) -> Image:
     if matrix is not None:
         # x' = a x + c y, y' = b x + d y in 16.16 fixed point; turns by other than 90 degrees do not occur in practice.
         a, b, _, c, d = np.frombuffer(matrix, "<i4")[:5].tolist()
-        if abs(b) > abs(a):
+        if _lies(matrix):
             image, a, d = image.transpose(1, 0, 2), c, b
         image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
     return np.ascontiguousarray(image, np.uint8)
