@@ -328,6 +328,7 @@ def test_missing(tmp_path):
         ("notes.txt", b"hello\n" * 50, "not a video"),
         ("noise.mp4", bytes(range(256)) * 20, "not a video"),
         ("table.csv", b"a,b\n1,2\n", "not a video"),
+        ("log.txt", b"hello\n" * 2000, "no picture in it"),  # which FFmpeg would draw
     ],
 )
 def test_not_a_video(tmp_path, name, content, message):
@@ -346,6 +347,21 @@ def test_sound_only(tmp_path):
         container.mux(stream.encode(None))
     with pytest.raises(InputError, match="no picture in it"):
         frames_from_source(tmp_path / "a.wav")
+
+
+def test_animated_webp(tmp_path):
+    """FFmpeg, which reads none, calls it damaged."""
+
+    def chunk(name, data):
+        return name + struct.pack("<I", len(data)) + data
+
+    still = cv2.imencode(".webp", picture(0))[1].tobytes()[12:]
+    sides = struct.pack("<I", 95)[:3] + struct.pack("<I", 63)[:3]  # less one
+    shown = chunk(b"ANMF", bytes(6) + sides + bytes([40, 0, 0, 0]) + still)
+    whole = b"WEBP" + chunk(b"VP8X", bytes([2, 0, 0, 0]) + sides) + chunk(b"ANIM", bytes(6)) + shown * 3
+    (tmp_path / "a.webp").write_bytes(chunk(b"RIFF", whole))
+    with pytest.raises(InputError, match=r"a\.webp: an animated WebP cannot be read; convert it"):
+        frames_from_source(tmp_path / "a.webp")
 
 
 def test_video_without_frames(tmp_path):

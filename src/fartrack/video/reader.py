@@ -207,7 +207,7 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
         ) from None
     # The picture of an album is a video stream too, for FFmpeg.
     streams = [s for s in container.streams.video if not s.disposition & type(s.disposition).attached_pic]
-    if not streams:
+    if not streams or container.format.name == "tty":  # which draws the letters of any text
         container.close()
         raise InputError(f"{name}: there is no picture in it, only other data; give a video")
     stream = streams[0]
@@ -268,6 +268,8 @@ def _container_frames(
         return Frame(number, seconds, upright(picture))
 
     def broken(reason: str) -> InputError:
+        if is_file and not index and _is_animated_webp(container.name):
+            return InputError(f"{name}: an animated WebP cannot be read; convert it to MP4 or GIF")
         advice = "repair the video, or cut it there" if is_file else "check the connection"
         return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
 
@@ -301,6 +303,13 @@ def _container_frames(
         if not packets and promised is not None and promised - end > max(3 / fps, min(Fraction(1, 2), promised / 10)):
             raise broken(f"it should last {float(promised):.1f} s and lasts {float(end):.1f} s")
     return index
+
+
+def _is_animated_webp(path: str) -> bool:
+    """Whether the header of a file says so."""
+    with Path(path).open("rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X" and bool(head[20] & 2)
 
 
 def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Generator[Frame, None, int]:
