@@ -8,7 +8,7 @@ import pytest
 
 from fartrack.cli.main import main
 from fartrack.evaluation import datasets
-from small_sets import folder_set, got10k_set
+from small_sets import LINE, folder_set, got10k_set, write_boxes, write_frames
 
 TRACKER = "template_tracker:TemplateTracker"
 
@@ -37,6 +37,21 @@ def test_a_table_of_two(tmp_path, capsys):
 
     assert evaluate(tmp_path, "--model", TRACKER, "still=workers:NoScore") == 0  # again: nothing is run
     assert "3 sequences were there already" in capsys.readouterr().err
+
+
+def test_packaged_weights_have_seen_parts_of_uav123(tmp_path, capsys):
+    """And say so; other trackers, and other data sets, have nothing to say."""
+    write_frames(tmp_path / "set" / "data_seq" / "UAV123" / "bike1", 2, digits=6)
+    write_boxes(tmp_path / "set" / "anno" / "UAV123" / "bike1.txt", LINE[:2])
+    assert evaluate(tmp_path, "--model", TRACKER, "mine=femto", "--runtime", "onnxruntime", dataset="uav123") == 0
+    note = "note: parts of UAV123 are in the training data of mine: do not report as unseen\n"
+    assert note in capsys.readouterr().out
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="uav123") == 0
+    assert "training data" not in capsys.readouterr().out
+    folder_set(tmp_path / "other", ("a",), count=2)
+    options = ["--root", str(tmp_path / "other"), "--out", str(tmp_path / "others"), "--runtime", "onnxruntime"]
+    assert main(["evaluate", "folder", *options, "--model", "femto"]) == 0
+    assert "training data" not in capsys.readouterr().out
 
 
 def test_a_summary_of_single_frames(tmp_path):

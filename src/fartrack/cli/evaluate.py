@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fartrack.evaluation.run import Outcome
 
 SUMMARY = "summary.json"
+SEEN = {"uav123": "UAV123"}
+"""Data sets of which parts are in what the packaged weights were trained on."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class Evaluate:
         earlier = [score_folder(name, out / name, annotations) for name in _others(out, dataset, labels)]
         _write_summary(out / SUMMARY, annotations, [*scored, *earlier])
         _print_table(annotations, scored)
+        seen = _packaged_of(models) if self.dataset in SEEN else ""
+        if seen:
+            print(f"note: parts of {SEEN[self.dataset]} are in the training data of {seen}: do not report as unseen")
         return int(failed > 0 or any(entry.problems for entry in scored))
 
     def _evaluate(self, dataset: Dataset, model: Model, folder: Path) -> Outcome:
@@ -155,6 +160,14 @@ class Evaluate:
                 print(f"fartrack: no submission of {model.label}: {error}", file=sys.stderr)
                 code = 1
         return code
+
+
+def _packaged_of(models: list[Model]) -> str:
+    """The rows that a packaged name runs in."""
+    from fartrack.models import packaged
+
+    names = {path.stem for path in packaged()}
+    return ", ".join(model.label for model in models if model.spec in names)
 
 
 class _Bar:
