@@ -8,6 +8,8 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 export FARTRACK_MODEL ?= $(CURDIR)/src/fartrack/weights/pico.onnx
+# Of a path with spaces make would make several; a model named by the user is read at every build.
+MODEL_SOURCE := $(if $(filter 1,$(words $(FARTRACK_MODEL))),$(FARTRACK_MODEL),$(wildcard src/fartrack/weights/pico.onnx))
 CHROMIUM ?= chromium
 WEB_SOURCES := $(filter-out %.md,$(shell find web -maxdepth 1 -type f; find web/src web/licences -type f))
 SOURCES := $(shell find src -type f -not -name '*.pyc' -not -path '*.egg-info/*')
@@ -36,7 +38,7 @@ web: web/dist/index.html  ## the tracker as a web page, in web/dist; `fartrack w
 test-web: web .venv/installed  ## the page in headless Chromium, compared with Python; makes docs/images/web.png
 	@command -v "$(CHROMIUM)" >/dev/null || { apt-get update && apt-get install -y chromium; } || \
 	  { echo "test-web needs Chromium: install it, or give CHROMIUM=PATH" >&2; exit 1; }
-	PYTHONPATH=src .venv/bin/python web/tests/reference.py $(FARTRACK_MODEL) web/tests/out
+	PYTHONPATH=src .venv/bin/python web/tests/reference.py "$(FARTRACK_MODEL)" web/tests/out
 	mkdir -p docs/images
 	cd web && PYTHONPATH=../src PYTHON=../.venv/bin/python CHROMIUM="$$(command -v "$(CHROMIUM)")" \
 	  FARTRACK_SCREENSHOT=../docs/images/web.png npm test --silent -- $(ARGS)
@@ -88,5 +90,5 @@ web/node_modules/installed: web/package.json web/package-lock.json
 	cd web && npm ci
 	touch $@
 
-web/dist/index.html: web/node_modules/installed $(WEB_SOURCES) $(FARTRACK_MODEL) $(wildcard src/fartrack/demo/*)
+web/dist/index.html: web/node_modules/installed $(WEB_SOURCES) $(MODEL_SOURCE) $(wildcard src/fartrack/demo/*)
 	cd web && npm run --silent build

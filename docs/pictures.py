@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 
 import fartrack
 from fartrack.cli.demo import CLIP
+from fartrack.video.draw import draw_result
 from fartrack.video.explain import Explainer
 
 IMAGES = Path(__file__).with_name("images")
@@ -31,6 +33,24 @@ def explain(path: Path, model: str | Path = "pico", frame: int = FRAME) -> None:
             return
 
 
+def tracked(path: Path, model: str | Path = "pico", every: int = 3, scale: float = 0.75) -> None:
+    """Write the packaged clip with its boxes and scores as a moving picture, at the clip's own pace."""
+    about = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))
+    moving = cv2.Animation()
+    times = []
+    for result in fartrack.track(CLIP, about["box"], model=model):
+        if result.frame % every == 0:
+            small = cv2.resize(result.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            box = tuple(scale * v for v in result.box)
+            moving.frames = [*moving.frames, draw_result(small, box, result.score, result.frame, result.found)]
+            times.append(result.time)
+    shown = [round(1000 * (after - before)) for before, after in pairwise(times)]
+    moving.durations = [*shown, shown[-1]]
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwriteanimation(str(path), moving, [cv2.IMWRITE_WEBP_QUALITY, 50])
+
+
 if __name__ == "__main__":
-    explain(IMAGES / "explain.png")
-    print(IMAGES / "explain.png")
+    for make, name in ((tracked, "tracked.webp"), (explain, "explain.png")):
+        make(IMAGES / name)
+        print(IMAGES / name)

@@ -1,5 +1,6 @@
 """The package as it would be published: what is in it, that it says what it is, and that it runs where nothing is."""
 
+import ast
 import email
 import os
 import shutil
@@ -61,17 +62,20 @@ def test_weights_are_in_the_wheel_with_their_cards(wheel_names):
     models = {name for name in weights if name.endswith(".onnx")}
     assert "fartrack/weights/pico.onnx" in models
     cards = {name.replace("/int8/", "/").removesuffix(".onnx") + ".json" for name in models}
-    assert weights == models | cards
+    assert weights == models | cards | {"fartrack/weights/LICENSE.txt"}
 
 
 def test_nothing_else_is_in_the_wheel(wheel_names):
     about = f"fartrack-{fartrack.__version__}.dist-info/"
-    assert f"{about}licenses/LICENSE" in wheel_names
+    assert {f"{about}licenses/{name}" for name in ("LICENSE", "src/fartrack/weights/LICENSE.txt")} <= wheel_names
     for name in wheel_names:
         assert name.startswith(("fartrack/", about))
         kind = Path(name).suffix
         assert (
-            name.startswith(about) or name == "fartrack/py.typed" or kind in {".py", ".json", ".html", ".onnx", ".mp4"}
+            name.startswith(about)
+            or name == "fartrack/py.typed"
+            or kind in {".py", ".json", ".html", ".onnx", ".mp4"}
+            or name == "fartrack/weights/LICENSE.txt"
         )
         assert kind != ".mp4" or name == "fartrack/demo/clip.mp4"  # no research data
 
@@ -105,7 +109,7 @@ def test_metadata(built):
         about = email.message_from_bytes(archive.read(name))
     assert about["Name"] == "fartrack"
     assert about["Version"] == fartrack.__version__
-    assert about["License-Expression"] == "Apache-2.0"
+    assert about["License-Expression"] == "Apache-2.0 AND LicenseRef-fartrack-weights"
     assert about["Requires-Python"] == ">=3.11"
     assert "Typing :: Typed" in about.get_all("Classifier")
     assert {"train", "openvino", "eval", "docs", "dev"} <= set(about.get_all("Provides-Extra"))
@@ -133,3 +137,13 @@ assert not {"torch", "fartrack.training"} & set(sys.modules)
     said = run(sys.executable, "-c", code, cwd=tmp_path, env=surroundings)
     assert said.splitlines()[0] == str(place / "fartrack" / "__init__.py")
     assert said.splitlines()[-1] == "[0, 1, 2, 3]"
+
+
+def test_python_m_is_the_command():
+    assert run(sys.executable, "-m", "fartrack", "--version") == f"fartrack {fartrack.__version__}\n"
+
+
+def test_type_checkers_see_a_misspelt_name():
+    """A `__getattr__` that they can see would say to them that every name exists."""
+    tree = ast.parse(Path(fartrack.__file__).read_text())
+    assert "__getattr__" not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

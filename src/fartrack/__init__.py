@@ -26,13 +26,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Names are loaded when first used, so that `import fartrack` costs nothing.
-    if name in _HOMES:
-        import importlib
+if not TYPE_CHECKING:  # to a type checker this would say that every name exists
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'fartrack' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # Names are loaded when first used, so that `import fartrack` costs nothing.
+        if name in _HOMES:
+            import importlib
+
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'fartrack' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -644,8 +644,13 @@ def provenance(fingerprint: str, device: torch.device) -> dict[str, str]:
     """What it takes to make a run again: data, code, versions and hardware."""
     commit = ""
     with suppress(OSError):  # many a GPU machine has no git
-        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-        commit = git.stdout.strip()
+        here = Path(__file__)
+        # An installed package may lie in somebody else's repository, whose commit says nothing of it.
+        for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):
+            git = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=here.parent)
+            commit = git.stdout.strip() if not git.returncode else ""
+            if not commit:
+                break
     return {
         "data": fingerprint,
         "commit": commit or "not a git checkout",
