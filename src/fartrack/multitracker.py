@@ -34,8 +34,9 @@ class MultiTracker:
     run in, round otherwise in another batch, and from frame to frame that grows: up to 11 pixels in 120 frames, neither
     better nor worse on the whole.
 
-    OpenVINO compiles the network for batches in the first frame with two targets, which takes seconds, once: where a
-    second one may come while frames must not wait, `add` two at the start, `update`, and `remove` one.
+    OpenVINO compiles the network for batches in a thread of its own from the first frame with two targets on, once, for
+    one to three seconds. Targets run one after the other for 240 calls meanwhile, so that frames do not wait; after
+    `tracker.runtime.prepare()`, which waits for it, they run together from the first call.
 
     As with `fartrack.Tracker`, one is for one thread, and it is not copied or pickled.
     """
