@@ -124,8 +124,20 @@ class _Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.arrays: dict[str, npt.NDArray[np.generic]] = {}
         self.made: dict[str, str] = {}
+        self.oneway = config.attention == "oneway"
+        self.tail = config.search_tokens + config.trajectory_tokens + 4
+        """Tokens after the templates'."""
+        # Counted from the end, because the number of kept tokens before them varies.
+        self.salient = np.array([row - self.tail for row in config.salient_rows] + [-4, -3, -2, -1])
+        """Rows of the tokens that are read in the last layer: some of the search crop's, and the commands'."""
+        self.asking = len(config.salient_rows) + (0 if config.saliency == "centre-token" else 4)
+        """The first so many of them ask for saliency."""
         self.new = ""
         """How many tokens the new template has, with one-way attention; none where there is no new one."""
+        self.asked = ""
+        """How many rows ask for saliency, times `new`: none where there is nothing to decide."""
+        self.older, self.own = "", list[str]()
+        """With one-way attention: keys and values of the older templates, and of the new one layer by layer."""
         self.attentions: list[tuple[tuple[tuple[str, str, str], ...], str]] = []
         """Queries, keys and values of the parts of each attention and its result, for engines that fuse it."""
 
@@ -252,17 +264,17 @@ class _Builder:
         self.attentions.append((parts, result))
         return result
 
-    def attend_last(self, y: str, name: str, read: npt.NDArray[np.int64], judges: int) -> tuple[str, str]:
-        """Attention of a few rows only, `read`, of which the last four are the commands.
+    def attend_last(self, y: str, name: str) -> tuple[str, str]:
+        """Attention of the few rows only that are read, of which the last four are the commands.
 
         Keys and values of N tokens are not needed for it: ``q (y W)^T = (q W^T) y^T`` and ``p (y W) = (p y) W``. The
         bias of the keys adds the same to all scores of a row, so it leaves the softmax as it is.
 
         Returns:
-            Scores of the first `judges` rows, (B, heads * judges, N), and what the commands take in, (B, 4, D).
+            Scores that saliency is made of, (B, heads * rows, N), and what the commands take in, (B, 4, D).
         """
         c = self.config
-        d, heads, rows, each = c.width, c.heads, len(read), c.width // c.heads
+        d, heads, rows, each = c.width, c.heads, len(self.salient), c.width // c.heads
         w, b = self.weight(f"{name}.weight", transposed=True), self.weight(f"{name}.bias")
         keys = self.op("Transpose", self.cut(w, 1, d, 2 * d), perm=(1, 0))
         keys = self.op("Reshape", keys, np.array([heads, each, d]))
@@ -270,21 +282,21 @@ class _Builder:
         values = self.op("Transpose", values, perm=(1, 0, 2))
 
         gain = np.full(d, each**-0.5, np.float32)
-        q = self.linear(self.rows(y, read), name, (0, d), gain, exact=True)
+        q = self.linear(self.rows(y, self.salient), name, (0, d), gain, exact=True)
         q = self.op("Transpose", self.op("Reshape", q, np.array([0, rows, heads, each])), perm=(0, 2, 1, 3))
         q = self.op("Reshape", self.op("MatMul", q, keys), np.array([0, heads * rows, d]))
         scores = self.op("MatMul", q, self.op("Transpose", y, perm=(0, 2, 1)))
         scores = self.op("Reshape", scores, np.array([0, heads, rows, -1]))
-        paid, commands = (
+        asked, commands = (
             self.op("Reshape", self.cut(scores, 2, *part), np.array([0, heads * count, -1]))
-            for part, count in (((0, judges), judges), ((-4,), 4))
+            for part, count in (((0, self.asking), self.asking), ((-4,), 4))
         )
         seen = self.op("MatMul", self.op("Softmax", commands, axis=-1), y)
         mixed = self.op("MatMul", self.op("Reshape", seen, np.array([0, heads, 4, d])), values)
         mixed = self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, 4, d]))
-        return paid, self.op("Add", mixed, self.cut(b, 0, 2 * d))
+        return asked, self.op("Add", mixed, self.cut(b, 0, 2 * d))
 
-    def attention_paid(self, q: str, k: str) -> str:
+    def scores(self, q: str, k: str) -> str:
         """(B, heads * rows, N) scores of a few rows, without taking the keys apart into heads."""
         c = self.config
         own = np.repeat(np.eye(c.heads, dtype=np.float32), c.width // c.heads, axis=1)[:, None]
@@ -319,7 +331,7 @@ class _Builder:
         With one-way attention the older templates' are not among them, and all slots share one identity.
         """
         c = self.config
-        joint = c.attention == "joint"
+        joint = not self.oneway
         grid2 = c.patch * c.patch
         w = self.op("Transpose", self.weight("patch_embed.weight"), perm=(2, 3, 1, 0))
         w = self.op("Reshape", w, np.array([3 * grid2, c.width]))
@@ -369,71 +381,74 @@ class _Builder:
     def model(self) -> onnx.ModelProto:
         """Put it together."""
         c = self.config
-        d = c.width
-        tail = c.search_tokens + c.trajectory_tokens + 4
-        # Counted from the end, because the number of kept tokens before them varies.
-        read = np.array([row - tail for row in c.salient_rows] + [-4, -3, -2, -1])
-        judges = len(c.salient_rows) + (0 if c.saliency == "centre-token" else 4)
-        scale = np.full(d, (d // c.heads) ** -0.5, np.float32)
-
         x = self.with_trajectory(self.embed())
-        oneway = c.attention == "oneway"
-        older = ""
-        if oneway and (c.templates > 1 or c.renewal > 1):
-            older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
-        payers = self.op("Mul", self.new, np.array([judges])) if oneway else ""
-        paid, stored = [], []
+        if self.oneway:
+            if c.templates > 1 or c.renewal > 1:
+                self.older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
+            self.asked = self.op("Mul", self.new, np.array([self.asking]))
+        asked = []
         for layer in range(c.depth):
-            name = f"blocks.{layer}"
-            last = layer == c.depth - 1
-            folded = last and not oneway  # then no token's keys and values are needed
+            name, last = f"blocks.{layer}", layer == c.depth - 1
+            folded = last and not self.oneway  # then no token's keys and values are needed
             y = self.norm(x, f"{name}.norm1", c.block_eps, feeds="" if folded else f"{name}.attn.qkv")
             if last:
                 x = self.cut(x, 1, -4)
-            if folded:
-                scores, mixed = self.attend_last(y, f"{name}.attn.qkv", read, judges)
-                paid.append(scores)
-            else:
-                k, v = (self.linear(y, f"{name}.attn.qkv", (i * d, i * d + d)) for i in (1, 2))
-                if last:
-                    rows = self.linear(self.rows(y, read), f"{name}.attn.qkv", (0, d), scale)
-                    q, rows = self.cut(rows, 1, -4), self.cut(rows, 1, 0, judges)
-                else:
-                    q = self.linear(y, f"{name}.attn.qkv", (0, d), scale)
-                    rows = self.rows(q, read[:judges])
-                keys, values = k, v
-                if oneway:
-                    own = [self.cut(t, 1, 0, -tail) for t in (k, v)]
-                    stored += own
-                if older:
-                    kept = [self.cut(older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
-                    keys, values = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
-                if oneway:  # nobody pays where there is nothing to decide
-                    rows = self.op("Slice", rows, np.array([0]), payers, np.array([1]))
-                paid.append(self.attention_paid(rows, keys))
-                if oneway and not last:
-                    alone, rest = self.cut(q, 1, 0, -tail), self.cut(q, 1, -tail)
-                    mixed = self.attend((alone, own[0], own[1]), (rest, keys, values))
-                else:
-                    mixed = self.attend((q, keys, values))
+            scores, mixed = self.attend_last(y, f"{name}.attn.qkv") if folded else self.attention(y, layer)
+            asked.append(scores)
             x = self.op("Add", x, self.linear(mixed, f"{name}.attn.proj"))
             y = self.norm(x, f"{name}.norm2", c.block_eps, feeds=f"{name}.mlp.fc1")
             y = self.gelu(self.linear(y, f"{name}.mlp.fc1"))
             x = self.op("Add", x, self.linear(y, f"{name}.mlp.fc2"))
-        if oneway:
-            self.op("Concat", *stored, axis=2, name="tokens")
-
+        if self.oneway:
+            self.op("Concat", *self.own, axis=2, name="tokens")
         self.read(x)
-        weights = self.op("Softmax", self.op("Concat", *paid, axis=1), axis=-1)
-        begin = self.op("Sub", np.array([-tail]), self.new) if oneway else np.array([-tail - c.template_tokens])
-        weights = self.op("Slice", weights, begin, np.array([-tail]), np.array([2]))
+        self.saliency(asked)
+        return self._wrap()
+
+    def attention(self, y: str, layer: int) -> tuple[str, str]:
+        """What the tokens `y`, (B, N, D), or in the last layer the commands alone, take in from all.
+
+        Returns:
+            Scores that saliency is made of, (B, heads * rows, keys), and what is taken in, (B, N or 4, D).
+        """
+        name, d = f"blocks.{layer}.attn.qkv", self.config.width
+        scale = np.full(d, (d // self.config.heads) ** -0.5, np.float32)
+        k, v = (self.linear(y, name, (i * d, i * d + d)) for i in (1, 2))
+        last = layer == self.config.depth - 1
+        if last:
+            rows = self.linear(self.rows(y, self.salient), name, (0, d), scale)
+            q, asking = self.cut(rows, 1, -4), self.cut(rows, 1, 0, self.asking)
+        else:
+            q = self.linear(y, name, (0, d), scale)
+            asking = self.rows(q, self.salient[: self.asking])
+        if not self.oneway:
+            return self.scores(asking, k), self.attend((q, k, v))
+
+        own = [self.cut(t, 1, 0, -self.tail) for t in (k, v)]
+        self.own += own
+        if self.older:
+            kept = [self.cut(self.older, 2, (2 * layer + i) * d, (2 * layer + i + 1) * d) for i in range(2)]
+            k, v = (self.op("Concat", *pair, axis=1) for pair in zip(kept, (k, v), strict=True))
+        asking = self.op("Slice", asking, np.array([0]), self.asked, np.array([1]))
+        scores = self.scores(asking, k)
+        if last:
+            return scores, self.attend((q, k, v))
+        alone, rest = self.cut(q, 1, 0, -self.tail), self.cut(q, 1, -self.tail)
+        return scores, self.attend((alone, own[0], own[1]), (rest, k, v))
+
+    def saliency(self, asked: list[str]) -> None:
+        """Write the output `saliency`: the attention that the newest template's tokens get, of all layers' scores."""
+        c = self.config
+        weights = self.op("Softmax", self.op("Concat", *asked, axis=1), axis=-1)
+        end = -self.tail
+        begin = self.op("Sub", np.array([end]), self.new) if self.oneway else np.array([end - c.template_tokens])
+        weights = self.op("Slice", weights, begin, np.array([end]), np.array([2]))
         mean = self.op("Mul", weights, np.array(1 / c.heads, np.float32))
         if self.static:  # pnnx loses the axis of a sum
-            total = self.op("MatMul", np.ones((1, 1, c.depth * c.heads * judges), np.float32), mean)
+            total = self.op("MatMul", np.ones((1, 1, c.depth * c.heads * self.asking), np.float32), mean)
             self.op("Reshape", total, np.array([1, c.template_tokens]), name="saliency")
         else:
             self.op("ReduceSum", mean, np.array([1]), name="saliency", keepdims=0)
-        return self._wrap()
 
     def read(self, commands: str) -> None:
         """Write the outputs `logits` and `box`, as `fartrack.network.decode` does."""
@@ -457,7 +472,7 @@ class _Builder:
     def _wrap(self) -> onnx.ModelProto:
         c = self.config
         byte, real, whole = TensorProto.UINT8, TensorProto.FLOAT, TensorProto.INT64
-        oneway = c.attention == "oneway"
+        oneway = self.oneway
         new: str | int = "new" if oneway else c.template_tokens
         inputs: list[Value] = [
             ("search", byte, ["batch", c.search_size, c.search_size, 3]),
