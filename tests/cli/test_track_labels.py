@@ -69,6 +69,39 @@ def test_all_formats_at_once(clip, tmp_path, capsys):
     assert len(list((tmp_path / "results" / "yolo" / "images").rglob("*.jpg"))) == COUNT
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_yolo_holds_this_runs_files_only(clip, tmp_path, capsys, older):
+    """Those of another video stayed, and their boxes were read back as this one's."""
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for i in range(4):
+        (tmp_path / "clip" / f"{i:04d}.png").rename(cut / f"{i + 50}.png")
+    arguments = ["--box", "10,40,20,20", "--no-video", "--out", "results", "--format", "yolo"]
+    assert main(["track", "cut", *arguments]) == 0
+    yolo = tmp_path / "results" / "yolo"
+    if older:
+        (yolo / "written.txt").unlink()
+    else:
+        (yolo / "labels" / "train" / "mine.txt").touch()
+        (yolo / "images" / "train" / "mine.jpg").touch()
+    assert main(["track", "clip", *arguments]) == 0
+    expected = {f"{i:04d}" for i in range(4, COUNT)} | (set() if older else {"mine"})
+    for place in ("labels", "images"):
+        assert {file.stem for file in (yolo / place / "train").iterdir()} == expected
+
+
+@pytest.mark.parametrize("place", ["labels/train/7.txt", "images/train/7.jpg"])
+def test_yolo_of_others_is_not_mixed_with(clip, tmp_path, capsys, place):
+    path = tmp_path / "results" / "yolo" / place
+    path.parent.mkdir(parents=True)
+    path.touch()
+    arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "yolo"]) == 2
+    said = capsys.readouterr().err
+    assert place in said and "choose another" in said
+    assert main(arguments) == 0 and path.exists()
+
+
 def test_a_format_that_fails_costs_no_other(clip, tmp_path, monkeypatch, capsys):
     """The formats after it were left out, and those before it were said to be of an earlier run."""
 

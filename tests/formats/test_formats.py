@@ -279,13 +279,15 @@ def test_pictures_keep_their_names(name, images, tmp_path):
     assert [[box.frame for box in track.boxes] for track in read_boxes(path, video)] == [[0, 1]] * 2
 
 
-def test_yolo_removes_labels_of_pictures_of_an_earlier_longer_run(tmp_path):
-    """Their names say nothing of frames; labels of other pictures stay."""
+def test_yolo_removes_labels_of_an_earlier_run_with_other_names(tmp_path):
+    """Their names say nothing of frames; labels by others stay."""
     write_boxes("yolo", tmp_path, [Track(1, "a", tuple(Box(f, 1, 2, 3, 4) for f in range(3)))], FOLDER)
     labels = tmp_path / "labels" / "train"
-    (labels / "mine.txt").touch()
+    (labels / "frame_000007.txt").touch()
     write_boxes("yolo", tmp_path, [Track(1, "a", (Box(0, 1, 2, 3, 4),))], FOLDER)
-    assert sorted(file.name for file in labels.iterdir()) == ["0001.txt", "mine.txt"]
+    assert sorted(file.name for file in labels.iterdir()) == ["0001.txt", "frame_000007.txt"]
+    write_boxes("yolo", tmp_path, [Track(1, "a", (Box(0, 1, 2, 3, 4),))], VIDEO)
+    assert sorted(file.name for file in labels.iterdir()) == ["frame_000000.txt", "frame_000007.txt"]
 
 
 @pytest.mark.parametrize(

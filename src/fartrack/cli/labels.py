@@ -136,6 +136,8 @@ class Labels:
         """Take in one frame."""
         if not self.formats:
             return
+        if self.last < 0 and "yolo" in self.formats:
+            yolo.clear(self.folder / FORMATS["yolo"].target)
         self.last = results[0].frame
         for boxes, result in zip(self.boxes, results, strict=True):
             boxes.append(Box(result.frame, *result.box, result.score, result.found))

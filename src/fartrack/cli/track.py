@@ -204,7 +204,7 @@ def untouched(folder: Path) -> Path:
 
 def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path | None) -> Path:
     """Make the output folder, unless writing there would destroy the source or other input, or is not possible."""
-    from fartrack.formats import FORMATS
+    from fartrack.formats import FORMATS, yolo
 
     place = folder.resolve()
     origin = local_path(source).resolve()
@@ -235,6 +235,11 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
         if path.exists() and path.is_dir() == bool(path.suffix):  # after the work it would be too late to say so
             kinds = ("a folder", "a file") if path.suffix else ("a file", "a folder")
             raise InputError(f"{path}: it is {kinds[0]} and has to become {kinds[1]}; choose another folder with --out")
+    if "yolo" in formats and (foreign := yolo.foreign(folder / FORMATS["yolo"].target)):
+        raise InputError(
+            f"{folder / FORMATS['yolo'].target}: it holds labels or images that may be of other origin ({foreign[0]}) "
+            "and would count as this video's; remove that folder, or choose another one with --out"
+        )
     return folder
 
 

@@ -5,6 +5,7 @@ A line is `class centre-x centre-y width height` in parts of the frame. YOLO kno
 was not found the label file is empty, and the frame is left out of `train.txt`, because an unlabelled target would
 teach a detector the wrong thing. Where two targets share a label, `tracks.txt` says which box is whose: the label
 files have no column for it (Ultralytics refuses a sixth; it is read nevertheless, other tools write tracks so).
+`written.txt` lists the labels and images that were written, so that a later run can remove them and nothing else.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ from fartrack.formats.tracks import (
     number,
     read_text,
 )
+from fartrack.video.pictures import IMAGE_TYPES
 
 TRACKS = "tracks.txt"
+RECORD = "written.txt"
+OURS = re.compile(r"(?:labels/train/[^/\\]+\.txt|images/train/[^/\\]+\.jpg)")
 HOW_TO_NAME = "add the target's id as a sixth column"
 SIZE = re.compile(r"^# frames of (\d+) x (\d+)$", re.MULTILINE)  # above it stands the video's name
 
@@ -50,6 +54,13 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     shared = max(Counter(track.label for track in tracks).values(), default=0) > 1
     labels = path / "labels" / "train"
     labels.mkdir(parents=True, exist_ok=True)
+    earlier = _written(path)
+    expected = {f"labels/train/{stem(frame)}.txt" for frame in by_frame}
+    stale = {name for name in earlier if name.startswith("labels/")} - expected
+    for name in stale:
+        (path / name).unlink(missing_ok=True)
+    with whole_file(path / RECORD) as file:
+        file.writelines(f"{name}\n" for name in sorted((earlier - stale) | expected))
     listed: list[str] = []
     owners: list[str] = []
     for frame, boxes in by_frame.items():
@@ -60,10 +71,6 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
         owners += [f"train/{name} {line} {id}\n" for line, id in lines]
         if len(lines) == len(boxes):
             listed.append(f"./images/train/{stem(frame)}.jpg\n")
-    expected = {f"{stem(frame)}.txt" for frame in by_frame}
-    earlier = {f"{stem(frame)}.txt" for frame in range(len(video.images))}
-    for stale in (earlier | {path.name for path in labels.glob("frame_*.txt")}) - expected:
-        (labels / stale).unlink(missing_ok=True)  # from an earlier, longer run
     if shared:
         with whole_file(path / TRACKS) as file:
             file.writelines(owners)
@@ -76,6 +83,35 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
         file.write("train: train.txt\nval: train.txt\nnames:\n")
         file.writelines(f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for i, name in enumerate(names))
     return path
+
+
+def foreign(path: Path) -> list[str]:
+    """Labels and images that may not have been written here; none in a folder whose record tells them apart."""
+    if (path / RECORD).exists():
+        return []
+    files = [*(path / "labels").rglob("*.txt"), *(path / "images").rglob("*")]
+    kinds = (*IMAGE_TYPES, ".txt")
+    there = {file.relative_to(path).as_posix() for file in files if file.suffix.lower() in kinds}
+    return sorted(there - _written(path))
+
+
+def clear(path: Path) -> None:
+    """Remove what earlier runs wrote into a folder, so that the next one's labels and images are alone there."""
+    earlier = _written(path)
+    if earlier:
+        for name in (*sorted(earlier), "train.txt", "data.yaml", TRACKS, RECORD):
+            (path / name).unlink(missing_ok=True)
+
+
+def _written(path: Path) -> set[str]:
+    """The labels and images that were written into a folder: `labels/train/frame_000000.txt` and so on."""
+    if (path / RECORD).exists():
+        return {line for line in read_text(path / RECORD).split("\n") if OURS.fullmatch(line)}
+    described, listed = path / "data.yaml", path / "train.txt"
+    if not (described.exists() and listed.exists() and SIZE.search(read_text(described))):
+        return set()
+    stems = re.findall(r"^\./images/train/([^/\\\n]+)\.jpg$", read_text(listed), re.MULTILINE)  # of an older version
+    return {name for stem in stems for name in (f"images/train/{stem}.jpg", f"labels/train/{stem}.txt")}
 
 
 def stem_of(video: Video) -> Callable[[int], str]:
@@ -93,6 +129,12 @@ def write_image(path: Path, frame: int, image: np.ndarray, stem: str | None = No
     """
     target = path / "images" / "train" / f"{stem or FRAME.format(frame)}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
+    record = path / RECORD
+    try:
+        with record.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.write(f"images/train/{target.name}\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(record)) from None
     # Not by OpenCV's `imwrite`, which cannot write to every path.
     write_whole(target, cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
     return target
