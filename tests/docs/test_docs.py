@@ -123,6 +123,12 @@ Train.
     )
 
 
+def test_citation_is_of_this_version():
+    import fartrack
+
+    assert f"\nversion: {fartrack.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_design_names_every_file():
     text = (DOCS / "design.md").read_text()
     package = ROOT / "src" / "fartrack"
