@@ -2,6 +2,8 @@
 
 import json
 import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +13,15 @@ from fartrack.runtime import choice
 from fartrack.sharing import referred
 from small_sets import folder_set
 
+THERE = ModuleSpec("engine", None, origin="engine/__init__.py")
+
 
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
     """A package with one model whose card knows nothing, on a machine that has everything."""
     monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     monkeypatch.setattr(choice, "runs_here", lambda precision, engine: True)
+    monkeypatch.setattr(choice, "_loads", lambda engine: True)
     monkeypatch.setattr(choice, "features", lambda: "AuthenticAMD")
     path = tmp_path / "pico.onnx"
     path.write_bytes(b"float")
@@ -78,11 +83,11 @@ def test_a_named_engine_or_file_is_what_was_named(packaged):
 
 
 def test_what_the_cpu_must_have(monkeypatch):
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None if name == "openvino" else object())
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None if name == "openvino" else THERE)
     monkeypatch.setattr(choice, "features", lambda: "avx2 avx512_vnni")
     assert choice.runs_here("int8", "onnxruntime")
     assert not choice.runs_here("int8", "openvino-bf16")
-    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: THERE)
     assert not choice.runs_here("fp16", "openvino-bf16")
     monkeypatch.setattr(choice, "features", lambda: "amx_bf16 avx_vnni")
     assert choice.runs_here("int8", "openvino-bf16")
@@ -91,6 +96,32 @@ def test_what_the_cpu_must_have(monkeypatch):
     assert choice.runs_here("int8", "onnxruntime")
     monkeypatch.setattr(choice, "features", lambda: "")
     assert not choice.runs_here("int8", "onnxruntime")
+
+
+def test_a_folder_called_like_an_engine_is_none(tmp_path, monkeypatch):
+    """As of somebody's OpenVINO models, beside the script."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    del sys.modules["openvino"]
+    (tmp_path / "openvino").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(choice, "features", lambda: "avx512_vnni")
+    assert not choice.runs_here("int8", "openvino")
+
+
+def test_an_engine_that_is_broken_is_passed_over(packaged, monkeypatch):
+    decide(packaged, plain=50.0, int8=50.0, bf16=50.0, both=50.0)
+    monkeypatch.setattr(choice, "_loads", lambda engine: "openvino" not in engine)
+    assert choice.choose("pico")[1] in (None, "onnxruntime")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
+    assert not choice._loads("openvino-bf16")
+
+
+def test_a_cpu_that_may_not_be_asked(monkeypatch):
+    """Some sandboxes forbid to read /proc/cpuinfo."""
+    monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(Path, "read_text", lambda *args, **more: (_ for _ in ()).throw(PermissionError("no")))
+    assert choice.features.__wrapped__() == ""
 
 
 def test_bfloat16_is_passed_over_where_float32_is_faster(packaged, monkeypatch):

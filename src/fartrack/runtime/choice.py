@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -37,7 +38,7 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
         return path, runtime
     for precision, engine in models.card(path).get("fast", []):
         file = models.int8_of(path) if precision == "int8" else path
-        if file.exists() and runs_here(precision, engine) and not slow_here(engine):
+        if file.exists() and runs_here(precision, engine) and not slow_here(engine) and _loads(engine):
             return file, engine
     return path, None
 
@@ -45,11 +46,22 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
 def runs_here(precision: str, engine: str) -> bool:
     """Whether the engine is installed, and the CPU is known to have what it computes with."""
     package = engine.partition("-")[0]
-    if importlib.util.find_spec(package) is None or too_old(package) is not None:
+    found = importlib.util.find_spec(package)
+    # A folder that is only called so, as somebody's of OpenVINO models, has no origin.
+    if found is None or found.origin is None or too_old(package) is not None:
         return False
     if precision == "int8" and "vnni" not in features():
         return False
     return not engine.endswith("-bf16") or "_bf16" in features()
+
+
+def _loads(engine: str) -> bool:
+    """Whether the engine can be imported: nobody asked for it, so one that is broken is passed over."""
+    try:
+        importlib.import_module(engine.partition("-")[0])
+    except ImportError:
+        return False
+    return True
 
 
 def slow_here(engine: str) -> bool:
@@ -71,9 +83,11 @@ def too_old(package: str) -> str | None:
 @cache
 def features() -> str:
     """Who made the CPU and what it can do, as Linux lists it for x86; empty where that is not known."""
-    info = Path("/proc/cpuinfo")
-    if platform.machine().lower() not in ("x86_64", "amd64") or not info.exists():
+    if platform.machine().lower() not in ("x86_64", "amd64"):
         return ""
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not on every system, and not to be read in every sandbox
+        return ""
     found = (next((line.partition(":")[2] for line in lines if line.startswith(k)), "") for k in ("vendor_id", "flags"))
     return " ".join(found)
