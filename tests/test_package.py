@@ -90,7 +90,16 @@ def test_sizes(built):
 def test_sdist_is_the_project(built):
     with tarfile.open(built[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "docs/design.md", "docs/method.md"}
+    wanted = {
+        "LICENSE",
+        "README.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "Makefile",
+        "pyproject.toml",
+        "docs/design.md",
+        "docs/method.md",
+    }
     wanted |= {"src/fartrack/weights/pico.onnx", "src/fartrack/demo/clip.mp4", "tests/test_package.py", "mkdocs.yml"}
     wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py")}
     assert wanted <= names
