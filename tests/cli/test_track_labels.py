@@ -119,6 +119,48 @@ def test_a_format_that_fails_costs_no_other(clip, tmp_path, monkeypatch, capsys)
         assert len(boxes_of(read_boxes(tmp_path / "results" / name, VIDEO)[0])) == 10
 
 
+def test_each_file_that_fails_is_named(clip, tmp_path, monkeypatch, capsys):
+    """Only the last one was."""
+
+    def full(path, tracks, video):
+        raise OSError(errno.EFBIG, "File too large", str(path))
+
+    for name in ("mot", "coco"):
+        monkeypatch.setitem(FORMATS, name, replace(FORMATS[name], write=full))
+    arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--out", "results"]
+    assert main([*arguments, "--format", "mot,coco,cvat"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(
+        line.endswith("File too large: free some space, or write elsewhere") for line in lines
+    )
+    assert "mot" in lines[0] and "coco.json" in lines[1]
+
+
+def test_labels_that_fail_in_the_first_frame_cost_no_video(clip, tmp_path, monkeypatch, capsys):
+    """A video that was not there was said to be written, and an older one to be new."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.jpg")
+
+    monkeypatch.setattr("fartrack.formats.yolo.write_image", full)
+    assert main(["track", "clip", "--box", "10,40,20,20", "--out", "results", "--format", "yolo"]) == 2
+    assert "tracked.mp4" in capsys.readouterr().out
+    with frames_from_source("results/tracked.mp4") as frames:
+        assert len(list(frames)) == 1
+
+
+def test_a_video_that_fails_in_the_first_frame_is_not_said_to_be_written(clip, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.mp4")
+
+    Path("results").mkdir()
+    Path("results/tracked.mp4").touch()
+    monkeypatch.setattr("fartrack.video.writer.VideoWriter.write", full)
+    assert main(["track", "clip", "--box", "10,40,20,20", "--out", "results"]) == 2
+    said = capsys.readouterr()
+    assert "tracked.mp4" not in said.out and "also holds tracked.mp4 of an earlier run" in said.err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names")
 def test_names_of_several_lines(clip, tmp_path):
     """What is written of a video called so could not be read: no XML, a broken data.yaml and seqinfo.ini."""

@@ -68,12 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`fartrack models | head -1`); Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except InputError as error:
-        return _complain(str(error), error)
-    except OSError as error:  # ours, such as FileNotFoundError, and the system's: a full disk, no permission
-        where = f"{error.filename}: " if error.filename else ""
-        advice = ": free some space, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return _complain(f"{where}{error.strerror or error}{advice}", error)
+    except (InputError, OSError) as error:
+        return _complain(error)
+    except ExceptionGroup as group:  # several files that could not be written
+        if group.split((InputError, OSError))[1]:
+            raise
+        return _complain(group)
     except KeyboardInterrupt:
         return _stopped()
     except Exception as error:
@@ -164,9 +164,19 @@ def _manual() -> str:
     return MANUAL.format(version=__version__, commands=commands)
 
 
-def _complain(message: str, error: BaseException) -> int:
-    print("fartrack: " + " ".join(message.split()), file=sys.stderr)
+def _complain(error: Exception) -> int:
+    for one in error.exceptions if isinstance(error, ExceptionGroup) else (error,):
+        print("fartrack: " + " ".join(_said(one).split()), file=sys.stderr)
     return 130 if _interrupted(error) else 2  # what could not be finished after Ctrl-C is said all the same
+
+
+def _said(error: Exception) -> str:
+    """One line: ours, or the system's with the file's name."""
+    if isinstance(error, InputError) or not isinstance(error, OSError):
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{where}{error.strerror or error}" + ": free some space, or write elsewhere" * full
 
 
 def _stopped() -> int:

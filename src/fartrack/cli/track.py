@@ -299,6 +299,7 @@ class _Outputs:
         self.strip = Filmstrip()
         self.explainer = Explainer(frames.width, frames.height) if explain else None
         self.written: list[Path] = []
+        self._failures: list[InputError | OSError] = []
         self.count = 0
         self._whole = 0  # bytes of the table
         self.found = [0] * len(labels.targets)  # frames in which each was found
@@ -355,10 +356,19 @@ class _Outputs:
     @contextmanager
     def _noted(self, writer: VideoWriter) -> Iterator[VideoWriter]:
         """The writer; what it wrote is named when it is whole."""
-        with writer:
-            yield writer
-        if self.count:
-            self.written.append(writer.path)
+        with self._failure_noted():
+            with writer:
+                yield writer
+            if writer.count:
+                self.written.append(writer.path)
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        """A file that fails costs no other, and each is named in the end."""
+        try:
+            yield
+        except (InputError, OSError) as error:
+            self._failures.append(error)
 
     def add(self, results: Sequence[Result]) -> None:
         """Write one frame's rows, one for each target, and its picture where pictures are wanted."""
@@ -381,15 +391,21 @@ class _Outputs:
         self.found = [seen + result.found for seen, result in zip(self.found, results, strict=True)]
         others = [(result.box, result.found) for result in results[1:]]
         self.strip.add(first.image, first.box, first.score, first.frame, first.found, others)
-        self.labels.add(results)
         if self._writer:
             self._writer.write(canvas, first.time)
+        self.labels.add(results)
         rate = self.count / (time.perf_counter() - self._begun)
         self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with _stop_ignored():
             self._stack.close()
+        if not self._failures:
+            return
+        before = [error] if isinstance(error, InputError | OSError) else []
+        if len(both := [*before, *self._failures]) == 1:
+            raise both[0]
+        raise ExceptionGroup("files that failed", both)
 
     def report(self, seconds: float, network: float) -> None:
         """Say on standard output what was done. Speeds leave the first frame out, where nothing is searched."""
@@ -431,8 +447,9 @@ class _Outputs:
 
     def _write_labels(self, format: str) -> None:
         """In one format: where it fails, the others are written all the same."""
-        if path := self.labels.write(format, self.finished):
-            self.written.append(path)
+        with self._failure_noted():
+            if path := self.labels.write(format, self.finished):
+                self.written.append(path)
 
     def _write_strip(self) -> None:
         """Whole or not at all, like the video."""
@@ -443,5 +460,6 @@ class _Outputs:
         path = self.folder / STRIP
         good, png = cv2.imencode(".png", self.strip.image())
         if good:
-            write_whole(path, png.tobytes())
-            self.written.append(path)
+            with self._failure_noted():
+                write_whole(path, png.tobytes())
+                self.written.append(path)

@@ -108,6 +108,11 @@ class VideoWriter:
         self._count = 0
         self._open = True
 
+    @property
+    def count(self) -> int:
+        """How many frames were written."""
+        return self._count
+
     def write(self, image: GivenImage, seconds: float) -> None:
         """Append a frame (height x width x 3 uint8 BGR; gray and BGRA work too) shown at `seconds`.
 
