@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.models import save_weights
-from fartrack.training import checkpoint
+from fartrack.training import checkpoint, loop
 from fartrack.training.data import Resident
 from fartrack.training.loop import Trainer, compile_layers
 from fartrack.training.options import PAPER, Sparsify, SynthConfig, TrainConfig
@@ -112,6 +113,10 @@ class Alone(Parallel):
     def agree(self, flag):
         return flag
 
+    @staticmethod
+    def stumble():
+        raise RuntimeError("out of memory")
+
 
 @pytest.mark.parametrize("log_every", [1, 2])
 def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_path, log_every):
@@ -127,6 +132,32 @@ def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_
     with pytest.raises(InputError, match="9 of 99"):
         list(trainer.run())
     assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 3
+
+
+@pytest.mark.parametrize("fails", ["keeping", "logging", "telling"])
+def test_however_a_run_ends_what_was_learned_is_saved(pack, config, tmp_path, monkeypatch, fails):
+    """The disk is full, or whoever read the lines of progress has gone."""
+    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=3, keep_every=3), pack)
+
+    def full(*_):
+        raise InputError("cannot be written")
+
+    if fails != "telling":
+        monkeypatch.setattr(loop, {"keeping": "save_weights", "logging": "_append"}[fails], full)
+    with pytest.raises((InputError, BrokenPipeError)), closing(trainer.run()) as rows:
+        for _ in rows:
+            raise BrokenPipeError
+    assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 3
+
+
+def test_half_an_update_is_not_saved(pack, config, tmp_path):
+    trainer = Trainer(config, options(tmp_path, steps=1000, save_every=1), pack)
+    for _ in trainer.run():
+        trainer.optimizers[0].step = Alone.stumble
+        break
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(trainer.run())
+    assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 2
 
 
 def test_one_of_several_processes_stops_after_its_step(pack, config, tmp_path):

@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fartrack.training.loop import Trainer
+from fartrack.errors import InputError
+from fartrack.training import checkpoint
+from fartrack.training.data import Resident
+from fartrack.training.loop import LAST, Trainer
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel, join
@@ -44,7 +48,39 @@ def main():
         found = gradients(stage, shard, TINY, out, parallel)
         if parallel.first:
             save_file(found, out / f"{stage}.safetensors")
-    parallel.leave()
+    broken(shard, TINY, out / "broken", parallel)
+    with suppress(RuntimeError):  # the other one has gone already
+        parallel.leave()
+
+
+def broken(shard, config, out, parallel):
+    """The second process's share cannot be read at step 2; then the second process is gone at step 4."""
+
+    class Supply(Resident):
+        def reads(self, step):
+            return step == 2
+
+        def at(self, step):
+            if step == 2 and not parallel.first and not again:
+                raise InputError("9 of 99 pictures are broken")
+            if step == 4 and not parallel.first:
+                os._exit(0)
+            return super().at(step)
+
+    again = False
+    train = TrainConfig(out=out, steps=9, batch=4, templates=2, precision="float32", save_every=100, log_every=100)
+    for _ in range(2):
+        trainer = Trainer(config, train, Supply(read_pack([shard])), None, "cpu", parallel)
+        if again:
+            trainer.load(out / LAST)
+        try:
+            list(trainer.run())
+        except InputError as error:
+            if parallel.first:
+                step = checkpoint.load(out / LAST)[1]["step"]
+                (out / f"said-{int(again)}").write_text(f"{step} {trainer.step} {error}")
+        parallel.agree(True) if not again else None
+        again = True
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +104,13 @@ def test_two_processes_have_the_gradients_of_one(two, shard, config, tmp_path, s
     for name, value in alone.items():
         scale = value.abs().max().clamp(min=1e-6)
         assert (both[name] - value).abs().max() / scale < 2e-3, name
+
+
+def test_what_was_learned_is_saved_when_another_process_cannot_go_on(two):
+    """The first one ended in a traceback of its connection, and every step since the last save was lost."""
+    assert (two / "broken/said-0").read_text().startswith("2 2 another process of the run cannot go on")
+    saved, step, said = (two / "broken/said-1").read_text().split(" ", 2)
+    assert saved == step > "2" and said.startswith("another process of the run is gone")
 
 
 if __name__ == "__main__":

@@ -423,7 +423,7 @@ def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
         assert said[-1].startswith("fartrack: ") and named in said[-1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_run_after_its_step(shard, tmp_path, monkeypatch, number, code):
     """With the exit code that the manual gives."""
     step = Trainer.train_step
@@ -433,7 +433,7 @@ def test_a_signal_ends_a_run_after_its_step(shard, tmp_path, monkeypatch, number
         return step(trainer)
 
     monkeypatch.setattr(Trainer, "train_step", stopped)
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         assert run.main(["frame", *SMALL, *SHORT, "--data", str(shard), "--out", str(tmp_path)]) == code
     finally:

@@ -55,6 +55,10 @@ class Supply(Protocol):
         """What a step's clips are drawn from, where each may come from another: all that `at` takes in turn."""
         ...
 
+    def reads(self, step: int) -> bool:
+        """Whether a step is the first that needs data which may yet turn out to be broken."""
+        ...
+
     @property
     def held_out(self) -> Sampler:
         """What measuring draws from: never trained on."""
@@ -82,6 +86,10 @@ class Resident:
     def all_at(self, step: int) -> list[Sampler]:
         """That one."""
         return [self._train]
+
+    def reads(self, step: int) -> bool:
+        """All of it has been read."""
+        return False
 
     def to(self, device: torch.device) -> Resident:
         """Move pictures and tables."""
@@ -148,6 +156,10 @@ class Streamed:
         """That share."""
         return [self.at(step)]
 
+    def reads(self, step: int) -> bool:
+        """At the first step of each share."""
+        return step % self.steps == 0
+
     def _share(self, number: int) -> Sampler:
         rng = np.random.default_rng([self.seed, number, self.rank])
         jobs = draw_jobs(self._sources, self.pictures, rng, self.gap, self.tracks)
@@ -175,6 +187,10 @@ class Mixed:
     def all_at(self, step: int) -> list[Sampler]:
         """One of each."""
         return [sampler for part in self.parts for sampler in part.all_at(step)]
+
+    def reads(self, step: int) -> bool:
+        """When one does, whether it is asked in turn or with the others."""
+        return any(part.reads(step) or part.reads(step // len(self.parts)) for part in self.parts)
 
     @property
     def held_out(self) -> Sampler:

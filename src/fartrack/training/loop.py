@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,8 @@ from fartrack.training.pack import Pack
 from fartrack.training.parallel import Parallel
 from fartrack.training.render import Samples, render, render_torch
 from fartrack.training.synth import Sampler, plan
+
+log = logging.getLogger(__name__)
 
 Parts = dict[str, Tensor]
 """Numbers to log, still on the device."""
@@ -123,6 +126,12 @@ class Trainer:
         """Samples seen beyond ``step * batch``: earlier steps may have had another batch."""
         self.stop = False
         """Set from outside (a signal, say): the run ends after this step, saved."""
+        self._saved = 0
+        """The step whose state is in the run's folder, or was begun from."""
+        self._whole = True
+        """Not in the middle of an update: the state is one to go on from."""
+        self._met = False
+        """Whether the processes have told each other that their samples are there."""
         self.optimizers = list(self._optimizers())
         self._ahead: tuple[int, Future[Any]] | None = None
         self._maker = ThreadPoolExecutor(1, "samples") if self.pictures_on.type == "cpu" else None
@@ -236,7 +245,27 @@ class Trainer:
         return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
 
     def made(self, step: int) -> Any:
-        """The same. Where the CPU makes it, another thread makes that of the next step meanwhile."""
+        """The same. Where the CPU makes it, another thread makes that of the next step meanwhile.
+
+        Raises:
+            InputError: the data that the step needs is broken, in this process or in another: then all raise, for one
+                that went on alone would wait for the others in vain.
+        """
+        failure: Exception | None = None
+        try:
+            ready = self._ready(step)
+        except (InputError, OSError) as error:
+            failure = error
+        if self.parallel.world > 1 and (self.supply.reads(step) or not self._met):
+            self._met = True
+            told = self.parallel.mean(torch.tensor(float(failure is not None), device=self.device))
+            if failure is None and float(told) > 0:
+                raise InputError("another process of the run cannot go on, and says why: all of them stop")
+        if failure is not None:
+            raise failure
+        return ready
+
+    def _ready(self, step: int) -> Any:
         if self._maker is None:
             return self.make(step)
         ready = self._ahead[1].result() if self._ahead and self._ahead[0] == step else self.make(step)
@@ -383,6 +412,7 @@ class Trainer:
         t = self.train
         self.parallel.average_gradients(self.parameters())
         norm = nn.utils.clip_grad_norm_(self.parameters(), t.clip)
+        self._whole = False
         rate = self.schedule(self.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -394,6 +424,7 @@ class Trainer:
         with torch.no_grad():
             live = self.net.state_dict()
             torch._foreach_lerp_([self.average[k] for k in live], list(live.values()), 1 - momentum)
+        self._whole = True
         return norm
 
     def train_step(self) -> Parts:
@@ -449,6 +480,8 @@ class Trainer:
         state["samples"] = self.seen(self.step)
         state["model"] = json.loads(self.config.to_json())
         checkpoint.save(path, tensors, state | {"train": describe(self.train)} | self._provenance)
+        if name == LAST:
+            self._saved = self.step
         return path
 
     def _learning(self, optimizer: torch.optim.Optimizer) -> list[str]:
@@ -509,7 +542,7 @@ class Trainer:
         self.net.load_state_dict(still, strict=False)
         for i, optimizer in enumerate(self.optimizers):
             self._go_on_with(optimizer, checkpoint.part(tensors, f"optim.{i}."))
-        self.step = state["step"]
+        self.step = self._saved = state["step"]
         self.before = state.get("samples", self.step * state["train"]["batch"]) - self.step * self.train.batch
 
     def _go_on_with(self, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
@@ -538,27 +571,45 @@ class Trainer:
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
         return sorted(set(own) - set(found))
 
-    def run(self, minutes: float | None = None) -> Iterator[dict[str, float]]:
+    def run(self, minutes: float | None = None) -> Generator[dict[str, float], None, None]:
         """Train until `steps` or until time is up, saving and logging; yields a row of metrics now and then.
 
+        However it ends, what was learned so far is saved; close the generator if it is not run to its end. Only a
+        KeyboardInterrupt ends it at once.
+
         Raises:
-            InputError: the loss is not finite, or something cannot be written; the last checkpoint is good.
+            InputError: the loss is not finite, data is broken or something cannot be written; the last checkpoint is
+                good.
         """
+        rows = list[Parts]()
+        try:
+            yield from self._run(rows, minutes)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # GeneratorExit among them: whoever listens has gone
+            self._rescue(rows)
+            raise
+
+    def _rescue(self, rows: Sequence[Parts]) -> None:
+        """Save what was learned if it is good, when a run ends otherwise than it should."""
+        if not (self.parallel.first and self.step and self._whole and self.step != self._saved):
+            return
+        try:  # on a GPU that has failed nothing can be read
+            if not rows or _finite(rows[-1]):
+                self.save()
+        except Exception as error:
+            log.warning("the steps since the last save are lost: %s", error)
+
+    def _run(self, rows: list[Parts], minutes: float | None) -> Iterator[dict[str, float]]:
+        """The same; `rows` are those since the last line of the log."""
         t, first = self.train, self.parallel.first
         t.out.mkdir(parents=True, exist_ok=True)
         if first:
             clear_leftovers(t.out)
             _forget_after(self.step, t.out / "metrics.jsonl")
-        begun, last, mark, rows = time.monotonic(), time.monotonic(), self.step, list[Parts]()
+        begun, last, mark = time.monotonic(), time.monotonic(), self.step
         while self.step < t.steps:
-            try:
-                rows.append(self.train_step())
-            except (InputError, OSError):  # the next share of the data is broken, say: what was learned is not
-                if rows:  # those before have been looked at
-                    self._complain_unless_finite(rows[-1])
-                if first and self.step:
-                    self.save()
-                raise
+            rows.append(self.train_step())
             logs = self.step % t.log_every == 0
             row: dict[str, float] = {}
             keeps = bool(t.keep_every) and self.step % t.keep_every == 0
@@ -571,7 +622,8 @@ class Trainer:
                 row = dict(zip(rows[0], means.tolist(), strict=True))
                 now = time.monotonic()
                 row["samples_per_second"] = (self.step - mark) * t.batch / (now - last)
-                rows, last, mark = [], now, self.step
+                rows.clear()
+                last, mark = now, self.step
             if first and self.step % t.check_every == 0:
                 row |= self.check()
             if row and first:
@@ -593,13 +645,17 @@ class Trainer:
             self.save()
 
     def _complain_unless_finite(self, parts: Parts) -> None:
-        loss, norm = float(parts["loss"]), float(parts["norm"])
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        if not _finite(parts):
+            loss, norm = float(parts["loss"]), float(parts["norm"])
             saved = (self.train.out / LAST).exists()
             then = f"the last checkpoint in {self.train.out} is good; go on from it" if saved else "begin again"
             raise InputError(
                 f"the loss is {loss} and its gradient {norm} at step {self.step}: {then} with a lower --lr"
             )
+
+
+def _finite(parts: Parts) -> bool:
+    return math.isfinite(float(parts["loss"])) and math.isfinite(float(parts["norm"]))
 
 
 def _forget_after(step: int, path: Path) -> None:

@@ -7,12 +7,15 @@ gathered over several passes, and under `torch.compile`. A small network gains n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from fartrack.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Parallel:
         if self.world == 1:
             return flag
         word = torch.tensor([int(flag)], device="cuda" if dist.get_backend() == "nccl" else "cpu")
-        dist.broadcast(word, 0)
+        with _others_there():
+            dist.broadcast(word, 0)
         return bool(word.item())
 
     def same_start(self, tensors: Iterable[Tensor]) -> None:
@@ -73,9 +77,21 @@ def _where_they_meet(tensor: Tensor) -> Tensor:
     return tensor if dist.get_backend() == "nccl" else tensor.cpu()
 
 
+@contextmanager
+def _others_there() -> Iterator[None]:
+    """Say it in one line when another process has ended meanwhile (NCCL notices that only after minutes)."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            "another process of the run is gone: see what it said last, then go on with the same command"
+        ) from error
+
+
 def _summed(tensor: Tensor) -> Tensor:
     there = _where_they_meet(tensor)
-    dist.all_reduce(there)
+    with _others_there():
+        dist.all_reduce(there)
     return there.to(tensor.device)
 
 

@@ -17,7 +17,7 @@ import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -88,8 +88,11 @@ def _train(options: Run, parallel: Parallel) -> int:
     unit = "clips" if isinstance(trainer, SequenceTrainer) else "samples"
     with stop_noted(trainer) as stopped_by:
         if parallel.first:
-            with Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress:
-                for row in trainer.run(options.minutes):
+            with (
+                Progress(options.out, trainer.step, options.steps, options.minutes, unit) as progress,
+                closing(trainer.run(options.minutes)) as rows,
+            ):
+                for row in rows:
                     progress.tell(row)
             log.info("step %d of %d, saved in %s", trainer.step, options.steps, options.out / LAST)
         else:
@@ -264,7 +267,7 @@ def _export(options: Export) -> int:
 
 @contextmanager
 def stop_noted(trainer: Trainer) -> Iterator[Callable[[], int]]:
-    """Let the first Ctrl-C or SIGTERM end the run after its step, saved; the second one ends it at once.
+    """Let the first Ctrl-C, SIGTERM or SIGHUP end the run after its step, saved; the second one ends it at once.
 
     Gives what says which of them came, 0 for none.
     """
@@ -277,7 +280,9 @@ def stop_noted(trainer: Trainer) -> Iterator[Callable[[], int]]:
         trainer.stop = True
         log.warning("stopping after this step; the run will be saved")
 
-    with handled(stop, (signal.SIGINT, signal.SIGTERM)):
+    # A closed terminal ends a run too, unless `nohup` has it go on.
+    closed = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
+    with handled(stop, (signal.SIGINT, signal.SIGTERM, *closed)):
         yield lambda: caught[0] if caught else 0
 
 
