@@ -29,5 +29,5 @@ def handled(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
 
 
 def end_by(number: int) -> NoReturn:
-    """End the program as a signal to stop that was noted would have, exit code 128 + its number: Ctrl-C 130, SIGTERM 143."""
+    """End the program as a noted signal to stop would have, with 128 and its number: Ctrl-C 130, SIGTERM 143."""
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
