@@ -1,5 +1,8 @@
 """`fartrack.track`: one result per frame, and everything wrong is said before the first one."""
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -50,6 +53,43 @@ def test_a_tracker_with_targets_is_refused(tmp_path, tiny_model):
     with pytest.raises(InputError, match="follows 1 targets already: give a new MultiTracker"):
         track_all(clip(tmp_path / "a.mp4", 2), [BOX], tracker=tracker)
     assert list(tracker) == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (lambda model: fartrack.MultiTracker(model, threads=1), "a MultiTracker"),
+        (lambda model: "pico", "'pico'"),
+        (lambda model: fartrack.Tracker, "the class Tracker, not made yet"),
+        (lambda model: cv2.TrackerMIL_create(), "a TrackerMIL"),
+        (lambda model: Path(model), r"a \w*Path"),
+    ],
+    ids=["of several", "name", "class", "OpenCV", "path"],
+)
+def test_a_tracker_of_another_kind_is_refused(tmp_path, tiny_model, kind, says):
+    """Before the source is opened, which may be a camera."""
+    with pytest.raises(InputError, match=rf"tracker is {says}: give a Tracker, or an object with init\(frame, box\)"):
+        track(tmp_path / "none.mp4", BOX, tracker=kind(tiny_model.onnx))
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (lambda model: fartrack.Tracker(model, threads=1), "a Tracker"),
+        (lambda model: "pico", "'pico'"),
+        (lambda model: fartrack.MultiTracker, "the class MultiTracker, not made yet"),
+    ],
+    ids=["of one", "name", "class"],
+)
+def test_track_all_refuses_what_is_no_multitracker(tmp_path, tiny_model, kind, says):
+    with pytest.raises(InputError, match=f"tracker is {says}: give a MultiTracker without targets"):
+        track_all(tmp_path / "none.mp4", [BOX], tracker=kind(tiny_model.onnx))
+
+
+def test_a_tracker_of_ones_own_may_have_no_score_before_init(tmp_path):
+    tracker = TemplateTracker()
+    del tracker.score
+    assert len(list(track(clip(tmp_path / "a.mp4", 3), BOX, tracker=tracker))) == 3
 
 
 @pytest.mark.parametrize("start", [1.5, "1", None])

@@ -90,10 +90,13 @@ def track(
 
     Raises:
         FileNotFoundError: there is no such video or model.
-        InputError: the source, the box, the start, the model or the runtime is wrong; before the first result.
+        InputError: the source, the box, the start, the model, the runtime or the tracker is wrong; before the first
+            result.
             When the video breaks off or changes size later, the results before it have been delivered; so they have
             when the tracker was given to another call meanwhile.
     """
+    if tracker is not None:
+        _check_single(tracker)
     with _opened(source, start) as frames:
         first_box = geometry.check_box(box, frames.width, frames.height)
         if tracker is None:
@@ -123,13 +126,17 @@ def track_all(
     They share the decoded frames and run as one batch. Arguments and errors are those of `track`, with several boxes
     in frame `start`, and a `MultiTracker` without targets as the tracker.
     """
+    from fartrack.multitracker import MultiTracker
+
+    if tracker is not None and not isinstance(tracker, MultiTracker):
+        raise InputError(
+            f"tracker is {_kind(tracker)}: give a MultiTracker without targets; one target is followed with `track`"
+        )
     with _opened(source, start) as frames:
         first = [geometry.check_box(box, frames.width, frames.height) for box in _several(boxes)]
         if not first:
             raise InputError("there is no box to track: give one or more")
         if tracker is None:
-            from fartrack.multitracker import MultiTracker
-
             tracker = MultiTracker(model, runtime, threads, seek)
         elif len(tracker):
             raise InputError(f"the tracker follows {len(tracker)} targets already: give a new MultiTracker")
@@ -148,6 +155,24 @@ def check_untouched(frames: VideoSource) -> None:
             f"{frames.name}: frames of it were read already, or it was closed: open it anew with start=N, or use the "
             "`init` and `update` of a Tracker"
         )
+
+
+def _check_single(tracker: object) -> None:
+    """Refuse what `track` cannot run on. Its `score` is not asked for: there may be none before `init`."""
+    has_both = all(callable(getattr(tracker, name, None)) for name in ("init", "update"))
+    opencv = type(tracker).__module__.partition(".")[0] == "cv2"  # wants integers, and has no score
+    if isinstance(tracker, type) or not has_both or opencv:
+        raise InputError(
+            f"tracker is {_kind(tracker)}: give a Tracker, or an object with init(frame, box), where the box is of "
+            "floats, update(frame) and score; several targets are followed with `track_all`"
+        )
+
+
+def _kind(given: object) -> str:
+    """What something is, for a person who meant something else."""
+    if isinstance(given, type):
+        return f"the class {given.__name__}, not made yet"
+    return repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
 
 
 def _several(boxes: object) -> list[object]:
