@@ -36,9 +36,21 @@ def test_other_names_are_files(weights):
     assert models.find("mine") == Path("mine")
     with pytest.raises(FileNotFoundError, match=r"model file mine\.onnx does not exist"):
         models.find("mine.onnx")
-    for unknown in ("big", "runs/pico"):
+    for unknown in ("big", "runs/pico", ""):
         with pytest.raises(FileNotFoundError, match=f"model '{unknown}' is unknown: choose pico or give a model file"):
             models.find(unknown)
+
+
+def test_a_package_in_an_archive(tmp_path, monkeypatch):
+    """From a zip the list of models was empty: "choose  or give a model file"."""
+    monkeypatch.setattr(models, "WEIGHTS", tmp_path / "all.zip" / "fartrack" / "weights")
+    says = r"model 'pico' is not in .*all\.zip.*: the package's models cannot be read from an archive; unpack it"
+    with pytest.raises(FileNotFoundError, match=says):
+        models.find("pico")
+    with pytest.raises(InputError, match="model 3 is no name: give the path of a model file"):
+        models.find(3)
+    (tmp_path / "mine.onnx").touch()
+    assert models.find(tmp_path / "mine.onnx") == tmp_path / "mine.onnx"
 
 
 def test_what_is_no_model_file_is_told_what_to_do(tmp_path, monkeypatch):

@@ -45,17 +45,23 @@ def find(model: str | os.PathLike[str]) -> Path:
         InputError: it is no text and no path.
     """
     named = {p.stem: p for p in packaged()}
+    choices = f"choose {', '.join(named)} or give" if named else "give"
     if not isinstance(model, str | os.PathLike):
-        raise InputError(f"model {model!r} is no name: choose {', '.join(named)} or give the path of a model file")
+        raise InputError(f"model {model!r} is no name: {choices} the path of a model file")
     name = os.fspath(model)
     if name in named:
         return named[name]
     path = Path(model)
-    if path.exists():
+    if name and path.exists():  # an empty name would be the working directory
         return path
     if path.suffix:
         raise FileNotFoundError(f"model file {path} does not exist: check the path, or see `fartrack models`")
-    raise FileNotFoundError(f"model {name!r} is unknown: choose {', '.join(named)} or give a model file")
+    if not named:
+        raise FileNotFoundError(
+            f"model {name!r} is not in {WEIGHTS}: the package's models cannot be read from an archive; unpack it, or "
+            "give a model file"
+        )
+    raise FileNotFoundError(f"model {name!r} is unknown: {choices} a model file")
 
 
 def int8_of(path: Path) -> Path:

@@ -238,6 +238,12 @@ def test_what_to_install_for_an_engine(monkeypatch, tmp_path, engine, says):
     assert str(caught.value) == f"runtime {engine} is not installed: {says}"
 
 
+@pytest.mark.parametrize("engine", ["onnx", ["onnxruntime"], 3])
+def test_engines_that_are_unknown(tmp_path, engine):
+    with pytest.raises(InputError, match=r"^runtime .* is unknown: choose one of onnxruntime, openvino"):
+        open_runtime(tmp_path / "any.onnx", engine)
+
+
 @pytest.mark.parametrize(("version", "refused"), [("2024.6.0", True), ("2025.2.0", True), ("2025.3.0", False)])
 def test_an_openvino_that_is_too_old(files, monkeypatch, version, refused):
     """Of these none could read our int8 files, and before 2025 an ImportError came of every model's name."""

@@ -82,7 +82,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     """
     if runtime is None:
         runtime = {".safetensors": "torch", ".xml": "openvino"}.get(suffix_of(path), "onnxruntime")
-    if runtime not in _ENGINES:
+    if not isinstance(runtime, str) or runtime not in _ENGINES:
         raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise InputError(f"threads is {threads!r}: give a whole number, 1 or more")
