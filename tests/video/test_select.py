@@ -156,6 +156,21 @@ def test_without_the_secret(visitor):
     assert visitor.thread.is_alive()
 
 
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (None, "frame is NoneType"),
+        (np.zeros((9, 9, 3), object), "frame is object"),
+        (np.zeros((0, 9, 3), np.uint8), r"frame of shape \(0, 9, 3\) is empty"),
+        (np.zeros((9, 9, 5), np.uint8), r"frame has shape \(9, 9, 5\)"),
+    ],
+    ids=["nothing", "objects", "empty", "five channels"],
+)
+def test_frame_that_is_no_image(frame, says):
+    with pytest.raises(InputError, match=says):
+        select_box(frame, say=lambda line: pytest.fail("a page was shown"), browse=False)
+
+
 def test_port_that_is_taken():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

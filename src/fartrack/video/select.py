@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 
 import cv2
 
-from fartrack import geometry
+from fartrack import crops, geometry
 from fartrack.crops import GivenImage
 from fartrack.errors import InputError
 from fartrack.geometry import Box
@@ -39,7 +39,7 @@ def select_box(
     say: Callable[[str], object] | None = None,
     browse: bool = True,
 ) -> Box:
-    """Show a frame (H x W x 3 uint8 BGR) in a browser and wait for the box that a person draws.
+    """Show a frame (H x W x 3 uint8 BGR; gray and BGRA work too) in a browser and wait for the box that a person draws.
 
     Args:
         frame: the picture to draw on.
@@ -52,12 +52,13 @@ def select_box(
         x, y, w, h in pixels of the frame.
 
     Raises:
-        InputError: the person cancelled, or the address cannot be listened on.
+        InputError: the frame is no image, the person cancelled, or the address cannot be listened on.
     """
-    height, width = frame.shape[:2]
-    good, png = cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    image = crops.as_bgr(frame)
+    height, width = image.shape[:2]
+    good, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not good:
-        raise InputError(f"a frame of shape {frame.shape} cannot be shown; give H x W x 3 uint8")
+        raise InputError(f"a frame of shape {frame.shape} cannot be shown: give a smaller one")
     token = secrets.token_urlsafe(12)
     answers: SimpleQueue[Box | None] = SimpleQueue()
     files = {
