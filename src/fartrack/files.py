@@ -64,6 +64,18 @@ def clear_leftovers(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def identity(path: Path) -> tuple[int, int] | Path:
+    """What a file or folder is, however it is called: device and number, or the path where nothing is there.
+
+    One file can have several names: hard links, a folder that is mounted twice, letters of the other case.
+    """
+    try:
+        there = path.stat()
+    except (OSError, ValueError):  # such as a circle of links
+        return path
+    return (there.st_dev, there.st_ino) if there.st_ino else path  # some file systems do not count theirs
+
+
 def readable(name: str) -> str:
     """A file's name as text that can be written anywhere, on one line.
 

@@ -526,6 +526,21 @@ def test_results_do_not_overwrite_the_source(folder, capfd):
     assert Path("out/tracked/boxes.csv").exists()
 
 
+def test_results_do_not_overwrite_what_is_given_under_another_name(folder, capfd):
+    """A hard link: the table was written through it, over a person's corrections or the video itself."""
+    clip("a.mp4", 3)
+    Path("corrected.csv").write_text(content := "frame,x,y,w,h\n0,8,20,24,24\n")
+    Path("here").mkdir()
+    os.link("corrected.csv", "here/boxes.csv")
+    line = complaint(capfd, "a.mp4", "--boxes", "corrected.csv", "--out", "here")
+    assert "here: the results could overwrite corrected.csv" in line and "--out" in line
+    assert Path("corrected.csv").read_text() == content
+    Path("here/boxes.csv").unlink()
+    os.link("a.mp4", "here/boxes.csv")
+    assert "would mix with the source a.mp4" in complaint(capfd, "a.mp4", "--box", BOX, "--out", "here")
+    assert Path("a.mp4").stat().st_size > 99
+
+
 def test_yolo_does_not_overwrite_the_images_it_reads(folder, capfd):
     """They are JPEG: each run over them would have made them worse."""
     clip("a.mp4", 3)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
-from fartrack.files import local_path, readable, write_whole
+from fartrack.files import identity, local_path, readable, write_whole
 from fartrack.signals import end_by, handled
 
 if TYPE_CHECKING:
@@ -206,23 +206,24 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
     """Make the output folder, unless writing there would destroy the source or other input, or is not possible."""
     from fartrack.formats import FORMATS, yolo
 
+    def around(path: Path) -> set[tuple[int, int] | Path]:
+        return {identity(one) for one in (path, *path.parents)}
+
     place = folder.resolve()
     origin = local_path(source).resolve()
     names = (TABLE, VIDEO, STRIP, *(FORMATS[name].target for name in formats))
     # The table and what is in folders would be written through a link; Path.resolve raises where links run in a circle.
-    targets = {name: Path(os.path.realpath(place / name)) for name in names}
-    pictures = targets[FORMATS["yolo"].target] if "yolo" in formats else None
-    if origin in (place, *(targets[name] for name in (TABLE, VIDEO, STRIP))) or pictures in (origin, *origin.parents):
+    targets = {name: identity(Path(os.path.realpath(place / name))) for name in names}
+    whole = {identity(place), *(targets[name] for name in (TABLE, VIDEO, STRIP))}
+    if identity(origin) in whole or ("yolo" in formats and targets[FORMATS["yolo"].target] in around(origin)):
         raise InputError(f"{folder}: the results would mix with the source {source}; choose another folder with --out")
     for other in others:
         if other is None:
             continue
-        content = other.resolve()
-        above = {content, *content.parents}
+        above = around(other.resolve())
         if other.is_symlink():  # the results could take the place of the link
-            link = other.parent.resolve()
-            above |= {link, *link.parents}
-        if place in above or above.intersection(targets.values()):
+            above |= around(other.parent.resolve())
+        if above & {identity(place), *targets.values()}:
             raise InputError(f"{folder}: the results could overwrite {other}; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
