@@ -1,6 +1,8 @@
 """Several targets at once: each as if it were alone."""
 
 import importlib.util
+import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,12 @@ def test_some_are_removed_on_the_way_through_them(tiny_model):
     assert list(tracker) == [2]
 
 
+def test_one_without_targets_is_a_tracker_all_the_same(tiny_model):
+    """`tracker or MultiTracker("pico")` dropped it and loaded another."""
+    tracker = MultiTracker(tiny_model.onnx, threads=1)
+    assert len(tracker) == 0 and tracker
+
+
 def test_without_targets_there_is_nothing(tiny_model):
     assert MultiTracker(tiny_model.onnx, threads=1).update(frames(1)[0]) == {}
 
@@ -131,8 +139,51 @@ def test_refusals_leave_the_state(tiny_model):
         tracker.update(video[1].astype(float))
     with pytest.raises(InputError, match="target 7 is not tracked: there are 1"):
         tracker.remove(7)
+    with pytest.raises(InputError, match=r"target \[1\] is not tracked: there are 1"):
+        tracker.remove([1])
     same(tracker.update(video[1])[number], alone(tiny_model.onnx, video, BOX)[0])
 
 
 def test_is_there_without_being_imported():
     assert "MultiTracker" in fartrack.__all__
+
+
+def interrupted(call, after):
+    """Raise KeyboardInterrupt, as a signal would, at a line of what changes a target; None once there is none left."""
+    left = itertools.count(after, -1)
+
+    def at(frame, event, _):
+        name = frame.f_code.co_name
+        if not frame.f_code.co_filename.endswith(("target.py", "memory.py")) or name in ("found", "score"):
+            return None
+        if event == "line" and next(left) == 0:
+            raise KeyboardInterrupt
+        return at
+
+    before = sys.gettrace()
+    sys.settrace(at)
+    try:
+        return call()
+    except KeyboardInterrupt:
+        return None
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+def test_an_interrupted_frame_counts_for_none(tiny_model, targets):
+    """A robot's time limit, or Ctrl-C in a notebook: the frame can be given again, to all targets."""
+    video = frames(4)
+    plain, other = (MultiTracker(tiny_model.onnx, threads=1, seek=True) for _ in range(2))
+    for tracker, box in itertools.product((plain, other), BOXES[:targets]):
+        tracker.add(video[0], box)
+    expected = [plain.update(frame) for frame in video[1:]]
+    other.update(video[1])
+    cuts = 0
+    for at in itertools.count(0, 5):
+        if (seen := interrupted(lambda: other.update(video[2]), at)) is not None:
+            break
+        cuts += 1
+    assert cuts > 15 * targets
+    assert seen == expected[1]
+    assert other.update(video[3]) == expected[2]

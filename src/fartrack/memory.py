@@ -46,6 +46,8 @@ class TemplateMemory:
     What the policy can still ask for is kept, up to `capacity` templates: that is exact for about ``1.4 * capacity``
     frames. From then on every second, fourth, ... is kept, so that they stay even over time and the frame that the
     policy asks for is at most ``t / capacity`` away from one that is there.
+
+    What is in it is replaced, never changed in place: a shallow copy stays as it is.
     """
 
     def __init__(self, config: ModelConfig, capacity: int | None = None, pictures: bool = False) -> None:
@@ -85,9 +87,9 @@ class TemplateMemory:
         if self._newest_view is not None:
             self._newest_view = replace(self._newest_view, kept=keep)
         if self.newest % self.stride == 0:
-            self._kept[self.newest] = self._settled
+            self._kept = {**self._kept, self.newest: self._settled}
             if self._views is not None and self._newest_view is not None:
-                self._views[self.newest] = self._newest_view
+                self._views = {**self._views, self.newest: self._newest_view}
             if len(self._kept) > self.capacity:
                 self._thin()
                 if self._views is not None:

@@ -122,8 +122,8 @@ class MultiTracker:
             self.network_seconds += time.perf_counter() - begun
             for i, (target, _) in enumerate(batch):
                 answers.setdefault(target, []).append(Output(*(x[i] for x in output)))
-        for target, answer in answers.items():
-            target.absorb(image, *answer)
+        # All at once, so that an exception on the way, as of a signal, leaves none a frame behind the others.
+        self._targets = {number: target.after(image, *answers[target]) for number, target in self._targets.items()}
         return {number: (t.found, t.box, t.score) for number, t in self._targets.items()}
 
     def remove(self, number: int) -> None:
@@ -132,13 +132,17 @@ class MultiTracker:
         Raises:
             InputError: there is no such target.
         """
-        if number not in self._targets:
+        try:
+            del self._targets[number]
+        except (KeyError, TypeError):  # unknown, or of a kind that is no key, as a list
             there = ", ".join(map(str, self._targets)) or "none"
-            raise InputError(f"target {number} is not tracked: there are {there}")
-        del self._targets[number]
+            raise InputError(f"target {number} is not tracked: there are {there}") from None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a MultiTracker is not copied or pickled: make another one of the same model")
+
+    def __bool__(self) -> bool:
+        return True  # without targets too, or `tracker or MultiTracker()` would drop one that is loaded
 
     def __len__(self) -> int:
         return len(self._targets)

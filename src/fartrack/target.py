@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import statistics
@@ -43,6 +44,18 @@ class Look(NamedTuple):
     """(slots - 1, n, M) of the older templates, oldest first; (slots, n, M) of all where none is new."""
     trajectory: npt.NDArray[np.int64] | None
     """(4 * past boxes,) words, for models that read them."""
+
+
+class _Seen(NamedTuple):
+    """What the network says of one search crop."""
+
+    output: Output
+    window: Window
+    """The crop's, in the frame."""
+    box: Box
+    change: float
+    """How much the box differs in shape from those it is compared with."""
+    score: float
 
 
 class Target:
@@ -133,13 +146,15 @@ class Target:
         if not self.seeks or self.lost_for < seek.PATIENCE:
             return None
         c = self.config
-        if self._places is None:
+        place = None if self._places is None else next(self._places, None)
+        if place is None:  # also where an exception, as of a signal, ended what made them
             box, length = self.box, statistics.median(math.sqrt(w * h) for w, h in self._held)
             side = c.search_factor * length
             # Every round is made anew: `itertools.cycle` would remember all windows of one, tens of megabytes.
             rounds = (seek.places(box, side, *self.size) for _ in itertools.repeat(None))
             self._places = itertools.chain.from_iterable(rounds)
-        self._place = next(self._places)
+            place = next(self._places)
+        self._place = place
         return _rgb(self._cut(image, self._place, c.search_size))
 
     def absorb(self, image: Image, output: Output, other: Output | None = None) -> None:
@@ -150,36 +165,34 @@ class Target:
             output: of the crop that `look` made.
             other: of the one that `elsewhere` made.
         """
+        vars(self).update(vars(self.after(image, output, other)))  # in one step, which no signal divides
+
+    def after(self, image: Image, output: Output, other: Output | None = None) -> Target:
+        """The target as `absorb` would make it; this one stays as it is.
+
+        Whatever interrupts it (Ctrl-C, a time limit, want of memory), a frame counts whole or not at all.
+        """
         c = self.config
-        box = geometry.from_window(output.box.tolist(), self.window, self.box if c.decoding == "release" else None)
-        self.change, score = self._judged(output, box, self._shapes)
-        there = 0.0
-        if other is not None:
-            # Since it was lost the box may have become another: what comes in elsewhere has the shape of before.
-            whole = geometry.from_window(other.box.tolist(), self._place)
-            differs, there = self._judged(other, whole, self._held)
-        jumps = there > max(seek.TRUST, c.lost_below, score)
-        self.scores.append(there if jumps else score)
-        if other is not None and jumps:
-            output, self.window, self.change = other, self._place, differs
-            box = whole  # taken whole: half way there is nothing
-            self.past.clear()
-            self._shapes = deque(self._held, maxlen=COMPARED)  # of what was taken for it meanwhile none
+        new = self._copied()
+        seen = self._seen(output, self.window, self._shapes, self.box if c.decoding == "release" else None)
+        # Since it was lost the box may have become another: what comes in elsewhere has the shape of before.
+        far = None if other is None else self._seen(other, self._place, self._held)
+        if far is not None and far.score > max(seek.TRUST, c.lost_below, seen.score):
+            seen = far
+            new._jump(seen)
         else:
-            box = geometry.towards(self.box, box, vocabulary.share(self.scores, c))
-        self.box = self._clipped(box)
-        self.past.append(self.box)
-        self._shapes.append(self.box[2:])
-        self._remember()
-        self._frame += 1
-        if self.explain:
-            self.insight = self._insight(image, output, self.memory.views())
-        if self.found or not c.withhold:
-            if self.memory.newest_crop is not None:
-                self.memory.settle(output.tokens, output.saliency)
-            if self._gives():
-                self.memory.add(self._template(image, crops.OWN), self._frame)
-                self._given = self._frame
+            new._follow(seen)
+        new._remember()
+        new._frame += 1
+        if new.explain:
+            new.insight = new._insight(image, seen.output, new.memory.views())
+        if new.found or not c.withhold:
+            if new.memory.newest_crop is not None:
+                new.memory.settle(seen.output.tokens, seen.output.saliency)
+            if new._gives():
+                new.memory.add(new._template(image, crops.OWN), new._frame)
+                new._given = new._frame
+        return new
 
     def move(self, box: Box, anew: bool = False) -> None:
         """Take another box for the one of the last frame; `anew` also forgets where the target was before."""
@@ -207,10 +220,38 @@ class Target:
         """Whether the frame gives a template, where `update_interval` does not want one of each."""
         return self._frame <= AT_FIRST or self.score < SURE or self._frame - self._given >= self.config.renewal
 
-    def _judged(self, output: Output, box: Box, shapes: Sequence[Sequence[float]]) -> tuple[float, float]:
-        """How much a box that the network wrote differs in shape from others, and its score."""
+    def _copied(self) -> Target:
+        """What a frame may change is a copy; crops and tokens, which are only replaced, are shared."""
+        new = copy.copy(self)
+        new.scores, new.past = self.scores.copy(), self.past.copy()
+        new._shapes, new._held = self._shapes.copy(), self._held.copy()
+        new.memory = copy.copy(self.memory)
+        return new
+
+    def _seen(
+        self, output: Output, window: Window, shapes: Sequence[Sequence[float]], last: Box | None = None
+    ) -> _Seen:
+        """The box that the network wrote, and its score; `last` is the box of the frame before, for `from_window`."""
+        box = geometry.from_window(output.box.tolist(), window, last)
         change = geometry.change_of_shape(self._clipped(box), shapes)
-        return change, float(vocabulary.score(output.logits, self.config, change))
+        return _Seen(output, window, box, change, float(vocabulary.score(output.logits, self.config, change)))
+
+    def _follow(self, seen: _Seen) -> None:
+        """Take what was seen around the last box, or a part of the way there."""
+        self.scores.append(seen.score)
+        self._take(seen, geometry.towards(self.box, seen.box, vocabulary.share(self.scores, self.config)))
+
+    def _jump(self, seen: _Seen) -> None:
+        """Take what was seen elsewhere, whole: half way there is nothing."""
+        self.scores.append(seen.score)
+        self.past.clear()
+        self._shapes = deque(self._held, maxlen=COMPARED)  # of what was taken for it meanwhile none
+        self._take(seen, seen.box)
+
+    def _take(self, seen: _Seen, box: Box) -> None:
+        self.window, self.change, self.box = seen.window, seen.change, self._clipped(box)
+        self.past.append(self.box)
+        self._shapes.append(self.box[2:])
 
     def _clipped(self, box: Box) -> Box:
         width, height = self.size
