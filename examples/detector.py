@@ -1,7 +1,6 @@
 """A detector says where to start, the tracker does the rest.  python examples/detector.py video.mp4"""
 
 import sys
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -9,10 +8,8 @@ import numpy as np
 from fartrack import Tracker
 from fartrack.video.reader import frames_from_source
 
-Box = tuple[float, float, float, float]
 
-
-def moving(image: np.ndarray, state: dict[str, np.ndarray] = {}) -> Box | None:  # noqa: B006
+def moving(image: np.ndarray, state: dict[str, np.ndarray] = {}) -> tuple | None:  # noqa: B006
     """Any function from an image to a box or None will do; this one finds the largest thing that moves."""
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (9, 9), 0)
     before, state["grey"] = state.get("grey", grey), grey
@@ -24,7 +21,7 @@ def moving(image: np.ndarray, state: dict[str, np.ndarray] = {}) -> Box | None: 
     return (x, y, w, h) if area > 200 else None
 
 
-def main(source: str, detect: Callable[[np.ndarray], Box | None] = moving) -> None:
+def main(source: str, detect=moving) -> None:
     tracker, tracking = Tracker("pico"), False
     for frame in frames_from_source(source):
         if tracking:
@@ -38,4 +35,7 @@ def main(source: str, detect: Callable[[np.ndarray], Box | None] = moving) -> No
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:]) if sys.argv[1:] else sys.exit(__doc__)
+    except (ValueError, OSError) as error:  # fartrack's InputError is a ValueError
+        sys.exit(str(error))

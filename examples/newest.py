@@ -32,7 +32,10 @@ def newest(address: str):
 
 
 if __name__ == "__main__":
-    tracker, frames = Tracker("pico"), newest(sys.argv[1]) if sys.argv[2:] else sys.exit(__doc__)
-    tracker.init(next(frames).image, [float(v) for v in sys.argv[2].split(",")])
-    for frame in frames:
-        print(f"{frame.time:.2f}", *tracker.update(frame.image), flush=True)
+    try:
+        tracker, frames = Tracker("pico"), newest(sys.argv[1]) if sys.argv[2:] else sys.exit(__doc__)
+        tracker.init(next(frames).image, [float(v) for v in sys.argv[2].split(",")])
+        for frame in frames:
+            print(f"{frame.time:.2f}", *tracker.update(frame.image), flush=True)
+    except (ValueError, OSError) as error:  # fartrack's InputError is a ValueError
+        sys.exit(str(error))

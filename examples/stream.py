@@ -33,4 +33,7 @@ def main(address: str, box: str, attempts: int | str | None = None, wait: float 
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:]) if sys.argv[2:] else sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:]) if sys.argv[2:] else sys.exit(__doc__)
+    except (ValueError, OSError) as error:  # fartrack's InputError is a ValueError
+        sys.exit(str(error))

@@ -34,4 +34,7 @@ def main(source: str = "", output: str = "", *boxes: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, OSError) as error:  # fartrack's InputError is a ValueError
+        sys.exit(str(error))

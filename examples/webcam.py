@@ -1,7 +1,8 @@
-"""Follow something on a webcam and draw it again when it is lost.  python examples/webcam.py [0]"""
+"""Follow something on a webcam and draw it again when it is lost.  python examples/webcam.py [0 [new.mp4]]"""
 
 import sys
 import time
+from pathlib import Path
 
 from fartrack import Tracker
 from fartrack.video.draw import draw_result
@@ -14,8 +15,9 @@ PATIENCE = 30  # frames without the target before it is drawn again
 
 def main(source: str = "0", output: str = "") -> None:
     output = output or time.strftime("webcam-%Y%m%d-%H%M%S.mp4")  # an earlier take cannot be made again
-    tracker = Tracker("pico")
-    lost = PATIENCE  # so it begins with drawing
+    if Path(output).exists():  # it may be the source
+        sys.exit(f"{output} is there already: give another name")
+    tracker, lost = Tracker("pico"), PATIENCE  # so it begins with drawing
     with (
         frames_from_source(source) as frames,
         VideoWriter(output, frames.width, frames.height, fps=frames.fps) as video,
@@ -33,4 +35,7 @@ def main(source: str = "0", output: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, OSError) as error:  # fartrack's InputError is a ValueError
+        sys.exit(str(error))

@@ -4,11 +4,13 @@ import contextlib
 import importlib.util
 import itertools
 import re
+import runpy
 import subprocess
 import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -62,6 +64,30 @@ def test_without_arguments_they_say_how(name):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "says"),
+    [
+        ("detector", ["none.mp4"], "none.mp4"),
+        ("newest", ["none.mp4", "10,40,20,20"], "none.mp4"),
+        ("newest", ["clip.mp4", "left,40,20,20"], "'left'"),
+        ("stream", ["none.mp4", "10,40,20,20"], "none.mp4"),
+        ("two_targets", ["none.mp4", "new.mp4", "10,40,20,20"], "none.mp4"),
+        ("two_targets", ["clip.mp4", "new.mp4", "left,40,20,20"], "'left'"),
+        ("webcam", ["none.mp4"], "none.mp4"),
+        ("webcam", ["99"], "webcam 99"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(monkeypatch, tmp_path, name, arguments, says):
+    video(tmp_path / "clip.mp4", moving_square(2)[0])
+    monkeypatch.setitem(sys.modules, "supervision", MagicMock())
+    monkeypatch.setattr(fartrack, "MultiTracker", lambda model: MagicMock(), raising=False)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit, match=says) as ended:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    assert len(ended.value.code.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
 def test_all_have_a_test():
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES} <= tests
@@ -100,6 +126,14 @@ def test_webcam(monkeypatch, tmp_path, capsys):
         assert sum(1 for _ in recorded) == 60
 
 
+def test_webcam_writes_over_nothing(tmp_path):
+    """`webcam.py clip.mp4 clip.mp4` left a person without the clip."""
+    (tmp_path / "clip.mp4").write_text("precious")
+    with pytest.raises(SystemExit, match=r"clip\.mp4 is there already: give another name"):
+        load("webcam").main("clip.mp4", "clip.mp4")
+    assert (tmp_path / "clip.mp4").read_text() == "precious"
+
+
 def test_folder(tmp_path, capsys):
     """What is wrong with one video or its box is one line that names it; the others are tracked all the same."""
     frames, boxes = moving_square(8)
@@ -121,6 +155,27 @@ def test_folder(tmp_path, capsys):
         (track,) = read_boxes(tmp_path / "results" / f"a.{kind}", Video("a.mp4", 160, 120, 25, 8))
         assert np.allclose([box.xywh for box in track.boxes], boxes, atol=2)
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["a.csv", "a.xml", "e.csv", "e.xml"]
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch], ids=["missing", "empty", "a file"])
+def test_folder_without_videos(monkeypatch, tmp_path, make):
+    make(tmp_path / "in")
+    monkeypatch.setattr(sys, "argv", ["folder.py", "in", "results"])
+    with pytest.raises(SystemExit, match="in is no folder with"):
+        runpy.run_path(str(FOLDER / "folder.py"), run_name="__main__")
+    assert not (tmp_path / "results").exists()
+
+
+def test_folder_of_other_videos(tmp_path, capsys):
+    """Of two that differ only in their kind, neither writes over the other's results."""
+    (tmp_path / "in").mkdir()
+    clip = video(tmp_path / "clip.mp4", moving_square(3)[0]).read_bytes()
+    for name, box in (("a.mp4", "a.mp4.txt"), ("A.MOV", "A.MOV.txt"), ("b.MP4", "b.txt")):
+        (tmp_path / "in" / name).write_bytes(clip)
+        (tmp_path / "in" / box).write_text("10,40,20,20")
+    assert load("folder").main("in", "results") == 0
+    expected = {f"{name}.{kind}" for name in ("a.mp4", "A.MOV", "b") for kind in ("csv", "xml")}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == expected
 
 
 def test_stream(tmp_path, capsys):
