@@ -1,12 +1,15 @@
 """Frames from files, folders, streams and cameras; and one line for everything that is none of these."""
 
+import contextlib
 import functools
 import gc
 import http.server
 import struct
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -159,8 +162,8 @@ def test_swapped_times_are_sorted():
     """Some recorders give neighbours each other's times; the decoder's order is right (seen: 0, 101, 67, 134, 34)."""
 
     def frames():
-        for i, time in enumerate([0, 101, 67, 134, 34, 234, 201, 267, 167]):
-            yield reader.Frame(i, time, picture(i))
+        for i, seconds in enumerate([0, 101, 67, 134, 34, 234, 201, 267, 167]):
+            yield reader.Frame(i, seconds, picture(i))
         return 9
 
     result = list(reader._times_sorted(frames()))
@@ -425,6 +428,28 @@ def test_breaks_off_before_start(tmp_path):
         frames_from_source(cut_off(whole, tmp_path / "b.mp4"), 35)
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_going_on_after_an_interruption_is_no_end(tmp_path, monkeypatch, live):
+    """A signal's handler that raises while a frame is read: the loop that was begun anew ended as if the video had."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    frames = frames_from_source(0 if live else clip(tmp_path / "a.mp4", 20))
+    assert [next(frames).index for _ in range(2)] == [0, 1]
+    monkeypatch.setattr(reader._Upright, "__call__", interrupt)
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        list(frames)
+    again = "anew" if live else "anew with start=2"
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"reading was interrupted at frame 2; open it {again}$"):
+            next(frames)
+    frames.close()
+    assert list(frames) == []
+
+
 # Streams
 
 
@@ -458,6 +483,72 @@ def test_live_stream_passes_over_damage(tmp_path, server):
         data[188 * i + 8 : 188 * (i + 1)] = bytes(180)
     whole.write_bytes(data)
     assert len(read_all(f"http://{server}/a.ts")) >= 30
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_silent_stream_is_closed_by_another_thread(tmp_path, monkeypatch, ends):
+    """It failed with "generator already executing", and the camera stayed open."""
+    data = clip(tmp_path / "a.ts", 60, time_base=Fraction(1, 90000), format="mpegts").read_bytes()
+    monkeypatch.setattr(reader, "STREAM_TIMEOUT", 1.0 if ends else 60.0)
+    silent, go_on = threading.Event(), threading.Event()
+
+    class Stalling(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data[: len(data) * 3 // 4])
+            silent.set()
+            go_on.wait()
+            with contextlib.suppress(OSError):
+                self.wfile.write(data[len(data) * 3 // 4 :])
+
+        def log_message(self, *_):
+            pass
+
+    seen, errors = [], []
+
+    def read():
+        try:
+            seen.extend(source)
+        except BaseException as error:
+            errors.append(error)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalling) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        source = frames_from_source(f"http://127.0.0.1:{server.server_port}/a.ts")
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert silent.wait(60)
+        before = -1
+        while not (seen and before == len(seen) and source._frames.gi_running):
+            before = len(seen)
+            time.sleep(0.2)
+        source.close()
+        if not ends:
+            go_on.set()
+        thread.join(60)
+        assert not thread.is_alive() and errors == []
+        assert 0 < len(seen) < 60 and list(source) == []
+        assert source._frames.gi_frame is None  # the connection is closed
+        go_on.set()
+        server.shutdown()
+
+
+def test_a_webcam_is_closed_by_another_thread(monkeypatch):
+    sources = []
+
+    class Closed(Camera):
+        def read(self):
+            for source in sources:
+                thread = threading.Thread(target=source.close)
+                thread.start()
+                thread.join()
+            return super().read()
+
+    monkeypatch.setattr(cv2, "VideoCapture", Closed)
+    frames = frames_from_source(0)
+    sources.append(frames)
+    assert len(list(frames)) == 1 and Closed.released
 
 
 def test_stream_that_is_not_there(server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -52,7 +53,8 @@ class VideoSource:
     """The frames of one video, from frame `start` to the end, once: `for frame in source`.
 
     Reading fails loudly: frames before the failure are delivered, then `InputError` names the frame. Use it in a
-    `with` statement, or call `close()`, when not all frames are read.
+    `with` statement, or call `close()`, when not all frames are read. An exception that comes from elsewhere while a
+    frame is read (a signal's handler, Ctrl-C) ends the reading: it cannot be gone on with, and `InputError` says so.
     """
 
     name: str
@@ -86,10 +88,12 @@ class VideoSource:
         live: bool = False,
         pixel_aspect: Fraction = Fraction(1),
         images: tuple[str, ...] = (),
+        closed: threading.Event | None = None,
     ) -> None:
         self.name, self.fps, self.time_base, self.count, self.live = name, fps, time_base, count, live
         self.pixel_aspect, self.images = pixel_aspect, images
         self._frames = frames
+        self._closed = closed or threading.Event()
         try:
             self.first = next(frames)
         except StopIteration as end:
@@ -101,6 +105,8 @@ class VideoSource:
             ) from None
         self.height, self.width = self.first.image.shape[:2]
         self._first_pending = True
+        self._next = self.first.index  # the frame to be given out next
+        self._interrupted = False
 
     @property
     def untouched(self) -> bool:
@@ -111,10 +117,34 @@ class VideoSource:
         return self
 
     def __next__(self) -> Frame:
+        if self._closed.is_set():
+            raise StopIteration
+        if self._interrupted:
+            again = "" if self.live else f" with start={self._next}"
+            raise InputError(f"{self.name}: reading was interrupted at frame {self._next}; open it anew{again}")
+        try:
+            frame = self._read()
+        except (StopIteration, InputError):
+            raise
+        except BaseException as error:  # it has ended the generator, which would seem to be the video's end
+            self._interrupted = not _is_busy(error)
+            raise
+        self._next = frame.index + 1
+        return frame
+
+    def _read(self) -> Frame:
         if self._first_pending:
             self._first_pending = False
             return self.first
-        frame = next(self._frames)
+        try:
+            frame = next(self._frames)
+        except InputError:
+            if self._closed.is_set():
+                raise StopIteration from None
+            raise
+        if self._closed.is_set():  # meanwhile, by another thread, which left the rest to this one
+            self._end()
+            raise StopIteration
         height, width = frame.image.shape[:2]
         if (width, height) != (self.width, self.height):
             self.close()
@@ -125,9 +155,21 @@ class VideoSource:
         return frame
 
     def close(self) -> None:
-        """Let go of the file or camera; closing twice does no harm."""
+        """Let go of the file or camera; closing twice does no harm.
+
+        While another thread waits for a frame its loop ends, without an error, when that frame arrives or the stream
+        has been silent for its ten seconds; only then the camera is free.
+        """
         self._first_pending = False
-        self._frames.close()
+        self._closed.set()
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            self._frames.close()
+        except ValueError as error:
+            if not _is_busy(error):
+                raise
 
     def __enter__(self) -> VideoSource:
         return self
@@ -221,8 +263,9 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
     packets = indexed if is_file and kind.startswith("mov") else 0
     aspect = stream.sample_aspect_ratio or Fraction(1)
     upright = _Upright()
+    closed = threading.Event()
     frames = _container_frames(
-        container, stream, name, start, fps, upright, live=live, is_file=is_file, packets=packets
+        container, stream, name, start, fps, upright, closed, live=live, is_file=is_file, packets=packets
     )
     source = VideoSource(
         name,
@@ -232,6 +275,7 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
         time_base=stream.time_base or 1 / fps,
         count=None if live else (indexed if indexed > 1 else stream.frames) or _estimated_count(container, stream, fps),
         live=live,
+        closed=closed,
     )
     source.pixel_aspect = 1 / aspect if upright.lying else aspect
     return source
@@ -244,6 +288,7 @@ def _container_frames(
     start: int,
     fps: Fraction,
     upright: _Upright,
+    closed: threading.Event,
     *,
     live: bool,
     is_file: bool,
@@ -277,6 +322,8 @@ def _container_frames(
         read, end = 0, Fraction(0)
         try:
             for packet in container.demux(stream):
+                if closed.is_set():  # damaged packets give no frame at which it would be noticed
+                    return index
                 if packet.size:
                     read += 1
                     shown = packet.dts if packet.pts is None else packet.pts
@@ -517,6 +564,11 @@ def _without_password(address: str) -> str:
     rest = host + more
     left_over = re.match(r".*@" if named or no_port else r".*:.*[^/]@", rest, re.DOTALL)
     return f"{scheme}://{rest[left_over.end() :] if left_over else rest}"
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Whether a generator was asked for something while another thread is in it."""
+    return isinstance(error, ValueError) and "already executing" in str(error)
 
 
 def _reason(error: BaseException) -> str:
