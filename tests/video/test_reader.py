@@ -407,7 +407,9 @@ def test_breaks_off(tmp_path, harm, suffix, format, options):
     assert [frame.index for frame in seen] == list(range(len(seen)))
 
 
-@pytest.mark.parametrize("source", [None, [np.zeros((4, 4, 3), np.uint8)], np.zeros((4, 4, 3), np.uint8), b"a.mp4"])
+@pytest.mark.parametrize(
+    "source", [None, [np.zeros((4, 4, 3), np.uint8)], np.zeros((4, 4, 3), np.uint8), b"a.mp4", True]
+)
 def test_no_source_at_all(source):
     """A list of frames has been taken for a file whose name held all of their pixels."""
     with pytest.raises(InputError, match=f"the source is a {type(source).__name__}; give a video") as caught:
@@ -614,7 +616,7 @@ class Camera:
         type(self).released = True
 
 
-@pytest.mark.parametrize("number", [0, "0", " 2 "])
+@pytest.mark.parametrize("number", [0, "0", " 2 ", np.int64(0)])
 def test_webcam(monkeypatch, number):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "released", False)

@@ -189,11 +189,8 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
     Raises `FileNotFoundError` when there is no such file, and `InputError` when it is not a video, is empty,
     breaks off before frame `start` or ends there, or `start` is no number of a frame.
     """
-    if not isinstance(source, str | int | os.PathLike):
-        raise InputError(
-            f"the source is a {type(source).__name__}; give a video, a folder of images, a webcam number or an address "
-            "(frames of your own go to the `init` and `update` of a Tracker)"
-        )
+    if not isinstance(source, str | os.PathLike):
+        source = _webcam_number(source)
     start = check_start(start)
     if start < 0:
         raise InputError(f"start frame {start} is negative; frames count from 0")
@@ -218,6 +215,19 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
         raise InputError(f"{path}: no permission to read it") from None
     # FFmpeg takes what stands before a colon for a protocol (`12:30:05.mp4`), unless a folder stands before that.
     return _open_container(str(path.absolute()), str(path), start, is_file=True)
+
+
+def _webcam_number(source: object) -> int:
+    """A whole number of any kind, also NumPy's; True would be webcam 1."""
+    try:
+        if not isinstance(source, bool):
+            return operator.index(source)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise InputError(
+        f"the source is a {type(source).__name__}; give a video, a folder of images, a webcam number or an address "
+        "(frames of your own go to the `init` and `update` of a Tracker)"
+    )
 
 
 def check_start(start: object) -> int:
