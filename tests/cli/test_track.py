@@ -21,6 +21,7 @@ from fartrack.cli.main import main
 from fartrack.cli.track import parse_box, untouched
 from fartrack.errors import InputError
 from fartrack.multitracker import MultiTracker
+from fartrack.video import writer
 from fartrack.video.reader import frames_from_source
 from fartrack.video.writer import VideoWriter
 from template_tracker import TemplateTracker
@@ -499,6 +500,18 @@ def test_frames_too_large_for_a_video(folder, capfd):
     assert "H.264 has no frames of 16385 x 64" in line and "--no-video" in line
     assert not Path("out").exists()
     assert main(["track", "wide", "--box", BOX, "--no-video"]) == 0
+
+
+def test_ffmpeg_without_an_encoder(folder, capfd, monkeypatch):
+    """A build without x264: a traceback, an empty table and an empty `.tracked.mp4.part` were all there was."""
+    clip("a.mp4", 3)
+    monkeypatch.setattr(writer, "ENCODER", "libx264_not_here")
+    line = complaint(capfd, "a.mp4", "--box", BOX)
+    assert "no H.264 encoder" in line and "pip install --force-reinstall av" in line and "--no-video" in line
+    assert not Path("out").exists()
+    with pytest.raises(InputError, match=r"a\.mp4: this FFmpeg has no H\.264 encoder"):
+        VideoWriter("here/a.mp4", 96, 64)
+    assert main(["track", "a.mp4", "--box", BOX, "--no-video"]) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names")

@@ -114,7 +114,7 @@ class Track:
         from fartrack.tracker import Tracker
         from fartrack.tracking import track, track_all
         from fartrack.video.reader import frames_from_source
-        from fartrack.video.writer import check_size
+        from fartrack.video.writer import check_encoder, check_size
 
         formats = parse_formats(self.format)
         with frames_from_source(self.source, self.start) as frames:
@@ -133,6 +133,8 @@ class Track:
 
                 boxes = [select_box(frames.first.image, host=self.host, port=self.port)]
             default = Path("out", _name(self.source) + ("-corrected" if given else ""))
+            if not self.no_video:
+                check_encoder((self.out or default) / VIDEO)
             if not (self.no_video or self.explain):  # whose pictures are scaled
                 check_size((self.out or default) / VIDEO, frames.width, frames.height)
             folder = make_folder(self.out or untouched(default), formats, self.source, self.boxes, self.before)

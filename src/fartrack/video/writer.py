@@ -9,6 +9,7 @@ from fractions import Fraction
 from numbers import Rational, Real
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import av
 import av.error
@@ -17,6 +18,7 @@ import cv2
 from fartrack.crops import GivenImage, as_bgr
 from fartrack.errors import InputError
 
+ENCODER: Final = "libx264"
 QUALITY = "23"
 """x264's constant rate factor: 18 looks like the source, 28 is small."""
 LARGEST_SIDE = 16_384
@@ -43,6 +45,21 @@ def check_size(path: Path, width: int, height: int) -> None:
         )
 
 
+def check_encoder(path: Path) -> None:
+    """Refuse to begin a video where FFmpeg was built without x264, as some distributions do for its licence.
+
+    Raises:
+        InputError: with what to do.
+    """
+    try:
+        av.Codec(ENCODER, "w")
+    except ValueError:
+        raise InputError(
+            f"{path}: this FFmpeg has no H.264 encoder ({ENCODER}): pip install --force-reinstall av, or leave the "
+            "video out (--no-video)"
+        ) from None
+
+
 class VideoWriter:
     """An MP4 of a fixed frame size, each frame at its own time.
 
@@ -64,10 +81,11 @@ class VideoWriter:
         """Frames are `width` x `height` pixels; their times are kept to the nearest multiple of `time_base` seconds.
 
         `fps` is the average rate: it steers the encoder and says how long the last frame stays. Raises `InputError`
-        when the file cannot be created, no video has frames of that size, `fps` is no rate, or `time_base` or
-        `pixel_aspect` no fraction.
+        when the file cannot be created, FFmpeg has no encoder for it, no video has frames of that size, `fps` is no
+        rate, or `time_base` or `pixel_aspect` no fraction.
         """
         check_size(Path(path), width, height)
+        check_encoder(Path(path))
         try:
             fps = fps if isinstance(fps, Fraction) else Fraction(float(fps))
         except (TypeError, ValueError, OverflowError):
@@ -89,7 +107,7 @@ class VideoWriter:
             )
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from None
-        stream = self._container.add_stream("libx264", rate=min(fps, Fraction(240)).limit_denominator(65_535))
+        stream = self._container.add_stream(ENCODER, rate=min(fps, Fraction(240)).limit_denominator(65_535))
         # Chroma has half the resolution, so sides are even: an odd one gets its last line twice.
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
