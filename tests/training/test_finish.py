@@ -9,7 +9,7 @@ from fartrack.errors import InputError
 from fartrack.models import load_weights, save_weights
 from fartrack.network import FARTrack
 from fartrack.training import finish
-from fartrack.training.finish import Mistaken, calibrate, export_run, fit_logistic
+from fartrack.training.finish import Mistaken, calibrate, check_outputs, export_run, fit_logistic
 from fartrack.training.loop import Trainer
 from fartrack.training.options import TrainConfig
 from fartrack.training.start import cut, depth_of, fit, read_start, without
@@ -116,6 +116,26 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
         other = run(name, 3, **changes).save()
         with pytest.raises(InputError, match=f"has {name} {value}"):  # no shape told of it: a mean of two was written
             export_run(paths[0], tmp_path / "out", (), None, 0, also=[other], onnx=False)
+
+
+def test_what_an_export_reads_is_not_replaced(pack, config, tmp_path):
+    """A state in half precision took the place of the run's own, and a mean that of the file it was made of."""
+    (out := tmp_path / "out").mkdir()
+    path = Trainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save("tiny.safetensors")
+    (also := tmp_path / "other.safetensors").write_bytes(path.read_bytes())
+    before = path.read_bytes()
+    (out / "depth2.safetensors").hardlink_to(also)
+    with pytest.raises(InputError, match=r"depth2\.safetensors is .*other\.safetensors itself.*--out"):
+        export_run(path, out, (2,), None, 0, also=[also], onnx=False)
+    with pytest.raises(InputError, match="itself"):
+        check_outputs(path, out, (2,), [also], onnx=False)
+    with pytest.raises(InputError, match=r"depth2\.onnx itself"):
+        check_outputs(path, tmp_path / "new", (2,), [tmp_path / "new/../new/depth2.onnx"], onnx=True)
+    check_outputs(path, tmp_path / "new", (2,), [tmp_path / "new/depth2.onnx"], onnx=False)
+    for state, named in ((path, "tiny"), (also, "other"), (tmp_path / "new/depth2.json", "--out will hold")):
+        with pytest.raises(InputError, match=f"--state {state} is .*{named}"):
+            check_outputs(path, tmp_path / "new", (2,), [also], onnx=False, state=state)
+    assert path.read_bytes() == also.read_bytes() == before
 
 
 def test_an_exported_file_is_tracked_with(pack, config, tmp_path):

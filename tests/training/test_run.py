@@ -407,6 +407,8 @@ def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
     (tmp_path / "file").write_bytes(b"no shard")
     checkpoint.save(tmp_path / "tables", {}, {"files": []})
     checkpoint.save(tmp_path / "newer", {}, {"model": {**dataclasses.asdict(TINY), "colour": "red"}, "stage": "frame"})
+    told = {"model": dataclasses.asdict(TINY), "train": {}}
+    checkpoint.save(tmp_path / "kept", {}, told)
     (tmp_path / "list.json").write_text("[1]")
     given = ["frame", *SMALL, *SHORT, "--data", str(shard), "--out"]
     for words, named in (
@@ -415,6 +417,10 @@ def test_a_mistake_is_one_line_without_traceback(shard, tmp_path, capsys):
         ([*given, str(tmp_path / "out"), "--resume", str(tmp_path)], "is a folder"),
         ([*given, str(tmp_path / "out"), "--residual", "bfloat16", "--precision", "float32"], "--residual bfloat16"),
         ([*given, str(tmp_path / "out"), "--json", str(tmp_path / "list.json")], "list.json holds no options"),
+        (
+            ["export", "--checkpoint", str(tmp_path / "kept"), "--data", "/nowhere", "--state", str(tmp_path / "kept")],
+            "kept itself, which is read: give another name",
+        ),
         (["export", "--checkpoint", str(tmp_path / "newer"), "--samples", "0"], "newer: model config cannot be read"),
         ([*given, str(tmp_path / "out"), "--resume", str(tmp_path / "tables")], "is no checkpoint of a run"),
     ):

@@ -22,7 +22,7 @@ from fartrack import vocabulary
 from fartrack.config import PRESETS, ModelConfig
 from fartrack.errors import InputError
 from fartrack.evaluation.metrics import auroc, expected_calibration_error
-from fartrack.files import write_whole
+from fartrack.files import identity, write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.step import TrackStep
@@ -291,16 +291,10 @@ def export_run(
         InputError: a depth that the checkpoint has not, weights that do not fit, or a file that cannot be written.
     """
     weights, config, state = read_trained(path)
+    files = _model_files(path, config, state, out, depths)
+    _refuse_to_replace(list(files.values()), [path, *also], onnx)
     weights = averaged(weights, config, also)
-    exits = [depth for depth in state["train"].get("exits", []) if depth in NAMES]
-    chosen = sorted(set(depths or exits or [config.depth]))
-    if chosen[-1] > config.depth or chosen[0] < 1:
-        raise InputError(f"--depths {tuple(chosen)}: {path} has {config.depth} layers")
-    names = {depth: _name(config, depth) for depth in chosen}
-    if len(set(names.values())) < len(names):
-        raise InputError(
-            f"the model of {path} is called {config.name}, as one of fewer layers will be: give other --depths"
-        )
+    chosen = list(files)
     taught = set(state["train"].get("exits") or [config.depth])
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
@@ -312,24 +306,84 @@ def export_run(
     net.load_state_dict(weights)
     found = calibrate(net.eval(), sampler, chosen, samples, clips, device) if sampler and samples else {}
     out.mkdir(parents=True, exist_ok=True)
-    files = []
-    for depth in chosen:
-        name = names[depth]
-        own = config.replace(name=name, depth=depth)
+    for depth, file in files.items():
+        own = config.replace(name=file.stem, depth=depth)
         if depth in found:
             bias, slope, shape = (round(v, 4) for v in (found[depth].bias, found[depth].slope, found[depth].shape))
             own = own.replace(score_bias=bias, score_slope=slope, score_shape=shape)
         small = FARTrack(own)
         small.load_state_dict(cut(weights, depth))
-        file = out / f"{name}.safetensors"
         save_weights(file, small.state_dict(), own)
         if onnx:
             from fartrack.export import export
 
             export(small, file.with_suffix(".onnx"), precision)
         _write_card(file.with_suffix(".json"), small, state, found.get(depth), also)
-        files.append(file)
-    return files
+    return list(files.values())
+
+
+def check_outputs(
+    path: Path, out: Path, depths: Sequence[int], also: Sequence[Path], onnx: bool, state: Path | None = None
+) -> None:
+    """Refuse an export that would replace what it reads, or itself, before data is read for its score.
+
+    Args:
+        path: the checkpoint.
+        out: folder for the model files.
+        depths: as for `export_run`.
+        also: the other files that are read.
+        onnx: whether ONNX files are written.
+        state: a file to keep the whole state in.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        InputError: as `export_run`, or naming the file that would be lost.
+    """
+    _, config, told = read_trained(path)
+    files = list(_model_files(path, config, told, out, depths).values())
+    _refuse_to_replace(files, [path, *also], onnx)
+    if state is not None:
+        for read in (path, *also):
+            if _same(state, read):
+                raise InputError(f"--state {state} is {read} itself, which is read: give another name")
+        if twice := next((file for file in _written(files, onnx) if _same(state, file)), None):
+            raise InputError(f"--state {state} is {twice}, which --out will hold: give another name")
+
+
+def _model_files(
+    path: Path, config: ModelConfig, state: dict[str, Any], out: Path, depths: Sequence[int]
+) -> dict[int, Path]:
+    """The safetensors file of each depth of a checkpoint that is to be written, shallowest first."""
+    exits = [depth for depth in state["train"].get("exits", []) if depth in NAMES]
+    chosen = sorted(set(depths or exits or [config.depth]))
+    if chosen[-1] > config.depth or chosen[0] < 1:
+        raise InputError(f"--depths {tuple(chosen)}: {path} has {config.depth} layers")
+    names = {depth: _name(config, depth) for depth in chosen}
+    if len(set(names.values())) < len(names):
+        raise InputError(
+            f"the model of {path} is called {config.name}, as one of fewer layers will be: give other --depths"
+        )
+    return {depth: out / f"{name}.safetensors" for depth, name in names.items()}
+
+
+def _written(files: Sequence[Path], onnx: bool) -> list[Path]:
+    """All that an export writes: a card beside each model file, and an ONNX file where wanted."""
+    suffixes = (".safetensors", ".json", ".onnx") if onnx else (".safetensors", ".json")
+    return [file.with_suffix(suffix) for file in files for suffix in suffixes]
+
+
+def _refuse_to_replace(files: Sequence[Path], reads: Sequence[Path], onnx: bool) -> None:
+    for file in _written(files, onnx):
+        if lost := next((read for read in reads if _same(file, read)), None):
+            raise InputError(f"{file} is {lost} itself, which is read: give another --out")
+        if file.suffix == ".onnx":
+            from fartrack.sharing import refuse_to_replace
+
+            refuse_to_replace(file)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return identity(one.resolve()) == identity(other.resolve())
 
 
 def _name(config: ModelConfig, depth: int) -> str:

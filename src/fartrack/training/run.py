@@ -32,7 +32,7 @@ from fartrack.training.backbone import BackboneTrainer, can_match, matching, wit
 from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TABLE, TeacherFeatures, make_features
-from fartrack.training.finish import export_run
+from fartrack.training.finish import check_outputs, export_run
 from fartrack.training.loop import LAST, Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values, idle
 from fartrack.training.parallel import Parallel, join
@@ -248,6 +248,7 @@ def _features(options: Features) -> int:
 
 def _export(options: Export) -> int:
     device = pick_device(options.device)
+    check_outputs(options.checkpoint, options.out, options.depths, options.also, options.onnx, options.state)
     sampler = None
     if options.samples:
         supply = open_data(
