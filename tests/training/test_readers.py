@@ -186,12 +186,25 @@ def test_an_object_of_coco_without_a_box_is_named(tmp_path, box):
     assert len(listing.broken) == 1 and "annotation 7" in listing.broken[0]
 
 
-def test_a_polygon_of_coco_that_is_none_breaks_its_picture_alone(tmp_path):
-    """It ended a run in the middle, in a thread that decodes."""
+def test_rings_of_one_object_of_coco_that_overlap_are_one(tmp_path):
+    """Where they did there was a hole."""
     coco(tmp_path)
     path = tmp_path / "annotations" / "instances_train2017.json"
     index = json.loads(path.read_text())
-    index["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    rings = [[x, 30, x + 20, 30, x + 20, 50, x, 50] for x in (40, 50)]
+    index["annotations"][0]["segmentation"] = rings
+    path.write_text(json.dumps(index))
+    owner = READERS["coco"](tmp_path, 1).clips[0].mask(0, (120, 160))
+    assert owner[30:51, 40:71].all() and owner.sum() == 21 * 31
+
+
+@pytest.mark.parametrize("ring", [[1, 2, 3], [40, 30, float("nan"), 30, 60, 50], [40, 30, 60, float("inf"), 60, 50]])
+def test_a_polygon_of_coco_that_is_none_breaks_its_picture_alone(tmp_path, ring):
+    """It ended a run in the middle, in a thread that decodes; one with a point that is nowhere made some mask."""
+    coco(tmp_path)
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    index = json.loads(path.read_text())
+    index["annotations"][0]["segmentation"] = [ring]
     path.write_text(json.dumps(index))
     pack = decode_jobs(data.all_jobs([READERS["coco"](tmp_path, 1)]), 1, judge=False)
     assert len(pack.files) == 1 and "polygon of object 1" in pack.skipped[0]

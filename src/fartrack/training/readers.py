@@ -394,12 +394,16 @@ def _polygons(objects: list[Any], _frame: int, size: tuple[int, int]) -> npt.NDA
     for row, polygons in enumerate(objects[:254], 1):
         if isinstance(polygons, list):
             try:
-                rings = [np.array(ring, np.float32).reshape(-1, 2).round().astype(np.int32) for ring in polygons]
+                points = [np.array(ring, np.float32).reshape(-1, 2).round() for ring in polygons]
             except (ValueError, TypeError):
                 raise InputError(f"the polygon of object {row} is no list of x and y") from None
-            shapes.append((sum(cv2.contourArea(ring) for ring in rings if len(ring) > 2), row, rings))
+            if not all(np.isfinite(ring).all() for ring in points):
+                raise InputError(f"the polygon of object {row} has a point that is no finite number")
+            rings = [ring.astype(np.int32) for ring in points if len(ring) > 2]
+            shapes.append((sum(cv2.contourArea(ring) for ring in rings), row, rings))
     for _, row, rings in sorted(shapes, key=lambda shape: -shape[0]):
-        cv2.fillPoly(owner, [ring for ring in rings if len(ring) > 2], row)  # type: ignore[call-overload]
+        for ring in rings:  # one by one: where two overlap, one call would leave a hole
+            cv2.fillPoly(owner, [ring], row)  # type: ignore[call-overload]
     return owner
 
 
