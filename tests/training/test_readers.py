@@ -253,6 +253,21 @@ def test_frames_become_pictures_with_boxes_in_place(name, tmp_path):
         assert not o.alone.any()
 
 
+def test_the_list_of_davis_2016_is_read(tmp_path, caplog):
+    """A line for each picture, in a folder of another name: the validation videos were trained on, silently."""
+    davis(tmp_path)
+    (tmp_path / "ImageSets/2017/train.txt").unlink()
+    assert len(READERS["davis"](tmp_path, 1).clips) == 3 and "every folder is trained on" in caplog.text
+    caplog.clear()
+    listed = [f"/JPEGImages/480p/{v}/{i:05d}.jpg /Annotations/480p/{v}/{i:05d}.png \n" for v in ("boat", "bear")
+              for i in range(3)]  # fmt: skip
+    (tmp_path / "ImageSets/480p").mkdir()
+    (tmp_path / "ImageSets/480p/train.txt").write_text("".join(listed))
+    listing = READERS["davis"](tmp_path, 1)
+    assert [clip.video for clip in listing.clips] == ["boat", "bear"]
+    assert (listing.excluded, listing.missing, caplog.text) == (1, [], "")
+
+
 def test_masks_of_davis_2016(tmp_path):
     """Its only object is 255, which was taken for what belongs to none."""
     for suffix in ("JPEGImages", "Annotations"):

@@ -7,11 +7,12 @@ is missing or broken is named with its reason, so that a data set copied by half
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import cv2
@@ -39,6 +40,8 @@ from fartrack.evaluation.datasets import (
     visible_files,
 )
 from fartrack.training.got10k_vot import EXCLUDED
+
+log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
 
@@ -303,17 +306,29 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
 
 
 def davis(root: Path, workers: int = 8) -> Listing:
-    """DAVIS: the training list of 2017, each object a clip with masks."""
+    """DAVIS: the training list of 2017, else that of 2016, each object a clip with masks."""
     home = _inside(root, "DAVIS")
     size = next((s for s in ("480p", "Full-Resolution", "1080p") if (home / "Annotations" / s).is_dir()), "")
     masks = home / "Annotations" / size
-    listed = next((p for p in (home / "ImageSets" / y / "train.txt" for y in ("2017", "2016")) if p.is_file()), None)
+    lists = (home / "ImageSets" / part / "train.txt" for part in ("2017", "2016", "480p", "1080p"))
+    listed = next((path for path in lists if path.is_file()), None)
     there = set(_folders(masks)) if masks.is_dir() else set()
-    wanted = list(read_names(listed)) if listed else sorted(there)
+    wanted = _davis_names(listed) if listed else sorted(there)
+    if there and not listed:
+        log.warning(
+            "davis: %s has no ImageSets/2017/train.txt (2016: ImageSets/480p/train.txt): every folder is trained on, "
+            "those of the validation split too", home,
+        )  # fmt: skip
     listing = _masked("davis", home / "JPEGImages" / size, masks, [name for name in wanted if name in there], workers)
     listing.missing = [name for name in wanted if name not in there]
     listing.excluded = len(there - set(wanted))
     return _some(listing, root, "Annotations/480p/NAME/*.png of the names in ImageSets/2017/train.txt")
+
+
+def _davis_names(path: Path) -> list[str]:
+    """Names of videos in a list of DAVIS: one a line, or, as 2016 has it, a line for each picture and its mask."""
+    pictures = (PurePosixPath(line.split()[0]) for line in read_names(path))
+    return list(dict.fromkeys(picture.parent.name or picture.name for picture in pictures))
 
 
 def youtubevos(root: Path, workers: int = 8) -> Listing:
