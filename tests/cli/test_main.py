@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 
+import cv2
 import pytest
 
 import fartrack
@@ -108,6 +109,13 @@ def within(error, context):
     return error
 
 
+def short(why):
+    return (
+        f"fartrack: not enough memory (or threads) to go on ({why}): close other programs, or take smaller frames, "
+        "a smaller model or fewer threads\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
@@ -118,6 +126,16 @@ def within(error, context):
             OSError(28, "No space left on device", "b.csv"),
             2,
             "fartrack: b.csv: No space left on device: free some space, or write elsewhere\n",
+        ),
+        (FileNotFoundError(2, "No such file", "out of memory.mp4"), 2, "fartrack: out of memory.mp4: No such file\n"),
+        (BlockingIOError(11, "write could not complete"), 2, "fartrack: write could not complete\n"),
+        (MemoryError(), 2, short("MemoryError")),
+        (BlockingIOError(11, "Resource temporarily unavailable"), 2, short("Resource temporarily unavailable")),
+        (RuntimeError("Exception from plugin.cpp:54:\nstd::bad_alloc\n\n"), 2, short("std::bad_alloc")),
+        (
+            cv2.error("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes\n"),
+            2,
+            short("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
         ),
         (KeyboardInterrupt(), 130, "fartrack: stopped\n"),
         (caused(ImportError("numpy failed to import"), KeyboardInterrupt()), 130, "fartrack: stopped\n"),

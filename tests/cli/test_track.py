@@ -292,18 +292,22 @@ def test_rows_are_flushed_as_it_goes(folder, monkeypatch):
     assert seen == list(range(1, 10))
 
 
-def test_bugs_keep_what_there_is(folder, monkeypatch):
+@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
+def test_bugs_and_too_little_memory_keep_what_there_is(folder, monkeypatch, capfd, error):
     clip("a.mp4", 10)
 
     class Buggy(CommandTracker):
         def update(self, frame):
             if self.network_seconds > 0.0045:
-                raise ZeroDivisionError
+                raise error
             return super().update(frame)
 
     monkeypatch.setattr(fartrack.tracker, "Tracker", Buggy)
-    with pytest.raises(ZeroDivisionError):
-        main(["track", "a.mp4", "--box", BOX])
+    if error is MemoryError:
+        assert "not enough memory (or threads)" in complaint(capfd, "a.mp4", "--box", BOX)
+    else:
+        with pytest.raises(error):
+            main(["track", "a.mp4", "--box", BOX])
     assert len(rows_of("out/a/boxes.csv")) == 6
     with frames_from_source("out/a/tracked.mp4") as video:
         assert len(list(video)) == 6

@@ -10,6 +10,7 @@ import threading
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -261,6 +262,19 @@ def test_an_openvino_that_is_too_old(files, monkeypatch, version, refused):
 def test_an_engine_that_does_not_load(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "fartrack.runtime.onnxruntime_", None)
     with pytest.raises(InputError, match=r"^runtime onnxruntime cannot be loaded \(.*\): pip install onnxruntime$"):
+        open_runtime(files / "fp16.onnx")
+
+
+def test_too_little_memory_is_not_blamed_on_the_model(files, monkeypatch):
+    """It was said to be not whole, and to be copied again."""
+
+    def session(*_, **__):
+        raise RuntimeError(
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: std::bad_alloc\n"
+        )
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(InputError, match=r"not enough memory \(or threads\) for .*: close other programs"):
         open_runtime(files / "fp16.onnx")
 
 

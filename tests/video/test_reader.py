@@ -1,6 +1,7 @@
 """Frames from files, folders, streams and cameras; and one line for everything that is none of these."""
 
 import contextlib
+import errno
 import functools
 import gc
 import http.server
@@ -415,6 +416,31 @@ def test_no_source_at_all(source):
     with pytest.raises(InputError, match=f"the source is a {type(source).__name__}; give a video") as caught:
         frames_from_source(source)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("kind", ["open", "decode", "image"])
+def test_too_little_memory_is_not_blamed_on_the_video(tmp_path, monkeypatch, kind):
+    """It was said to break off, or to be no video, and to be repaired."""
+    path = clip(tmp_path / "a.mp4", 5)
+
+    def fail(*_, **__):
+        raise error
+
+    if kind == "open":
+        error = av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory")
+        monkeypatch.setattr(av, "open", fail)
+    elif kind == "decode":
+        error = av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")  # no more threads
+        monkeypatch.setattr(reader._Upright, "__call__", fail)
+    else:
+        path = write_images(tmp_path / "frames", [picture(0)])
+        error = cv2.error("(-4:Insufficient memory) Failed to allocate 6220800 bytes")
+        monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(InputError) as caught:
+        frames_from_source(path)
+    message = str(caught.value)
+    assert str(path) in message and "not enough memory (or threads)" in message and "close other programs" in message
+    assert "repair" not in message and "replace" not in message and "not a video" not in message
 
 
 def test_index_at_the_end_is_lost(tmp_path):

@@ -84,7 +84,10 @@ def test_pauses_one_after_the_other(tmp_path):
     assert len(steps) == 11 and steps.min() > 3600
 
 
-@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "is the disk full"), (errno.EINVAL, "another folder")])
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "is the disk full"), (errno.EINVAL, "another folder"), (errno.ENOMEM, "enough memory")],
+)
 def test_only_a_full_disk_is_called_full(tmp_path, monkeypatch, number, advice):
     writer = VideoWriter(tmp_path / "a.mp4", 96, 64)
     writer.write(picture(0), 0)

@@ -16,6 +16,7 @@ from typing import Any
 from fartrack import __version__
 from fartrack.errors import InputError
 from fartrack.files import at_home
+from fartrack.shortage import ADVICE, is_shortage
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (where its dataclass is, what it does); modules are imported only when their command is used
@@ -77,9 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stopped()
     except Exception as error:
-        if not _interrupted(error):
-            raise
-        return _stopped()
+        if _interrupted(error):
+            return _stopped()
+        if is_shortage(error):
+            return _complain(error)
+        raise
 
 
 def _print_any_name() -> None:
@@ -172,7 +175,12 @@ def _complain(error: Exception) -> int:
 
 def _said(error: Exception) -> str:
     """One line: ours, or the system's with the file's name."""
-    if isinstance(error, InputError) or not isinstance(error, OSError):
+    if isinstance(error, InputError):
+        return str(error)
+    if is_shortage(error):
+        words = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        return f"not enough memory (or threads) to go on ({words.splitlines()[-1][:200]}): {ADVICE}"
+    if not isinstance(error, OSError):
         return str(error)
     where = f"{error.filename}: " if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

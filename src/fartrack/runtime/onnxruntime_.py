@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from fartrack.errors import InputError
 from fartrack.models import check_content, config_of, not_whole
 from fartrack.runtime import Bytes, Floats, Output
 from fartrack.runtime.choice import features
+from fartrack.shortage import ADVICE, is_shortage
 
 OUTPUTS = list(Output._fields)
 
@@ -22,7 +24,7 @@ class OnnxRuntime:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         check_content(path)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; in the log they would stand a second time
         if threads is not None:
             options.intra_op_num_threads = threads
         if platform.machine().lower() in ("x86_64", "amd64") and "vnni" not in features():
@@ -33,6 +35,9 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(path.resolve(), options, providers=["CPUExecutionProvider"])
             about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
+            if is_shortage(error):
+                told = _first_line(error)
+                raise InputError(f"not enough memory (or threads) for {path} ({told}): {ADVICE}") from None
             raise not_whole(path, _first_line(error)) from None
         self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")

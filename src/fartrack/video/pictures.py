@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from fartrack.crops import Image
+from fartrack.shortage import is_shortage
 
 IMAGE_TYPES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 PNG_END = b"IEND\xaeB`\x82"
@@ -22,7 +23,7 @@ PNG_END = b"IEND\xaeB`\x82"
 def read_image(path: Path) -> Image | None:
     """Read one image as H x W x 3 BGR, upright; None when it is not a readable image.
 
-    Raises `OSError` when the file cannot be opened.
+    Raises `OSError` when the file cannot be opened, and `MemoryError` when there is no room for the image.
     """
     data = np.fromfile(path, np.uint8)  # not cv2.imread: that one cannot open every name on Windows
     if data.size == 0:
@@ -32,7 +33,9 @@ def read_image(path: Path) -> Image | None:
     with quiet_opencv():
         try:
             return cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[return-value]
-        except cv2.error:  # OpenCV's word for a header that asks for more pixels than it takes
+        except cv2.error as error:  # also OpenCV's word for a header that asks for more pixels than it takes
+            if is_shortage(error):
+                raise MemoryError("Cannot allocate memory") from None
             return None
 
 

@@ -30,6 +30,7 @@ from av.video.reformatter import VideoReformatter
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.files import local_path
+from fartrack.shortage import ADVICE, is_shortage
 from fartrack.video.pictures import IMAGE_TYPES, image_files, quiet_opencv, read_image
 
 FOLDER_FPS = 25
@@ -250,6 +251,8 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
     try:
         container = av.open(address, options=options, timeout=None if is_file else STREAM_TIMEOUT)
     except (av.error.FFmpegError, OSError, ValueError) as error:  # PyAV's own errors are not all OSErrors
+        if is_shortage(error):
+            raise _too_little(name, "to open it", error) from None
         if not is_file:
             raise InputError(f"{name}: the stream cannot be opened ({_reason(error)}); check the address") from None
         if isinstance(error, PermissionError):
@@ -352,6 +355,8 @@ def _container_frames(
                     if frame := framed(picture):  # type: ignore[arg-type]
                         yield frame
         except av.error.FFmpegError as error:
+            if is_shortage(error):
+                raise _too_little(name, f"at frame {index}", error) from None
             raise broken(_reason(error)) from None
         # A file that was cut off often just ends, without an error.
         promised = _promised_end(container, stream) if is_file else None
@@ -511,6 +516,8 @@ def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]
             image = read_image(file)
         except OSError as error:
             raise InputError(f"{file}: frame {index} cannot be opened ({error.strerror})") from None
+        except MemoryError as error:
+            raise _too_little(str(file), f"at frame {index}", error) from None
         if image is None:
             raise InputError(f"{file}: frame {index} cannot be read as an image; replace or remove the file")
         yield Frame(index, index / FOLDER_FPS, image)
@@ -579,6 +586,11 @@ def _without_password(address: str) -> str:
 def _is_busy(error: BaseException) -> bool:
     """Whether a generator was asked for something while another thread is in it."""
     return isinstance(error, ValueError) and "already executing" in str(error)
+
+
+def _too_little(name: str, where: str, error: BaseException) -> InputError:
+    """What to say where the machine is short of something, which is no fault of the video's."""
+    return InputError(f"{name}: not enough memory (or threads) {where} ({_reason(error)}); {ADVICE}")
 
 
 def _reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ import cv2
 
 from fartrack.crops import GivenImage, as_bgr
 from fartrack.errors import InputError
+from fartrack.shortage import ADVICE, is_shortage
 
 ENCODER: Final = "libx264"
 QUALITY = "23"
@@ -201,5 +202,7 @@ class VideoWriter:
 
 def _advice(error: av.error.FFmpegError | OSError) -> str:
     """What to do when FFmpeg cannot write on."""
+    if is_shortage(error):
+        return f"not enough memory (or threads): {ADVICE}, or leave the video out"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "is the disk full?" if full else "try another folder, or leave the video out"
