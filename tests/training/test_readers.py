@@ -353,7 +353,7 @@ def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
     supply = open_data([f"folder={tmp_path}"], workers=2)
     assert len(supply.pack.files) == 118 and len(supply.held_out.pack.files) == 118
     supply = open_data([f"folder={tmp_path}"], workers=2, memory=0.001)  # streamed
-    assert len(supply.held_out.pack.files) > 50
+    assert isinstance(supply, data.Streamed) and supply.held_out.empty
 
 
 def test_a_broken_picture_is_skipped_and_many_stop_the_run(tmp_path, caplog):
@@ -557,6 +557,7 @@ def test_streaming_is_a_function_of_the_step(streamed):
     assert streamed(rank=1).at(0).pack.files != supply.at(0).pack.files
     frames_of = [int(name.rpartition("/")[2]) for name in supply.at(0).pack.files]
     assert max(frames_of) - min(frames_of) <= 11
+    assert supply.held_out.empty  # and not what is trained on
 
 
 def test_training_on_a_stream(streamed, config, tmp_path):
@@ -564,9 +565,10 @@ def test_training_on_a_stream(streamed, config, tmp_path):
     from fartrack.training.options import SynthConfig, TrainConfig
 
     common = {"steps": 8, "batch": 6, "templates": 2, "log_every": 4, "precision": "float32", "synth": SynthConfig()}
-    one = Trainer(config, TrainConfig(out=tmp_path / "one", **common), streamed())
+    one = Trainer(config, TrainConfig(out=tmp_path / "one", check_every=4, **common), streamed())
     rows = list(one.run())
-    assert np.isfinite(rows[-1]["loss"])
+    assert np.isfinite(rows[-1]["loss"]) and not one.measurable
+    assert not any(name.startswith("held_out") for row in rows for name in row)  # it was of what is trained on
     first = Trainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
     for _ in range(6):
         first.train_step()

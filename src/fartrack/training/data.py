@@ -24,7 +24,7 @@ import torch
 
 from fartrack.errors import InputError
 from fartrack.training.cache import read_cached
-from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, pyramid, shows
+from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, empty_pack, pyramid, shows
 from fartrack.training.readers import READERS, Clip, Listing
 from fartrack.training.synth import Sampler
 
@@ -128,20 +128,15 @@ class Streamed:
             return [part for part in parts if part]
 
         self._sources = of_each(measured=False)
-        held = of_each(measured=True) or self._sources
         self._device = torch.device("cpu")
         self._pool = ThreadPoolExecutor(1, "share")
         self._shares: dict[int, Future[Sampler]] = {}
         self._tally = Tally()
-
-        def measured_on(clips: Sequence[Sequence[Clip]]) -> Sampler:
-            jobs = draw_jobs(clips, min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
-            return Sampler(decode_jobs(jobs, workers, tracks, self._tally, judge=False), 0.0)
-
-        try:
-            self.held_out = measured_on(held)
-        except InputError:  # not one picture of them
-            self.held_out = measured_on(self._sources)
+        jobs = draw_jobs(of_each(measured=True), min(2000, self.pictures), np.random.default_rng(0), gap, tracks)
+        held = empty_pack()
+        with suppress(InputError):  # not one picture of them: nothing is measured, least of all on what is trained on
+            held = decode_jobs(jobs, workers, tracks, self._tally, judge=False)
+        self.held_out = Sampler(held, 0.0)
 
     def at(self, step: int) -> Sampler:
         """The share of a step; the next one is begun."""

@@ -199,6 +199,14 @@ def assemble(decoded: Iterable[tuple[Row, Levels | str]], tally: Tally | None = 
     return Pack(pictures, objects, names, [r["file"] for r in rows], picture_source, "", skipped + bad)
 
 
+def empty_pack() -> Pack:
+    """One without pictures, of which nothing can be drawn."""
+    size = torch.zeros(0, LEVELS, 2, dtype=torch.int64)
+    pictures = Pictures(torch.zeros(0, dtype=torch.int32), size[..., 0], size)
+    objects, _ = _objects([], size[:, 0], [])
+    return Pack(pictures, objects, ["nothing"], [], size[:, 0, 0], "", [])
+
+
 class Tally:
     """What is broken of data that is read in several parts: one in a hundred of all of it is too much, not of one."""
 
