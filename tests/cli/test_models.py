@@ -1,6 +1,7 @@
 """`fartrack models`: the table."""
 
 import json
+import re
 
 import pytest
 
@@ -30,6 +31,26 @@ def test_table(weights, capsys):
     said = capsys.readouterr().out
     for cell in ("pico", "6", "3.1 M", "6.4 MB", "61.2", "75.0", "40.5", "one set, another set", "Apache-2.0"):
         assert cell in said
+
+
+@pytest.mark.parametrize("width", [140, 80, 40])
+def test_names_and_numbers_are_whole_in_any_terminal(weights, monkeypatch, capsys, width):
+    """At 80 columns it said `mod…`, and 3.0 and M stood in two lines."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("LINES", "20")
+    for name in ("femto", "pico"):
+        (weights / f"{name}.onnx").write_bytes(bytes(14_200_000))
+        (weights / f"{name}.json").write_text(json.dumps(CARD | {"name": name, "trained_on": "36,489 pictures " * 9}))
+    assert main(["models"]) == 0
+    said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, said.splitlines())) <= width
+    for cell in ("femto", "pico", "3.1 M", "14.2 MB", "61.2", "75.0", "40.5", "60.1", "80.0", "Apache-2.0"):
+        assert cell in said
+    for name in ("layers", "parameters", "size", "AO", "SR 0.5", "SR 0.75", "AUC", "P 20 px", "trained on", "licence"):
+        assert name in said
+    assert said.count("36,489") == (18 if width == 140 else 9)  # below the table once for both
 
 
 @pytest.mark.parametrize("card", [None, {}, {"scores": {}}, {"scores": {"dev": {"ao": None}}}, {"scores": None}, []])

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fartrack.errors import InputError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 SCORES = {"ao": "AO", "sr50": "SR 0.5", "sr75": "SR 0.75", "auc": "AUC", "precision": "P 20 px"}
+NUMBERS = ("model", "layers", "parameters", "size", *SCORES.values())
+"""Never cut or broken: where a line has no room for them, they stand below each other."""
+TEXTS = ("trained on", "licence")
+TEXT_WIDTH = 20
+"""Characters of a column of text, at least; otherwise they stand below the table."""
 
 
 @dataclass(frozen=True)
@@ -22,27 +31,63 @@ class Models:
 
     def run(self) -> int:
         """Print the table."""
-        from rich.box import SIMPLE
         from rich.console import Console
-        from rich.table import Table
 
         from fartrack import models
 
         paths = models.packaged()
         if not paths:
             raise InputError(f"no models are packaged in {models.WEIGHTS}; install fartrack again, or use --model FILE")
-        table = Table(box=SIMPLE)
-        table.add_column("model")
-        for name in ("layers", "parameters", "size", *SCORES.values()):
-            table.add_column(name, justify="right")
-        table.add_column("trained on", overflow="fold")
-        table.add_column("licence", overflow="fold")
-        for path in paths:
-            table.add_row(*cells(path, read_card(path)))
+        rows = [cells(path, read_card(path)) for path in paths]
         # A pipe has no width; do not cut what a program may want to read.
-        console = Console()
-        Console(width=None if console.is_terminal else 200).print(table)
+        console = Console(width=None if Console().is_terminal else 200, highlight=False, markup=False)
+        whole, narrow = _table((*NUMBERS, *TEXTS), rows), _table(NUMBERS, rows)
+        unbound = console.options.update(width=200)  # otherwise it measures no more than what there is
+        if console.measure(whole, options=unbound).minimum <= console.width:
+            console.print(whole)
+        elif console.measure(narrow, options=unbound).minimum <= console.width:
+            console.print(narrow)
+            console.print(_texts(rows))
+        else:
+            for row in rows:
+                console.print(_lines(row, console.width), end="\n\n")
+            console.print(_texts(rows))
         return 0
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The first columns of the rows."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    for name, *column in zip(names, *rows, strict=False):
+        if name in TEXTS:
+            table.add_column(name, overflow="fold", min_width=TEXT_WIDTH)
+        else:
+            width = max(map(len, (name, *column)))
+            table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row[: len(names)])
+    return table
+
+
+def _lines(row: Sequence[str], width: int) -> str:
+    """A model's name and numbers in lines of so many characters; a number stays with its name."""
+    name, *numbers = row[: len(NUMBERS)]
+    told = [f"{what} {number}".replace(" ", "\xa0") for what, number in zip(NUMBERS[1:], numbers, strict=True)]
+    return textwrap.fill(f"{name}: {', '.join(told)}", width).replace("\xa0", " ")
+
+
+def _texts(rows: Sequence[Sequence[str]]) -> str:
+    """What the columns of text say, once for all the models of which they say the same."""
+    models: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        models.setdefault(tuple(row[len(NUMBERS) :]), []).append(row[0])
+    return "\n".join(
+        f"{', '.join(some)}: " + "; ".join(f"{what}: {text}" for what, text in zip(TEXTS, texts, strict=True))
+        for texts, some in models.items()
+    )
 
 
 def read_card(path: Path) -> Mapping[str, Any]:
