@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fartrack.files import clear_leftovers, local_path, write_whole
+from fartrack.files import beside, clear_leftovers, local_path, whole_file, write_whole
 
 
 def test_text_and_bytes(tmp_path):
@@ -14,6 +14,19 @@ def test_text_and_bytes(tmp_path):
     write_whole(tmp_path / "a.txt", b"new")
     assert (tmp_path / "a.txt").read_bytes() == b"new"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".txt", "\u00fc" * 125 + "b.txt"])
+def test_any_legal_name(tmp_path, name):
+    """What was added to the name for the time of writing made it too long; that cost the labels of a whole run."""
+    write_whole(tmp_path / name, "a")
+    assert (tmp_path / name).read_text() == "a"
+    with whole_file(tmp_path / name) as file:
+        file.write("b")
+    assert (tmp_path / name).read_text() == "b"
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    other = tmp_path / f"{name[:-5]}c.txt"
+    assert beside(tmp_path / name, "").name != beside(other, "").name  # both may be written at once
 
 
 def test_a_full_disk_is_said_of_the_file_and_leaves_the_old_one(tmp_path, monkeypatch):

@@ -6,11 +6,22 @@ import dataclasses
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
+
+LONG = 100
+"""Bytes of a name; a file system takes 255, or 143 where it encrypts them."""
+
+
+def beside(path: Path, tail: str) -> Path:
+    """A hidden name in a file's folder for what becomes the file, legal where the file's own is: a long one is cut."""
+    full = path.name.encode("utf-8", "surrogatepass")
+    name = path.name if len(full) <= LONG else f"{path.name[: LONG // 4]}.{zlib.crc32(full):08x}"
+    return path.with_name(f".{name}{tail}")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -19,7 +30,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: with this path, which the system leaves out where the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = beside(path, f".{os.getpid()}.part")
     try:
         try:
             if isinstance(content, str):
@@ -42,7 +53,7 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=beside(path, ".").name, dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 yield file

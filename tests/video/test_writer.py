@@ -230,6 +230,11 @@ def test_gray_and_transparent_frames(tmp_path):
     assert sum(1 for _ in frames_from_source(tmp_path / "a.mp4")) == 2
 
 
+def test_any_legal_name(tmp_path):
+    path = write(tmp_path / ("a" * 251 + ".mp4"), [0, 0.04])
+    assert len(times_of(path)) == 2 and list(tmp_path.iterdir()) == [path]
+
+
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "missing"):

@@ -17,6 +17,7 @@ import cv2
 
 from fartrack.crops import GivenImage, as_bgr
 from fartrack.errors import InputError
+from fartrack.files import beside
 from fartrack.shortage import ADVICE, is_shortage
 
 ENCODER: Final = "libx264"
@@ -98,7 +99,7 @@ class VideoWriter:
                 raise InputError(f"{path}: {name} is {value!r}: give a fraction above 0, such as Fraction({example})")
         self.path = Path(path)
         self.width, self.height = width, height = int(width), int(height)
-        self._temporary = self.path.with_name(f".{self.path.name}.part")
+        self._temporary = beside(self.path, ".part")
         try:
             self._temporary.touch()  # FFmpeg would notice with the first frame only
             # The index goes to the front, so that a browser can start before it has the whole file.
