@@ -18,7 +18,7 @@ import pytest
 import fartrack.tracker
 from fartrack.cli.labels import Labels
 from fartrack.cli.main import main
-from fartrack.cli.track import parse_box, untouched
+from fartrack.cli.track import parse_box, parse_labels, untouched
 from fartrack.errors import InputError
 from fartrack.multitracker import MultiTracker
 from fartrack.video import writer
@@ -126,7 +126,7 @@ def test_several_boxes(folder, capfd, tiny_model):
     [
         (["a\nb"], "cannot be written into label files"),
         (["d\x07g"], "cannot be written into label files"),
-        (["d\udcffg"], "cannot be written into label files"),
+        (["d\udcffg"], "cannot be written into label files: its bytes are no UTF-8"),
         ([" "], "cannot be written into label files"),
         (["a", "b"], "given 2 times for 1 object: give one label, or one for each"),
     ],
@@ -136,6 +136,13 @@ def test_labels_that_cannot_be_are_refused_before_the_work(folder, capfd, labels
     given = [word for label in labels for word in ("--label", label)]
     assert message in complaint(capfd, "a.mp4", "--box", BOX, *given)
     assert not Path("out").exists()
+
+
+def test_a_label_that_the_locale_lacks(monkeypatch):
+    """It was asked for a name of one line, which it was."""
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(InputError, match=r"no text in this locale, which knows ascii alone; set LC_ALL=C\.UTF-8"):
+        parse_labels(["H\udcc3\udcbcnd"], 1)
 
 
 def test_results_of_another_run_stay(folder, capfd):

@@ -178,11 +178,21 @@ def parse_labels(texts: Sequence[str], count: int) -> list[str]:
     """A name for each of so many objects."""
     for text in texts:
         if not text.strip() or not text.isprintable():
-            raise InputError(f"--label {text!r} cannot be written into label files: give a name of one line")
+            raise InputError(f"--label {text!r} cannot be written into label files: {_cause(text)}")
     if len(texts) not in (0, 1, count):
         objects = f"{count} object" + "s" * (count != 1)
         raise InputError(f"--label is given {len(texts)} times for {objects}: give one label, or one for each")
     return list(texts) if len(texts) > 1 else list(texts or ("target",)) * count
+
+
+def _cause(text: str) -> str:
+    """Why a label is none, and what to do."""
+    if not re.search(r"[\ud800-\udfff]", text):
+        return "give a name of one line"
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return "its bytes are no UTF-8; type it in a terminal that uses UTF-8"
+    return f"it is no text in this locale, which knows {encoding} alone; set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
 
 
 def untouched(folder: Path) -> Path:
