@@ -1,5 +1,6 @@
 """Every format: what is written can be read back, and says of a lost target what the format has words for."""
 
+import configparser
 import errno
 import json
 import os
@@ -120,6 +121,18 @@ def test_mot_counts_from_one_and_marks_lost(tmp_path):
     folder = write_boxes("mot", tmp_path / "mot", TWO, VIDEO)
     assert (folder / "gt" / "labels.txt").read_text() == "car\ndog\n"
     assert "seqLength=10\nimWidth=640\nimHeight=360\n" in (folder / "seqinfo.ini").read_text()
+
+
+def test_mot_of_a_video_with_a_percent_sign(tmp_path):
+    """TrackEval and others read seqinfo.ini with ConfigParser, to which `%d` refers to something that is not there."""
+    video = replace(VIDEO, name="p%d.mp4")
+    folder = write_boxes("mot", tmp_path / "mot", TWO, video)
+    parser = configparser.ConfigParser()
+    parser.read(folder / "seqinfo.ini")
+    assert dict(parser["Sequence"])["name"] == "p%d.mp4"
+    again = read_boxes(folder, video)
+    (folder / "seqinfo.ini").write_text((folder / "seqinfo.ini").read_text().replace("%%", "%"))  # of before
+    assert read_boxes(folder, video) == again
 
 
 def test_mot_never_writes_a_found_box_as_ignored(tmp_path):

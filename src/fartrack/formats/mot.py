@@ -37,9 +37,10 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     _write_text(path / "gt" / "gt.txt", tracks)
     with whole_file(path / "gt" / "labels.txt") as file:
         file.write("\n".join(labels_of(tracks)) + "\n")
+    name = video.name.replace("%", "%%")  # readers that use Python's ConfigParser take one % for a reference
     with whole_file(path / "seqinfo.ini") as file:
         file.write(
-            f"[Sequence]\nname={video.name}\nimDir=img1\nframeRate={round(video.fps)}\nseqLength={video.frames}\n"
+            f"[Sequence]\nname={name}\nimDir=img1\nframeRate={round(video.fps)}\nseqLength={video.frames}\n"
             f"imWidth={video.width}\nimHeight={video.height}\nimExt=.jpg\n"
         )
     return path
