@@ -108,6 +108,57 @@ def test_other_weights_or_sequences_under_the_same_name_count_anew(tmp_path, cap
     assert "| AO dev |" in capsys.readouterr().out
 
 
+def test_a_page_keeps_the_tables_of_earlier_commands(tmp_path, monkeypatch, capsys):
+    """It had those of the last command alone, and of one that was stopped those before it."""
+    write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=5, stills=12, frames=4)
+    folder_set(tmp_path / "dev")
+    common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2)}
+    page, told = tmp_path / "out" / "tables.md", {"gmacs": 1.0, "held_out_ao": 50.0}
+
+    def trained(self, row):
+        folder = self._runs(row)[-1].out
+        folder.mkdir(parents=True, exist_ok=True)
+        if row.name == stop:
+            raise KeyboardInterrupt
+        return folder
+
+    def tables():
+        return {part.partition("\n")[0]: part for part in page.read_text().split("## ")[1:]}
+
+    monkeypatch.setattr(Ablation, "_train", trained)
+    monkeypatch.setattr(Ablation, "_measure", lambda self, *_: told | ({"dev_ao": 61.5} if self.dev else {}))
+    stop = None
+    ablate(Ablate(tables=("keep",), dev=tmp_path / "dev", **common))
+    assert capsys.readouterr().out.count("| 61.5 |") == 5
+    assert set(tables()) == {"keep"}  # one of its rows is in other tables too
+    ablate(Ablate(tables=("templates",), **common))
+    assert "## keep" not in capsys.readouterr().out
+    assert [text.count("| 50.0 |") for text in tables().values()] == [5, 3]
+    assert "61.5" not in page.read_text()  # of sequences that this command had none of
+    page.write_text("")
+    stop = "7"
+    with pytest.raises(KeyboardInterrupt):
+        ablate(Ablate(tables=("trajectory",), dev=tmp_path / "dev", **common))
+    assert [text.count("| 61.5 |") for text in tables().values()] == [5, 0, 2]
+    stop = None
+    ablate(Ablate(tables=("attention",), **{**common, "model": TINY.replace(depth=3)}))
+    assert set(tables()) == {"attention"}  # the others are of another network
+
+
+def test_what_a_data_set_holds_out_is_measured_on(tmp_path, caplog):
+    """It was said that nothing was held out, and of the others a second share was."""
+    folder_set(tmp_path / "set")
+    small = {"steps": 1, "clip_steps": 1, "batch": 2, "clips": 1, "frames": 3, "workers": 2, "precision": "float32"}
+    made = Ablation(
+        Ablate(
+            tables=("trajectory",), data=(f"folder={tmp_path / 'set'}",), out=tmp_path / "out",
+            model=TINY.replace(depth=2), **small,
+        )
+    )  # fmt: skip
+    folder = made._train(made.rows[0])
+    assert (folder / "done").exists() and "is held out of the data" not in caplog.text
+
+
 def test_a_stopped_row_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
     """Sequence level takes hours, and was never saved before its end."""
     write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=60, stills=12, frames=4)

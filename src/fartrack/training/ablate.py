@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -149,7 +150,9 @@ class Ablation:
             raise InputError(
                 "ablations need data that fits into memory, and not a pack beside data sets: give one, or more --memory"
             )
-        self.pack = supply.pack
+        self.pack, held = supply.pack, supply.held_out.pack
+        self.apart = None if held is self.pack else held
+        """What is held out where that is no share of the pack."""
         self.pool = ThreadPoolExecutor(max(1, min(16, os.cpu_count() or 1)), "targets")
         tracks = Tracks(supply.held_out)
         self.held_out = [tracks.clip(i) for i in range(len(tracks))]
@@ -162,13 +165,36 @@ class Ablation:
         """Train and measure row by row; a row that is done is read from its file."""
         for row in self.rows:
             folder = self._train(row)
-            path = folder / f"measured-{row.depth or 0}-{row.method}-{self.dev_key}.json"
+            path = self._measured(row, folder)
             if not path.exists():
                 measured = self._measure(row, folder)
                 write_whole(path, json.dumps(measured))
             yield row, json.loads(path.read_text())
 
-    def _train(self, row: Row) -> Path:
+    def on_disk(self) -> Iterator[tuple[Row, dict[str, float]]]:
+        """What was measured under these options so far, of all tables: by earlier commands as well."""
+        deep = max(self.options.deep, self.options.model.depth + 1)  # of a table that may not have been asked for
+        for row in rows(dataclasses.replace(self.options, tables=(), deep=deep)):
+            folder = self._runs(row)[-1].out
+            path = self._measured(row, folder)
+            if path.exists():
+                yield row, json.loads(path.read_text())
+            elif others := list(folder.glob(self._measured(row, folder, "*").name)):
+                values = json.loads(max(others, key=lambda other: other.stat().st_mtime).read_text())
+                yield row, {name: value for name, value in values.items() if name != "dev_ao"}  # of other sequences
+
+    def write_tables(self) -> None:
+        """Write a page of what is on disk, if anything is."""
+        known, asked = list(self.on_disk()), {row.table for row in self.rows}
+        count = Counter(row.table for row, _ in known)  # a single row is one that the table shares with another
+        if shown := [(row, values) for row, values in known if row.table in asked or count[row.table] > 1]:
+            write_whole(self.options.out / "tables.md", markdown(shown, self.options))
+
+    def _measured(self, row: Row, folder: Path, dev: str | None = None) -> Path:
+        return folder / f"measured-{row.depth or 0}-{row.method}-{dev or self.dev_key}.json"
+
+    def _runs(self, row: Row) -> list[Run]:
+        """Options of a row's stages, each in a folder named by all that it depends on."""
         o = self.options
         model = o.model.replace(**row.model)
         parent: Path | None = o.init
@@ -180,7 +206,7 @@ class Ablation:
             o.seed,
             self.pack.fingerprint,
         ]
-        folder = o.out
+        runs: list[Run] = []
         for step in row.chain:
             sparsify = step.stage is Sparsify
             own = model if sparsify else model.replace(keep=o.model.keep)  # single frames see whole templates
@@ -200,19 +226,26 @@ class Ablation:
                 model=own, out=folder, init=parent, device=self.device, threads=o.threads,
                 save_every=max(1, changes["steps"] // 10), **changes,  # no part of the key: a row is the same
             )  # fmt: skip
-            if not (folder / "done").exists():
-                log.info("%s, %s: %s", row.table, row.name, folder)
-                trainer = make_trainer(run, supply=Resident(self.pack))
-                with stop_noted(trainer) as stopped_by:
-                    for metrics in trainer.run():
-                        if "loss" in metrics:  # a line may be of a check alone
-                            log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
-                if trainer.step >= run.steps:
-                    (folder / "done").touch()
-                if number := stopped_by():
-                    end_by(number)
+            runs.append(run)
             parent = folder / LAST
-        return folder
+        return runs
+
+    def _train(self, row: Row) -> Path:
+        runs = self._runs(row)
+        for run in runs:
+            if (run.out / "done").exists():
+                continue
+            log.info("%s, %s: %s", row.table, row.name, run.out)
+            trainer = make_trainer(run, supply=Resident(self.pack, self.apart))
+            with stop_noted(trainer) as stopped_by:
+                for metrics in trainer.run():
+                    if "loss" in metrics:  # a line may be of a check alone
+                        log.info("  step %d of %d, loss %.3f", metrics["step"], run.steps, metrics["loss"])
+            if trainer.step >= run.steps:
+                (run.out / "done").touch()
+            if number := stopped_by():
+                end_by(number)
+        return runs[-1].out
 
     def _measure(self, row: Row, folder: Path) -> dict[str, float]:
         depths = () if row.depth is None or self._thinned(row) else (row.depth,)
@@ -294,7 +327,7 @@ def markdown(done: Sequence[tuple[Row, dict[str, float]]], options: Ablate) -> s
 
 
 def ablate(options: Ablate) -> int:
-    """Run the ablations; the tables so far are written after every row."""
+    """Run the ablations; all tables so far, those of earlier commands too, are written before and after every row."""
     speak()
     check_values(options)
     if options.threads:
@@ -302,8 +335,10 @@ def ablate(options: Ablate) -> int:
     cv2.setNumThreads(1)
     done: list[tuple[Row, dict[str, float]]] = []
     options.out.mkdir(parents=True, exist_ok=True)
-    for row, values in Ablation(options).run():
+    ablation = Ablation(options)
+    ablation.write_tables()
+    for row, values in ablation.run():
         done.append((row, values))
-        write_whole(options.out / "tables.md", markdown(done, options))
+        ablation.write_tables()
     print(markdown(done, options))
     return 0
