@@ -124,7 +124,7 @@ def test_mot_counts_from_one_and_marks_lost(tmp_path):
 
 
 def test_mot_of_a_video_with_a_percent_sign(tmp_path):
-    """TrackEval and others read seqinfo.ini with ConfigParser, to which `%d` refers to something that is not there."""
+    """A reader that takes all of seqinfo.ini with ConfigParser ended: `%d` refers to something that is not there."""
     video = replace(VIDEO, name="p%d.mp4")
     folder = write_boxes("mot", tmp_path / "mot", TWO, video)
     parser = configparser.ConfigParser()
