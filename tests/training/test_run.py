@@ -30,6 +30,7 @@ from fartrack.training.progress import Progress
 from fartrack.training.run import make_trainer, parse, start
 from fartrack.training.start import read_start, read_trained
 from fartrack.training.teacher import WIDTH
+from small_sets import folder_set
 from tiny_pack import TINY, write_shard
 
 SMALL = [
@@ -385,6 +386,36 @@ def test_another_runs_checkpoint_is_refused_before_data_is_read(shard, tmp_path,
     ):
         with pytest.raises(InputError, match=message):
             make_trainer(parse(stage, [*SMALL, "--data", "/nowhere", *there, *words]))
+
+
+def test_distillation_and_the_frame_level_do_not_go_on_with_each_other(shard, tmp_path):
+    """Both were of stage frame. What distillation wrote by that name goes on as it did."""
+    words = [*SMALL, "--data", str(shard)]
+    for stage, other in ((Frame, Distill), (Distill, Frame)):
+        name, out = other.__name__.lower(), str(tmp_path / stage.__name__)
+        own = ["--lowest", "2"]
+        make_trainer(parse(stage, [*words, *(own if stage is Distill else []), "--out", out])).save()
+        with pytest.raises(InputError, match=f"is of stage {stage.__name__.lower()}, not {name}"):
+            make_trainer(parse(other, [*words, *(own if other is Distill else []), "--out", out]))
+    tensors, state = checkpoint.load(tmp_path / "Distill" / "last.safetensors")
+    (tmp_path / "Distill" / "last.safetensors").unlink()
+    checkpoint.save(tmp_path / "old.safetensors", tensors, {**state, "stage": "frame"})
+    branch = [*words, "--out", str(tmp_path / "branch"), "--resume", str(tmp_path / "old.safetensors")]
+    assert make_trainer(parse(Distill, [*branch, "--lowest", "2"])).stage == "distill"
+    with pytest.raises(InputError, match="is of stage distill, not frame"):
+        make_trainer(parse(Frame, branch))
+
+
+def test_a_run_that_goes_on_with_other_data_says_so(shard, tmp_path, caplog):
+    """What is measured on then may have been trained on. Streamed data is the same data."""
+    folder_set(tmp_path / "set")
+    words = [*SMALL, "--out", str(tmp_path / "out"), "--data", f"folder={tmp_path / 'set'}"]
+    make_trainer(parse(Frame, words)).save()
+    for same in ([], ["--memory", "0.0001"]):
+        make_trainer(parse(Frame, [*words, *same]))
+        assert "other data" not in caplog.text
+    make_trainer(parse(Frame, [*words[:-1], str(shard)]))
+    assert caplog.text.count("last.safetensors learned from other data") == 1
 
 
 def test_curves_show_each_step_once(tmp_path, monkeypatch):

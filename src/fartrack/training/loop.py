@@ -497,7 +497,7 @@ class Trainer:
         Raises:
             InputError: the difference is named.
         """
-        stage = state.get("stage", cls.stage)
+        stage = checkpoint.stage_of(state) or cls.stage
         if stage != cls.stage:
             raise InputError(f"{path} is of stage {stage}, not {cls.stage}: give another --out, or start with --init")
         mine = json.loads(model.to_json()) | {"optimizer": optimizer}
@@ -652,6 +652,13 @@ class Trainer:
             raise InputError(
                 f"the loss is {loss} and its gradient {norm} at step {self.step}: {then} with a lower --lr"
             )
+
+
+class Distiller(Trainer):
+    """Layer-by-layer distillation: frame level with several exits, by a name of its own, so that neither goes on with
+    the other's run."""
+
+    stage = "distill"
 
 
 def _finite(parts: Parts) -> bool:

@@ -33,7 +33,7 @@ from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TABLE, TeacherFeatures, make_features
 from fartrack.training.finish import check_outputs, export_run
-from fartrack.training.loop import LAST, Trainer
+from fartrack.training.loop import LAST, Distiller, Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values, idle
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
@@ -45,7 +45,7 @@ from fartrack.training.start import depth_of, read_start
 from fartrack.training.teacher import open_teacher
 
 log = logging.getLogger("fartrack.training")
-TRAINERS: dict[type, type[Trainer]] = {Backbone: BackboneTrainer, Sparsify: SequenceTrainer}
+TRAINERS: dict[type, type[Trainer]] = {Backbone: BackboneTrainer, Distill: Distiller, Sparsify: SequenceTrainer}
 """Of the stages that have one of their own."""
 
 
@@ -133,8 +133,9 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     kind.check_options(model, options, parallel.world, options.features is not None)
     more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
     source = last if last.exists() else options.resume
+    state = checkpoint.load(source)[1] if source is not None else {}
     if source is not None:
-        kind.check_state(source, checkpoint.load(source)[1], model, options.optimizer)
+        kind.check_state(source, state, model, options.optimizer)
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = removes or source is None
     weights = read_start(options.init, model, options.above) if options.init and begins else None
@@ -162,6 +163,12 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     if source is not None:
         trainer.load(source)
         log.info("%s %s at step %d", "going on with" if source == last else "branching off from", source, trainer.step)
+        now = trainer.supply.fingerprint
+        if (before := state.get("data", now)) != now:
+            log.warning(
+                "%s learned from other data (fingerprint %s, now %s): what is held out now may have been among it",
+                source, before, now,
+            )  # fmt: skip
     step = torch.tensor(float(trainer.step), device=trainer.device)
     if float(parallel.mean(step)) != trainer.step:
         raise InputError(
