@@ -342,6 +342,33 @@ def test_a_clip_that_lacks_pictures_is_as_many_broken_ones(tmp_path, caplog):
     assert caplog.text.count("4 pictures for 5 boxes") == 1
 
 
+def test_a_clip_of_which_the_last_picture_is_lacking_keeps_the_others(tmp_path):
+    """It was left out whole, and each of its frames counted as broken."""
+    count = 30
+    boxes = frames(tmp_path / "TRAIN_0" / "frames" / "a_0", count, first=0, digits=1)
+    lines(tmp_path / "TRAIN_0" / "anno" / "a_0.txt", boxes)
+    pictures = tmp_path / "TRAIN_0" / "frames" / "a_0"
+
+    def read():
+        return decode_jobs(data.all_jobs([READERS["trackingnet"](tmp_path, 1)]), 1, judge=False)
+
+    (pictures / "29.jpg").unlink()
+    kept = read()
+    assert kept.files == [f"trackingnet/TRAIN_0/a_0/{i}" for i in range(29)] and len(kept.skipped) == 1
+    assert "a_0/29: " in kept.skipped[0] and "29 pictures for 30 boxes" in kept.skipped[0]
+    for gone, back in (("12", "x"), ("0", "12")):  # which frame is whose is not told then
+        if (pictures / back).exists():
+            (pictures / back).rename(pictures / f"{back}.jpg")
+        (pictures / f"{gone}.jpg").rename(pictures / gone)
+        with pytest.raises(InputError, match="not one picture"):
+            read()
+    (pictures / "0").rename(pictures / "0.jpg")
+    for i in (28, 27):  # a tenth is no slip
+        (pictures / f"{i}.jpg").unlink()
+    with pytest.raises(InputError, match="not one picture"):
+        read()
+
+
 def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
     """It ended the run with: there is not one picture to train on."""
     for i in range(60):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -108,31 +108,48 @@ class Files:
     folder: Path
     count: int
     names: tuple[str, ...] = ()
+    """Of the pictures that are there: the last ones may be lacking."""
+    first: int = 1
+    """Number of the first picture."""
 
     def found(self) -> Files:
         """With the names filled in.
 
         Raises:
-            InputError: not as many pictures as boxes.
+            InputError: not as many pictures as boxes, and it is not the last few alone that are lacking.
         """
         names = image_names(self.folder)
-        if len(names) != self.count:
-            raise InputError(f"{self.folder}: {len(names)} pictures for {self.count} boxes; is the data set complete?")
-        return Files(self.folder, self.count, names)
+        cut_off = 0.9 * self.count < len(names) < self.count and _run_on(names, self.first)
+        if len(names) != self.count and not cut_off:
+            raise InputError(self._lacks(names))
+        return replace(self, names=names)
+
+    def _lacks(self, names: tuple[str, ...]) -> str:
+        return f"{self.folder}: {len(names)} pictures for {self.count} boxes; is the data set complete?"
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Image:
+        if index >= len(self.names):
+            raise InputError(self._lacks(self.names))
         return read_frame(self.folder / self.names[index])
 
 
-def _video(source: str, name: str, boxes: Boxes, folder: Path, kind: str = "object", **more: Any) -> Clip:
+def _run_on(names: Sequence[str], first: int) -> bool:
+    """Whether the numbers that pictures are called by follow one another from the first one on."""
+    stems = [name.partition(".")[0] for name in names]
+    return all(stem.isdecimal() for stem in stems) and [*map(int, stems)] == [*range(first, first + len(stems))]
+
+
+def _video(
+    source: str, name: str, boxes: Boxes, folder: Path, kind: str = "object", first: int = 1, **more: Any
+) -> Clip:
     """A clip of pictures in one folder; frames without area count as unseen."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the frames of this sequence were looked for there")
     boxes = np.where((boxes[:, 2:] > 0).all(1, keepdims=True), boxes, np.nan)
-    return Clip(source, name, boxes.astype(np.float32), Files(folder, len(boxes)).found, (kind,), **more)
+    return Clip(source, name, boxes.astype(np.float32), Files(folder, len(boxes), first=first).found, (kind,), **more)
 
 
 def _gather(source: str, names: Iterable[str], read: Callable[[str], Clip], workers: int) -> Listing:
@@ -230,7 +247,7 @@ def trackingnet(root: Path, workers: int = 8) -> Listing:
         chunk, _, video = name.partition("/")
         boxes = read_boxes(home / chunk / "anno" / f"{video}.txt")
         of_it = f"{chunk}/{video.rpartition('_')[0] or video}"  # the others are of other objects
-        return _video("trackingnet", name, boxes, home / chunk / "frames" / video, video=of_it)
+        return _video("trackingnet", name, boxes, home / chunk / "frames" / video, first=0, video=of_it)
 
     listing = _gather("trackingnet", names, read, workers)
     listing.missing = [f"TRAIN_{i}" for i in range(12) if not (home / f"TRAIN_{i}" / "anno").is_dir()]
