@@ -265,6 +265,15 @@ def test_an_engine_that_does_not_load(files, monkeypatch):
         open_runtime(files / "fp16.onnx")
 
 
+def test_too_little_memory_is_not_blamed_on_the_installation(files, monkeypatch):
+    def short(name):
+        raise ImportError(f"{name}.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("fartrack.runtime.importlib.import_module", short)
+    with pytest.raises(InputError, match="^not enough memory for runtime onnxruntime "):
+        open_runtime(files / "fp16.onnx")
+
+
 def test_too_little_memory_is_not_blamed_on_the_model(files, monkeypatch):
     """It was said to be not whole, and to be copied again."""
 

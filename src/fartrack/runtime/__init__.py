@@ -15,6 +15,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.models import check_model_file, suffix_of
 from fartrack.runtime.choice import OLDEST, too_old
+from fartrack.shortage import ADVICE, is_shortage
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -104,6 +105,8 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         engine = getattr(importlib.import_module(module), name)
     except ImportError as error:  # installed, but not whole or of a version that does not fit
         told = " ".join(str(error).split())[:200]
+        if is_shortage(error):
+            raise InputError(f"not enough memory for runtime {runtime} ({told}): {ADVICE}") from None
         raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None
     return engine(path, threads)
 
