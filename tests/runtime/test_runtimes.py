@@ -270,7 +270,7 @@ def test_too_little_memory_is_not_blamed_on_the_installation(files, monkeypatch)
         raise ImportError(f"{name}.so: failed to map segment from shared object")
 
     monkeypatch.setattr("fartrack.runtime.importlib.import_module", short)
-    with pytest.raises(InputError, match="^not enough memory for runtime onnxruntime "):
+    with pytest.raises(InputError, match=r"^not enough memory for runtime onnxruntime "):
         open_runtime(files / "fp16.onnx")
 
 
