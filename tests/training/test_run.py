@@ -19,7 +19,8 @@ import torch
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import load_weights
+from fartrack.models import load_weights, save_weights
+from fartrack.network import FARTrack
 from fartrack.training import checkpoint, run
 from fartrack.training.data import Resident
 from fartrack.training.loop import Trainer
@@ -416,6 +417,32 @@ def test_a_run_that_goes_on_with_other_data_says_so(shard, tmp_path, caplog):
         assert "other data" not in caplog.text
     make_trainer(parse(Frame, [*words[:-1], str(shard)]))
     assert caplog.text.count("last.safetensors learned from other data") == 1
+
+
+def test_the_score_of_what_is_begun_from_goes_with_its_weights(shard, tmp_path):
+    """An adapted pico, exported with --samples 0, had the default constants: "found" meant nothing."""
+    own = {"score_bias": 9.0, "score_slope": -2.5, "score_shape": -2.0, "lost_below": 0.25}
+    config = parse(Frame, SMALL).model.replace(**own)
+    model, plain = tmp_path / "model.safetensors", parse(Frame, SMALL).model
+    save_weights(model, FARTrack(config).state_dict(), config)
+    words = [*SMALL, "--data", str(shard), "--init", str(model), "--model.score-shape", "-1"]
+
+    def told(stage, out, *more):
+        trainer = make_trainer(parse(stage, [*words, "--out", str(tmp_path / out), *more]))
+        assert trainer.train.model == trainer.config
+        trainer.save()
+        return {name: getattr(trainer.config, name) for name in own}
+
+    given = own | {"score_shape": -1.0}
+    assert told(Frame, "frame") == given
+    model.unlink()
+    words[-1] = str(plain.score_shape)
+    assert told(Frame, "frame") == given  # as it goes on
+    words[-3] = str(tmp_path / "frame/last.safetensors")
+    assert told(Sparsify, "sparsify", "--model.lost-below", "0.4") == given | {"lost_below": 0.4}
+    go("export", "--checkpoint", tmp_path / "sparsify/last.safetensors", "--out", tmp_path, "--samples", "0",
+       "--no-onnx", "--depths", "2")  # fmt: skip
+    assert load_weights(tmp_path / "depth2.safetensors")[1].score_bias == 9.0
 
 
 def test_curves_show_each_step_once(tmp_path, monkeypatch):

@@ -189,7 +189,7 @@ class Run(TrainConfig):
     model: ModelConfig = PICO
     init: Path | None = None
     """Weights to start from: a checkpoint, a model file, or a timm or MAE ViT-Tiny. Of a deeper one the first layers
-    are taken."""
+    are taken. What makes a tracker's score (--model.score-*, --model.lost-below) comes with them unless it is given."""
     above: Path | None = None
     """Another such file, whose layers stand on those of a shallower --init; none: new ones that at first do nothing."""
     resume: Path | None = None

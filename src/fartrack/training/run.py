@@ -41,7 +41,7 @@ from fartrack.training.progress import Progress
 from fartrack.training.removal import RemovalTrainer
 from fartrack.training.sequence import SequenceTrainer
 from fartrack.training.speed import report
-from fartrack.training.start import depth_of, read_start
+from fartrack.training.start import depth_of, open_start, with_score
 from fartrack.training.teacher import open_teacher
 
 log = logging.getLogger("fartrack.training")
@@ -138,7 +138,9 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         kind.check_state(source, state, model, options.optimizer)
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = removes or source is None
-    weights = read_start(options.init, model, options.above) if options.init and begins else None
+    weights, own = open_start(options.init, model, options.above) if options.init and begins else (None, None)
+    model = with_score(model, state["model"] if source is not None else vars(own) if own is not None else {})
+    options = dataclasses.replace(options, model=model)
     supply = supply or open_data(
         options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
         gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,

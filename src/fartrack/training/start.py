@@ -26,12 +26,21 @@ SILENT = re.compile(r"\.(attn\.proj|mlp\.fc2)\.")
 """What a layer adds to its input goes through these: where they are zero it does nothing."""
 WORDS = ("bins", "low", "high")
 """What a word stands for: of another range there may be as many."""
+SCORE = ("score_bias", "score_slope", "score_shape", "lost_below")
+"""Fields of a config that say what a network's certainty is worth: they go with its weights."""
 ALIKE = ("width", "heads", "mlp_ratio", "patch", *WORDS)
 """Fields of a config without which weights are of no use: no stage makes one value of them into another."""
 
 
 def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> dict[str, Tensor]:
-    """Weights for a network of `config`.
+    """As `open_start`, the weights alone."""
+    return open_start(path, config, above)[0]
+
+
+def open_start(
+    path: Path, config: ModelConfig, above: Path | None = None
+) -> tuple[dict[str, Tensor], ModelConfig | None]:
+    """Weights for a network of `config`, and the config of the tracker whose box it reads at first, None for a ViT.
 
     Args:
         path: a checkpoint of a run (its averaged weights are taken), a model file, or a timm or MAE ViT-Tiny.
@@ -46,6 +55,7 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
     weights, own = _read(path, config, "--init")
     _refuse_other(own, config, f"--init {path}")
     result, have = fit(weights, config), depth_of(weights)
+    read = own
     if own is not None and have > config.depth:
         log.warning(
             "--init %s: takes the first %d of its %d layers: give --model.depth %d for all",
@@ -55,6 +65,7 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
         if own is None:
             raise InputError(f"--init {path} is a ViT, which fills all layers: leave out --above, which stands on top")
         top, theirs = _read(above, config, "--above")
+        read = theirs
         _refuse_other(theirs, config, f"--above {above}")
         if depth_of(top) < config.depth:
             raise InputError(
@@ -62,7 +73,14 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
             )
         below = cut(top, have)
         result |= {k: v for k, v in cut(top, config.depth).items() if k not in below}
-    return result
+    return result, read
+
+
+def with_score(config: ModelConfig, told: Mapping[str, Any]) -> ModelConfig:
+    """A config with what makes the score of another one's fields, but where it says something of its own."""
+    plain = ModelConfig()
+    kept = {name: told[name] for name in SCORE if name in told and getattr(config, name) == getattr(plain, name)}
+    return config.replace(**kept)
 
 
 def read_same(path: Path, config: ModelConfig, like: Mapping[str, Tensor], option: str) -> dict[str, Tensor]:
