@@ -206,6 +206,36 @@ class Sampler:
         return self.by_source[lo + (torch.rand(len(source), device=lo.device, generator=rng) * (hi - lo)).long()]
 
 
+class Chance:
+    """Random numbers of one generator, on one device."""
+
+    def __init__(self, device: torch.device, rng: torch.Generator) -> None:
+        self.device, self.rng = device, rng
+
+    def uniform(self, *shape: int, lo: float = -1.0, hi: float = 1.0) -> Tensor:
+        """Of that shape, evenly between two bounds."""
+        return lo + (hi - lo) * torch.rand(*shape, device=self.device, generator=self.rng)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Of that shape, of deviation 1."""
+        return torch.randn(*shape, device=self.device, generator=self.rng)
+
+
+@dataclass
+class View:
+    """Where the crops of a batch look, templates first; `Plan` says what the first three are."""
+
+    affine: Tensor
+    target: Tensor
+    template_box: Tensor
+    scale: Tensor
+    """(B, K) factor on each crop's side."""
+    factor: Tensor
+    """(K,) sides of the target that each crop shows."""
+    flip: Tensor
+    """(B, K) -1 where mirrored."""
+
+
 def plan(
     sampler: Sampler, config: ModelConfig, synth: SynthConfig, batch: int, templates: int,
     rng: torch.Generator,
@@ -213,31 +243,102 @@ def plan(
     """Draw one batch; everything random comes from `rng`, and no shape depends on what is drawn."""
     crops = templates + 1
     objects = sampler.draw(batch, crops, synth.track_share, synth.gap, rng)
-    device = objects.device
-    o, pictures = sampler.pack.objects, sampler.pack.pictures
+    o, chance = sampler.pack.objects, Chance(objects.device, rng)
+    label, box = _meant(sampler, objects, synth, chance)
+    view = _view(box, config, synth, chance)
+    backdrop, behind = _backdrop(sampler, view, config, chance)
+    # At run time what lies outside the frame is black; now and then it must be so here.
+    black = (chance.uniform(batch, lo=0) < 0.2) & ~(label > 0).any(1)
+    rival, rival_affine, rival_oval, itself = _rivals(sampler, objects, view, synth, chance)
+    size = view.target[:, 2:] - view.target[:, :2]
+    middle = view.target[:, :2] + size * chance.uniform(batch, 2, lo=0)
+    soft = chance.uniform(batch, crops, lo=0)
+    change = _light(batch, crops, synth, chance)
+    half = 0.5 * size * chance.uniform(batch, 2, lo=0.2, hi=0.75)
+    half *= chance.uniform(batch, 1, lo=0) < synth.occluder_share
+    gray = chance.uniform(batch, lo=0) < synth.gray_share
+    template_noise = chance.normal(config.template_size, config.template_size)
+    search_noise = chance.normal(config.search_size, config.search_size)
+    trajectory = None
+    if config.trajectory:
+        trajectory = _trajectory(view.target, config.trajectory, config.search_factor, chance.uniform)
+    return Plan(
+        objects=objects,
+        affine=view.affine,
+        target=view.target,
+        label=label,
+        backdrop=backdrop,
+        behind=behind,
+        black=black,
+        blur=(soft < synth.blur_share).long() + (soft < 0.3 * synth.blur_share).long(),
+        rival=o.picture[rival],
+        rival_label=o.mask[rival] * ~itself,
+        rival_affine=rival_affine,
+        rival_oval=rival_oval,
+        cover=torch.cat([middle, half], 1),
+        partner=(torch.arange(batch, device=chance.device) ^ 1).clamp(max=batch - 1),
+        change=change,
+        gray=gray,
+        template_noise=template_noise,
+        search_noise=search_noise,
+        template_box=view.template_box,
+        trajectory=trajectory,
+    )
 
-    def uniform(*shape: int, lo: float = -1.0, hi: float = 1.0) -> Tensor:
-        return lo + (hi - lo) * torch.rand(*shape, device=device, generator=rng)
 
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=device, generator=rng)
-
-    # Where each crop looks -------------------------------------------------------------------------------------
+def _meant(sampler: Sampler, objects: Tensor, synth: SynthConfig, chance: Chance) -> tuple[Tensor, Tensor]:
+    """(B, K) labels by which objects are cut out, 0 for none, and (B, K, 4) boxes of what is meant."""
+    o = sampler.pack.objects
     mask = o.mask[objects]
-    paste = (mask > 0) & (uniform(batch, 1, lo=0) < synth.paste_share)
+    paste = (mask > 0) & (chance.uniform(len(objects), 1, lo=0) < synth.paste_share)
     paste |= (mask > 0) & (o.track[objects] >= 0 if o.alone is None else o.alone[objects])
-    box = o.box[objects]  # (B, K, 4)
+    box = o.box[objects]
     if o.outline is not None:  # what is cut out fills its mask
         box = torch.where(paste.unsqueeze(-1), o.outline[objects], box)
     if synth.part_share or synth.loose_share:
         alike = (objects == objects[:, :1]).all(1)
-        box = _as_meant(box, alike, synth, uniform)
-    is_search = torch.arange(crops, device=device) == crops - 1
-    first = torch.arange(crops, device=device) == 0
+        box = _as_meant(box, alike, synth, chance.uniform)
+    return mask * paste, box
+
+
+def _view(box: Tensor, config: ModelConfig, synth: SynthConfig, chance: Chance) -> View:
+    """Where crops look that are to show (B, K, 4) boxes."""
+    batch, crops, uniform = *box.shape[:2], chance.uniform
+    is_search = torch.arange(crops, device=chance.device) == crops - 1
+    scale, offset, stretch = _jitter(batch, is_search, config, synth, chance)
+    factor = torch.where(is_search, config.search_factor, config.template_factor)
+    turn = torch.where(uniform(batch, crops, lo=0) < synth.turn_share, 180.0, synth.template_rotation)
+    angle = torch.where(is_search, 0.0, turn * (math.pi / 180)) * uniform(batch, crops)
+    cos, sin = angle.cos(), angle.sin()
+    wide, high = _turned(box[..., 2], box[..., 3], cos, sin)
+    jittered = (wide * high).sqrt() * scale
+    centre = box[..., :2] + box[..., 2:] / 2 + jittered.unsqueeze(-1) * offset
+    side = jittered * factor
+    aspect, flip, slant = _pose(batch, is_search, synth, chance)
+    axes = torch.stack([side * aspect * flip, side / aspect], -1)  # length of the crop's sides in picture pixels
+    ax, ay = axes.unbind(-1)
+    affine = _affine(cos * ax, slant * cos * ax - sin * ay, sin * ax, slant * sin * ax + cos * ay, centre)
+    corner = (box[:, -1, :2] - centre[:, -1]) / axes[:, -1]
+    other = (box[:, -1, :2] + box[:, -1, 2:] - centre[:, -1]) / axes[:, -1]
+    target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
+    # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
+    across = torch.hypot((cos / ax + slant * sin / ay) * box[..., 2], (sin / ax - slant * cos / ay) * box[..., 3])
+    shape = (0.5 * (across * ay / high).log() + stretch)[:, :-1]
+    template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
+    return View(affine, target, template_box, scale, factor, flip)
+
+
+def _jitter(
+    batch: int, is_search: Tensor, config: ModelConfig, synth: SynthConfig, chance: Chance
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each crop: the factor on its side (B, K), what it is off in sides of the target (B, K, 2), and the logarithm
+    by which the box that a tracker would have put there is too wide (B, K)."""
+    crops, uniform, normal = len(is_search), chance.uniform, chance.normal
+    first = torch.arange(crops, device=chance.device) == 0
     scale_sd = torch.where(is_search, synth.scale_jitter, torch.where(first, 0.03, synth.template_scale_jitter))
     shift = torch.where(is_search, synth.centre_jitter, torch.where(first, 0.05, synth.template_centre_jitter))
     # Now and then a later template shows what is beside the target, as after a drift: the first one is to be trusted.
-    if synth.wrong_template_share and templates > 1:
+    if synth.wrong_template_share and crops > 2:
         wrong = (uniform(batch, crops, lo=0) < synth.wrong_template_share) & ~first & ~is_search
         shift = torch.where(wrong, 3.0, shift)
     # A tracker's next target is mostly near the last one: some samples are as far off as that, the others farther.
@@ -251,15 +352,12 @@ def plan(
         scale = torch.where(drifts, 0.4 * normal(batch, 1) + DRIFTS * scale, scale)
         stretch = torch.where(drifts, 0.25 * normal(batch, 1) + DRIFTS * stretch, stretch)
         offset = torch.where(drifts.unsqueeze(-1), 0.5 * uniform(batch, 1, 2) + DRIFTS * offset, offset)
-    scale = scale.clamp(-1.1, 0.9).exp()
-    factor = torch.where(is_search, config.search_factor, config.template_factor)
-    turn = torch.where(uniform(batch, crops, lo=0) < synth.turn_share, 180.0, synth.template_rotation)
-    angle = torch.where(is_search, 0.0, turn * (math.pi / 180)) * uniform(batch, crops)
-    cos, sin = angle.cos(), angle.sin()
-    wide, high = _turned(box[..., 2], box[..., 3], cos, sin)
-    jittered = (wide * high).sqrt() * scale
-    centre = box[..., :2] + box[..., 2:] / 2 + jittered.unsqueeze(-1) * offset
-    side = jittered * factor
+    return scale.clamp(-1.1, 0.9).exp(), offset, stretch
+
+
+def _pose(batch: int, is_search: Tensor, synth: SynthConfig, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, K) of each crop: the factor by which it is wider, -1 where it is mirrored, and its shear."""
+    crops, uniform = len(is_search), chance.uniform
     aspect = synth.aspect * uniform(batch, crops)
     flip = torch.where(uniform(batch, 1) < 0, -1.0, 1.0).expand(-1, crops)
     slant = torch.zeros_like(aspect)
@@ -268,68 +366,46 @@ def plan(
         flip = torch.where(poses & (uniform(batch, crops) < 0), -flip, flip)
         aspect = torch.where(poses, POSE_ASPECT * uniform(batch, crops), aspect)
         slant = torch.where(poses & ~is_search, POSE_SLANT * uniform(batch, crops), slant)
-    aspect = aspect.exp()
-    axes = torch.stack([side * aspect * flip, side / aspect], -1)  # length of the crop's sides in picture pixels
-    ax, ay = axes.unbind(-1)
-    affine = _affine(cos * ax, slant * cos * ax - sin * ay, sin * ax, slant * sin * ax + cos * ay, centre)
-    corner = (box[:, -1, :2] - centre[:, -1]) / axes[:, -1]
-    other = (box[:, -1, :2] + box[:, -1, 2:] - centre[:, -1]) / axes[:, -1]
-    target = torch.cat([corner.minimum(other), corner.maximum(other)], -1) + 0.5
+    return aspect.exp(), flip, slant
 
-    # The box that a tracker would have put there: of the crop's own size, and of about the target's shape.
-    across = torch.hypot((cos / ax + slant * sin / ay) * box[..., 2], (sin / ax - slant * cos / ay) * box[..., 3])
-    shape = (0.5 * (across * ay / high).log() + stretch)[:, :templates]
-    template_box = 0.5 / config.template_factor * torch.stack([shape.exp(), (-shape).exp()], -1)
 
-    # What lies behind and beside -------------------------------------------------------------------------------
-    backdrop = sampler.backdrops[(uniform(batch, lo=0) * len(sampler.backdrops)).long()]
-    bsize = pictures.size[backdrop, 0].float()
-    bside = bsize.amin(1) * uniform(batch, lo=0.4, hi=0.95)
-    room = (bsize - bside.unsqueeze(1)).clamp(min=0)
-    bcentre = bsize / 2 + 0.5 * room * uniform(batch, 2)
-    drift = bside.view(-1, 1, 1) * 0.12 * uniform(batch, crops, 2)
-    bscale = bside.unsqueeze(1) * factor / config.search_factor * scale
-    zero = torch.zeros_like(bscale)
-    behind = _affine(bscale * flip, zero, zero, bscale, bcentre.unsqueeze(1) + drift)
-    # At run time what lies outside the frame is black; now and then it must be so here.
-    black = (uniform(batch, lo=0) < 0.2) & ~paste.any(1)
-    # Distractors of the same source, in the last part of the batch (a fixed number, so that shapes stay the same).
-    n = round(batch * synth.distractor_share)
-    rival = sampler.beside(objects[batch - n :, -1], rng)
-    rival_affine, rival_oval = _beside(o.box[rival], target[batch - n :], flip[batch - n :, -1], uniform)
-    itself = o.same(rival, objects[batch - n :, -1])  # by chance after all: two of it, and nobody could tell which
-    rival_oval[:, :2] += 10.0 * itself.unsqueeze(1)
-    size = target[:, 2:] - target[:, :2]
-    middle = target[:, :2] + size * uniform(batch, 2, lo=0)
-    soft = uniform(batch, crops, lo=0)
+def _backdrop(sampler: Sampler, view: View, config: ModelConfig, chance: Chance) -> tuple[Tensor, Tensor]:
+    """(B,) pictures that lie behind, and (B, K, 2, 3) where the crops look in them."""
+    batch, crops = view.scale.shape
+    backdrop = sampler.backdrops[(chance.uniform(batch, lo=0) * len(sampler.backdrops)).long()]
+    size = sampler.pack.pictures.size[backdrop, 0].float()
+    side = size.amin(1) * chance.uniform(batch, lo=0.4, hi=0.95)
+    room = (size - side.unsqueeze(1)).clamp(min=0)
+    centre = size / 2 + 0.5 * room * chance.uniform(batch, 2)
+    drift = side.view(-1, 1, 1) * 0.12 * chance.uniform(batch, crops, 2)
+    scale = side.unsqueeze(1) * view.factor / config.search_factor * view.scale
+    zero = torch.zeros_like(scale)
+    return backdrop, _affine(scale * view.flip, zero, zero, scale, centre.unsqueeze(1) + drift)
+
+
+def _rivals(
+    sampler: Sampler, objects: Tensor, view: View, synth: SynthConfig, chance: Chance
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Distractors of the same source, in the last part of the batch (a fixed number, so that shapes stay the same).
+
+    Gives (R,) their rows, (R, 2, 3) and (R, 4) what `Plan` says, and (R,) which of them are the target itself.
+    """
+    o, start = sampler.pack.objects, len(objects) - round(len(objects) * synth.distractor_share)
+    rival = sampler.beside(objects[start:, -1], chance.rng)
+    affine, oval = _beside(o.box[rival], view.target[start:], view.flip[start:, -1], chance.uniform)
+    itself = o.same(rival, objects[start:, -1])  # by chance after all: two of it, and nobody could tell which
+    oval[:, :2] += 10.0 * itself.unsqueeze(1)
+    return rival, affine, oval, itself
+
+
+def _light(batch: int, crops: int, synth: SynthConfig, chance: Chance) -> Tensor:
+    """(B, K, 5) changes of the light, in part common to a sample's crops."""
     # However strong: a negative of the picture is no light.
-    change = (synth.light * (uniform(batch, 1, 5) + 0.5 * uniform(batch, crops, 5))).clamp(min=-0.9)
-    dark = uniform(batch, 1, lo=0) < synth.dark_share
-    change[..., 0] = torch.where(dark, uniform(batch, crops, lo=-0.85, hi=0.5), change[..., 0])
-    half = 0.5 * size * uniform(batch, 2, lo=0.2, hi=0.75) * (uniform(batch, 1, lo=0) < synth.occluder_share)
-
-    return Plan(
-        objects=objects,
-        affine=affine,
-        target=target,
-        label=mask * paste,
-        backdrop=backdrop,
-        behind=behind,
-        black=black,
-        blur=(soft < synth.blur_share).long() + (soft < 0.3 * synth.blur_share).long(),
-        rival=o.picture[rival],
-        rival_label=o.mask[rival] * ~itself,
-        rival_affine=rival_affine,
-        rival_oval=rival_oval,
-        cover=torch.cat([middle, half], 1),
-        partner=(torch.arange(batch, device=device) ^ 1).clamp(max=batch - 1),
-        change=change,
-        gray=uniform(batch, lo=0) < synth.gray_share,
-        template_noise=normal(config.template_size, config.template_size),
-        search_noise=normal(config.search_size, config.search_size),
-        template_box=template_box,
-        trajectory=_trajectory(target, config.trajectory, config.search_factor, uniform) if config.trajectory else None,
-    )
+    common = chance.uniform(batch, 1, 5)
+    change = (synth.light * (common + 0.5 * chance.uniform(batch, crops, 5))).clamp(min=-0.9)
+    dark = chance.uniform(batch, 1, lo=0) < synth.dark_share
+    change[..., 0] = torch.where(dark, chance.uniform(batch, crops, lo=-0.85, hi=0.5), change[..., 0])
+    return change
 
 
 def _turned(w: Tensor, h: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
