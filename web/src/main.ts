@@ -67,7 +67,7 @@ let resume = false; // whether it was running when a box was begun
 const stage = new Stage(get<HTMLCanvasElement>("stage"), {
   begun() {
     resume ||= session?.playing ?? false;
-    session?.pause();
+    session?.hold();
     if (stage.draft) say("Arrows move the box, Shift with arrows changes its size, Enter follows it.");
   },
   drawn(box) {
@@ -85,13 +85,12 @@ const INVITATION = "Draw a box around what to follow.";
 
 async function follow(box: Box, at = session): Promise<void> {
   if (!at) return;
-  const on = at.frame?.index;
+  const on = at.frame?.index; // which may be left before the network is there, or free
   if (!document.documentElement.dataset.ready) say("One moment, the network is still loading …");
   if (!(await ready)) return say(failure, true);
   if (at !== session) return; // another video was opened meanwhile
-  if (!at.live && on !== undefined && on !== at.frame?.index) await at.show(on); // it was left while the network loaded
   say("");
-  if (await at.begin(box)) await at.play();
+  if (await at.begin(box, on)) await at.play();
   else if (at.live && at.head === null) void at.play(); // back to the preview; the complaint stays
 }
 
@@ -242,6 +241,7 @@ seek.addEventListener("input", async () => {
   sliding += 1;
   await session?.show(Number(seek.value));
   sliding -= 1;
+  show(); // a frame that a box kept from coming leaves the slider where it was
 });
 for (const one of document.querySelectorAll<HTMLElement>("[data-do]")) {
   one.addEventListener("click", () => {

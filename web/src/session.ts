@@ -25,6 +25,8 @@ export class Session {
   seeks = false;
   private turn = 0;
   private asked = 0;
+  /** How often a box was begun: what was under way then must not exchange the picture beneath it. */
+  private held = 0;
   private running = 0;
   private queue: Promise<unknown> = Promise.resolve();
 
@@ -59,7 +61,8 @@ export class Session {
     this.changed();
     while (this.running === turn) {
       const due = performance.now() + (this.fullSpeed || this.live ? 0 : 1000 / this.source.fps);
-      if (!(await this.attempt(() => this.advance(turn)))) break;
+      const held = this.held;
+      if (!(await this.attempt(() => this.advance(held, turn)))) break;
       await sleep(Math.max(0, due - performance.now()));
     }
     if (this.running === turn) this.pause();
@@ -70,29 +73,43 @@ export class Session {
     this.changed();
   }
 
+  /** Keep the picture, a box is drawn on it: what was asked for and is not there yet is not shown any more. */
+  hold(): void {
+    this.held += 1;
+    this.pause();
+  }
+
   /** One frame on: followed where the tracker stands, else merely shown. */
   async step(): Promise<void> {
     this.pause();
-    await this.attempt(() => this.advance());
+    const held = this.held;
+    await this.attempt(() => this.advance(held));
   }
 
   /** Show a frame of the file, unless another one is asked for before it is read. */
   async show(index: number): Promise<void> {
     this.pause();
-    const number = ++this.asked;
+    const [number, held] = [++this.asked, this.held];
     await this.attempt(async () => {
-      if (number !== this.asked) return false;
+      if (number !== this.asked || held !== this.held) return false;
       const last = this.source.count === null ? index : this.source.count - 1;
       const frame = await this.source.read(Math.min(Math.max(0, index), last));
-      if (frame) this.put(frame);
+      if (frame) this.put(frame, held);
       return true;
     });
   }
 
-  /** Follow from the frame on the page what is in the box; false (and a sentence) when the box is no good. */
-  async begin(box: Box): Promise<boolean> {
-    this.pause();
+  /** Follow what is in the box; false (and a sentence) when the box is no good.
+   *
+   * @param index the frame that it was drawn on, which a file shows again if it was left; a webcam cannot go back.
+   */
+  async begin(box: Box, index = this.frame?.index): Promise<boolean> {
+    this.hold();
     return this.attempt(async () => {
+      if (!this.live && index !== undefined && index !== this.frame?.index) {
+        const left = await this.source.read(index);
+        if (left) this.put(left);
+      }
       const frame = this.frame;
       if (!frame) return false;
       const wrong = complaintAbout(box, frame.width, frame.height);
@@ -120,8 +137,8 @@ export class Session {
     this.source.close();
   }
 
-  private async advance(turn = 0): Promise<boolean> {
-    if (turn && this.running !== turn) return false;
+  private async advance(held: number, turn = 0): Promise<boolean> {
+    if (held !== this.held || (turn && this.running !== turn)) return false;
     const at = this.frame?.index ?? -1;
     const follows = this.head !== null && this.head === at;
     const preview = this.live && this.head === null;
@@ -136,6 +153,10 @@ export class Session {
     }
     const frame = await this.source.read(preview && !this.rows.has(at) ? Math.max(at, 0) : at + 1);
     if (!frame) return ended();
+    if (held !== this.held) {
+      frame.image.close();
+      return false;
+    }
     const before = this.frame;
     if (follows && before && (frame.width !== before.width || frame.height !== before.height)) {
       this.head = null;
@@ -146,18 +167,21 @@ export class Session {
     if (follows) {
       try {
         const answer = await this.follower.update(frame, this.seeks);
-        this.rows.set(frame.index, { frame: frame.index, ...answer });
-        this.head = frame.index;
+        if (!this.live || held === this.held) { // a webcam's next picture gets the number of one that is not shown
+          this.rows.set(frame.index, { frame: frame.index, ...answer });
+          this.head = frame.index;
+        }
       } catch (error) {
         frame.image.close();
         throw error;
       }
     }
-    this.put(frame);
+    this.put(frame, held);
     return true;
   }
 
-  private put(frame: Frame): void {
+  private put(frame: Frame, held = this.held): void {
+    if (held !== this.held) return frame.image.close();
     this.frame?.image.close();
     this.frame = frame;
     this.changed();

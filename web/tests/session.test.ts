@@ -45,9 +45,12 @@ class FakeFollower implements Follower {
   breaksAt = Infinity;
   private width = 0;
   readonly seeks: boolean[] = [];
+  /** Frames that boxes were given on. */
+  readonly begun: number[] = [];
 
   async init(frame: Frame, box: Box): Promise<void> {
     this.box = box;
+    this.begun.push(frame.index);
     this.width = frame.width;
   }
 
@@ -139,6 +142,58 @@ test("a box of two pixels changes nothing", async () => {
   assert.equal(session.rows.size, 2);
   await session.step();
   assert.equal(session.rows.size, 3);
+});
+
+/** Let what is under way come as far as it can. */
+const settled = () => new Promise((done) => setTimeout(done, 5));
+
+for (const count of [8, null]) {
+  test(`while a ${count ? "video" : "webcam"} runs, a box stays on the picture that it was drawn on`, async () => {
+    const { session, follower, source } = make(new FakeSource(count));
+    if (count) await session.show(0);
+    else await session.step();
+    await session.begin(BOX);
+    await session.step();
+    let release = (): void => {};
+    follower.update = () => new Promise((done) => (release = () => done({ box: BOX, score: 0.9, found: true, network: 1, total: 2 })));
+    void session.play();
+    await settled(); // frame 2 is with the tracker
+    session.hold();
+    const picture = session.frame;
+    assert.equal(picture?.index, 1);
+    const begun = session.begin([30, 5, 9, 9], picture.index);
+    release();
+    assert.ok(await begun);
+    assert.equal(session.frame, picture);
+    assert.deepEqual(follower.begun, [0, 1]);
+    assert.deepEqual(session.rows.get(1)?.box, [30, 5, 9, 9]);
+    assert.equal(source.open, 1);
+    if (!count) assert.equal(session.rows.has(2), false, "what was seen on a picture that nobody saw");
+  });
+}
+
+test("a frame that the slider asked for does not come beneath a box that is being drawn", async () => {
+  const { session, follower, source } = make(new FakeSource(8));
+  await session.show(0);
+  for (const early of [false, true]) {
+    const asked = session.show(5);
+    if (early) await Promise.resolve(); // it is being read already
+    session.hold();
+    await asked;
+    assert.equal(session.frame?.index, 0);
+  }
+  const left = session.show(5);
+  assert.ok(await session.begin(BOX, 0));
+  await left;
+  assert.deepEqual([follower.begun, [...session.rows.keys()], source.open], [[0], [0], 1]);
+});
+
+test("a frame that was left before its box comes to the tracker is shown again", async () => {
+  const { session, follower } = make(new FakeSource(8));
+  await session.show(2);
+  await session.show(3);
+  assert.ok(await session.begin(BOX, 2));
+  assert.deepEqual([follower.begun, session.frame?.index, [...session.rows.keys()]], [[2], 2, [2]]);
 });
 
 for (const what of ["decoder", "network"]) {
