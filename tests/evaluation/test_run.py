@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -118,6 +119,15 @@ def test_names_that_would_share_files_are_refused(tmp_path):
     dataset = open_dataset("folder", folder_set(tmp_path / "set", ("car", "car_time")))
     with pytest.raises(InputError, match="car_time and the times or scores of car"):
         evaluate(dataset, TemplateTracker, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["failures", "Failures"])
+def test_a_sequence_called_as_the_log_is_refused(tmp_path, name):
+    """The next run took its result for the log, and removed it."""
+    dataset = open_dataset("folder", folder_set(tmp_path / "set", ("a", name)))
+    with pytest.raises(InputError, match=rf"failures\.txt is for what fails; give the sequence {name} another name"):
+        evaluate(dataset, TemplateTracker, tmp_path / "out")
+    assert evaluate(replace(dataset, prefix="nfs_"), TemplateTracker, tmp_path / "out").done  # nfs_failures.txt
 
 
 @pytest.mark.parametrize("workers", [1, 2])

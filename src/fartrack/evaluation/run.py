@@ -153,9 +153,11 @@ def belongs_to(folder: Path) -> dict[str, str]:
 
 
 def _no_clash(dataset: Dataset) -> None:
-    """Times and scores of car lie in car_time.txt and car_score.txt: no sequence may be called so."""
+    """Times and scores of car lie in car_time.txt and car_score.txt: none may be called so, nor as the log is."""
     names = set(dataset.names)
     for name in dataset.names:
+        if f"{dataset.prefix}{name}.txt".lower() == FAILURES:  # some file systems see no difference
+            raise InputError(f"{dataset.name}: {FAILURES} is for what fails; give the sequence {name} another name")
         if clash := next((name + end for end in ("_time", "_score") if name + end in names), None):
             raise InputError(
                 f"{dataset.name}: results of the sequence {clash} and the times or scores of {name} lie in one file; "
