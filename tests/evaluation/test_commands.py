@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import zipfile
 
 import pytest
@@ -175,6 +176,25 @@ def test_report(tmp_path, capsys):
 
     assert main(["report", str(tmp_path / "out"), *where, "--subject", "nobody"]) == 2
     assert "there are TemplateTracker, still" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such names")
+def test_names_that_are_no_text(tmp_path, capsys):
+    """Both commands ended in UnicodeEncodeError where names are no UTF-8, evaluate before the others were run."""
+    pytest.importorskip("matplotlib")
+    folder_set(tmp_path / "set", ("a", "b", "c"))
+    for name in "bc":
+        (tmp_path / "set" / name).rename(tmp_path / "set" / f"{name}\udce9")
+    (tmp_path / "set").rename(tmp_path / "s\udce9t")
+    (tmp_path / "s\udce9t" / "b\udce9" / "img" / "0002.jpg").write_bytes(b"broken")
+    root = ["--root", str(tmp_path / "s\udce9t")]
+    assert main(["evaluate", "folder", *root, "--out", str(tmp_path / "out"), "--model", f"m\udce9={TRACKER}"]) == 1
+    assert "2/3" in capsys.readouterr().out
+    assert (tmp_path / "out" / "m\udce9" / "failures.txt").read_text(encoding="utf-8").startswith(r"b\udce9: ")
+    assert main(["report", str(tmp_path / "out"), "--dataset", "folder", *root, "--out", str(tmp_path / "page")]) == 0
+    table = (tmp_path / "page" / "sequences.csv").read_text(encoding="utf-8")
+    assert table.splitlines()[0] == r"sequence,m\udce9" and r"c\udce9,1" in table
+    assert r"Where m\udce9 fails" in (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
 
 
 def test_fewer_than_no_failures(tmp_path, capsys):

@@ -1,4 +1,5 @@
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -231,6 +232,13 @@ def test_submission_to_trackingnet(tmp_path):
     with zipfile.ZipFile(tmp_path / "s.zip") as archive:
         assert archive.namelist() == ["x_1.txt"]
         assert archive.read("x_1.txt").decode().splitlines()[0] == "10.00,40.00,20.00,20.00"
+
+
+def test_a_submission_of_a_name_that_is_no_text(tmp_path):
+    """No zip can hold it, and no server knows it."""
+    dataset = replace(open_dataset("trackingnet", trackingnet_set(tmp_path / "set", ("x_1",), 3)), names=("x\udce9",))
+    with pytest.raises(InputError, match="the name x\ufffd is no text"):
+        pack_submission(dataset, tmp_path, tmp_path / "s.zip")
 
 
 def test_a_submission_that_cannot_be_written_is_named(tmp_path):

@@ -141,6 +141,18 @@ def test_a_failing_sequence_does_not_stop_the_others(dataset, tmp_path, workers)
     assert "Traceback" in (tmp_path / "out" / "failures.txt").read_text()
 
 
+class SaysNoText(TemplateTracker):
+    def update(self, frame):
+        raise RuntimeError("caf\udce9 \ud800")
+
+
+def test_a_failure_whose_words_are_no_text(dataset, tmp_path):
+    """Half an emoji, or a name that is no UTF-8: the log could not be written, and the others were not run."""
+    outcome = evaluate(dataset, SaysNoText, tmp_path)
+    assert outcome.failed == dict.fromkeys("abcd", "RuntimeError: caf\udce9 \ud800")
+    assert r"d: RuntimeError: caf\udce9 \ud800" in (tmp_path / "failures.txt").read_text(encoding="utf-8")
+
+
 def test_a_tracker_that_raises_is_made_anew(dataset, tmp_path):
     outcome = evaluate(dataset, FailsOnSecond, tmp_path)
     assert outcome.done == ("a", "c")  # c is the first sequence of a new tracker, d its second

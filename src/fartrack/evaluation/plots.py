@@ -122,8 +122,11 @@ def _legend(axes: Axes, inside: Corner, size: float, columns: int) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name as it is: `$` begins a formula in matplotlib, and what begins with `_` is left out of legends."""
-    text = name.replace("$", r"\$")
+    """A name as it is: `$` begins a formula in matplotlib, and what begins with `_` is left out of legends.
+
+    Bytes of it that are no UTF-8 are escaped, of which matplotlib makes a TypeError.
+    """
+    text = name.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 

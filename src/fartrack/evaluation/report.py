@@ -88,7 +88,7 @@ def write_report(
         strips.append((failure.name, picture))
     _write_tables(out, annotations, known)
     page = _page(annotations, known, subject, remarks, styles, pictures, strips)
-    write_whole(out / "report.html", page)
+    write_whole(out / "report.html", _utf8(page))
     return out / "report.html"
 
 
@@ -101,17 +101,22 @@ def _write_tables(out: Path, annotations: Annotations, entries: Items[Scored]) -
     for entry in entries:
         numbers = [f"{getattr(entry.summary, column.key):.6g}" for column in COLUMNS]
         rows.append([entry.label, *numbers, str(len(entry.scores))])
-    write_whole(out / "table.csv", _csv(rows))
+    write_whole(out / "table.csv", _utf8(_csv(rows)))
     rows = [["sequence", *(entry.label for entry in entries)]]
     for name in annotations.dataset.names:
         rows.append([name, *(f"{e.scores[name].ao:.6g}" if name in e.scores else "" for e in entries)])
-    write_whole(out / "sequences.csv", _csv(rows))
+    write_whole(out / "sequences.csv", _utf8(_csv(rows)))
 
 
 def _csv(rows: list[list[str]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def _utf8(text: str) -> bytes:
+    """What names have in them that is no UTF-8 is escaped: they stay different."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _page(

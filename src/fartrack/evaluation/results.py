@@ -21,7 +21,7 @@ from fartrack.errors import InputError
 from fartrack.evaluation.annotations import read_boxes, read_table, read_text
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.metrics import Rules, SequenceScore, Summary, score_sequence, summarise, together
-from fartrack.files import write_whole
+from fartrack.files import readable, write_whole
 
 Array = NDArray[np.float64]
 
@@ -282,6 +282,8 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
         raise InputError(
             f"{dataset.root}: only {len(dataset)} of the {dataset.whole} sequences are there; the server wants all"
         )
+    if odd := next((name for name in dataset.names if readable(name) != name), None):
+        raise InputError(f"{dataset.root}: the name {readable(odd)} is no text; give it the one that the server knows")
     entries: list[tuple[str, str]] = []
     for name in dataset.names:
         source = find_result(folder, name, dataset)

@@ -108,7 +108,8 @@ def evaluate(
         elif event.kind == "failed":
             failed[event.name] = event.reason
             details.append(f"{event.name}: {event.reason}\n{event.details}\n")
-            write_whole(folder / FAILURES, "\n".join(details))
+            log = "\n".join(details)
+            write_whole(folder / FAILURES, log.encode("utf-8", "backslashreplace"))  # names may be no UTF-8
         if on_event is not None:
             on_event(event)
 
