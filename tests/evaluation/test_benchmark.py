@@ -270,6 +270,14 @@ def test_two_thousand_frames_do_not_grow(model):
     assert any(grown() < 1e6 for _ in range(3))
 
 
+def test_square_brackets_are_shown(capsys):
+    """Taken for markup, m[v1] and m[v2] were two rows of the same name."""
+    row = {"name": "m[v1]", "precision": "", "frame_median": 1.0, "frame_p95": 1.0, "fps": 1.0, "extra_target": 0.5}
+    about = {"processor": "any", "threads": 1, "versions": {}, "frame": [4, 3], "frames": 1, "warm_up": "none"}
+    command._print({**about, "rows": [row]})
+    assert capsys.readouterr().out.count("m[v1]") == 2  # in the table, and of one target more
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_a_table_of_two(tmp_path, capsys):
 
     assert evaluate(tmp_path, "--model", TRACKER, "still=workers:NoScore") == 0  # again: nothing is run
     assert "3 sequences were there already" in capsys.readouterr().err
+
+
+def test_square_brackets_are_shown(tmp_path, capsys, monkeypatch):
+    """They were taken for markup: both rows were called m, and a root `[/b]` ended in a traceback after the run."""
+    folder_set(tmp_path / "[/b]", ("a",), count=3)
+    monkeypatch.chdir(tmp_path)
+    given = ["evaluate", "folder", "--root", "[/b]", "--model", f"m[v1]={TRACKER}", f"m[v2]={TRACKER}"]
+    assert main(given) == 0
+    said = capsys.readouterr().out
+    assert f"1 sequence of {Path('[/b]')}" in said and "m[v1]" in said and "m[v2]" in said
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal, with a bar
+    assert main([*given, "--out", "other"]) == 0
+    assert "m[v1] " in capsys.readouterr().err
 
 
 def test_packaged_weights_have_seen_parts_of_uav123(tmp_path, capsys):

@@ -358,8 +358,8 @@ def _print(result: dict[str, Any]) -> None:
             shown(row, "parameters", ".2f", 1e-6),
             shown(row, "macs", ".2f", 1e-9),
         )
-    console = Console()
-    console = Console(width=None if console.is_terminal else 200)
+    width = None if Console().is_terminal else 200
+    console = Console(width=width, markup=False, emoji=False)  # names such as `m[v1]` are no markup
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     console.print(f"{result['processor']}, {result['threads']} threads; {versions}")
     console.print(table)

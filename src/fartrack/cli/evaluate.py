@@ -115,7 +115,7 @@ class Evaluate:
 
         console = Console(stderr=True)
         progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a name such as `m[v1]`
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("sequences  {task.fields[speed]}"),
@@ -210,10 +210,8 @@ def _print_table(annotations: Annotations, scored: list[Scored]) -> None:
     for entry in scored:
         numbers = [column.text(entry.summary) if entry.summary else "-" for column in COLUMNS]
         table.add_row(entry.label, *numbers, f"{len(entry.scores)}/{len(dataset)}")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    console.print(table)
+    width = None if Console().is_terminal else 120
+    Console(width=width, markup=False, emoji=False).print(table)  # names such as `m[v1]` are no markup
     for line in notes(annotations, scored):
         print(f"note: {line}")
 
