@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise, static
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_content, config_of, not_whole
+from fartrack.models import check_content, config_of, not_whole, sealed
 from fartrack.network import FARTrack
 from fartrack.quantise import Inputs
 from fartrack.runtime import Output, open_runtime
@@ -90,8 +90,7 @@ def export(
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     refuse_to_replace(path)
     weights = state_of(net)
-    if precision == "fp16":
-        _check_half(path, weights)
+    _check_numbers(path, weights, precision)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, so that renaming is one step; of this call alone, for another may write beside it.
@@ -129,11 +128,13 @@ def export(
     return parity
 
 
-def _check_half(path: Path, weights: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Refuse weights that half precision makes infinite."""
+def _check_numbers(path: Path, weights: Mapping[str, npt.NDArray[np.float32]], precision: str) -> None:
+    """Refuse weights that are not finite, or would not be in half precision."""
     most = float(np.finfo(np.float16).max)
     for name, array in weights.items():
-        if array.size >= graph.SMALL and np.abs(array).max() > most:
+        if not np.isfinite(array).all():
+            raise InputError(f"{path} is not written: {name} has values that are not finite")
+        if precision == "fp16" and array.size >= graph.SMALL and np.abs(array).max() > most:
             raise InputError(f"{path} is not written: {name} has values above {most:g}, too large for fp16; take fp32")
 
 
@@ -151,7 +152,7 @@ def _record(model: onnx.ModelProto, path: Path, crops: Path | None) -> list[Inpu
 
 
 def _write_onnx(model: onnx.ModelProto, path: Path) -> None:
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(sealed(model.SerializeToString()))
 
 
 def _write_openvino(model: onnx.ModelProto, path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.files import write_whole
 from fartrack.protobuf import fields
+from fartrack.shortage import ADVICE, is_shortage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parent / "weights"
 METADATA = 14
 """Number of the field in an ONNX file's ModelProto that holds its metadata."""
+SEAL = b"r\x11\n\x05crc32\x12\x08"
+"""What begins the last entry of that metadata: the checksum of all else in the file, 8 hexadecimal digits."""
 STATIC = b"\n\x06static\x12", b"<static value="
 """In the metadata of files of `fartrack export --static`, and of what OpenVINO makes of them."""
 
@@ -131,18 +135,40 @@ def check_model_file(path: Path) -> None:
         raise InputError(f"{path} is a PyTorch checkpoint: make a model file of it with `fartrack import {path}`")
 
 
+def sealed(content: bytes) -> bytes:
+    """An ONNX file's content with its checksum behind it, as one more entry of its metadata: weights that are damaged
+    are as good as any others to an engine.
+    """
+    return content + SEAL + f"{zlib.crc32(content):08x}".encode()
+
+
+def _is_damaged(content: bytes) -> bool:
+    """Whether a file's checksum, where it has one, is not that of the rest of it."""
+    at = content.rfind(SEAL, max(0, len(content) - 2**16))  # whoever edits the metadata may put some behind it
+    if at < 0:
+        return False
+    end = at + len(SEAL)
+    found = zlib.crc32(memoryview(content)[end + 8 :], zlib.crc32(memoryview(content)[:at]))
+    return content[end : end + 8] != f"{found:08x}".encode()
+
+
 def check_content(path: Path) -> None:
-    """Refuse an ONNX file whose tensors lie in files that have changed: engines take what lies there, whatever it is.
+    """Refuse an ONNX file that is not as it was written, by its checksum (packaged ones have none).
+
+    And one whose tensors lie in files that have changed: engines take what lies there, whatever it is.
 
     And one of fixed shapes (`fartrack export --static`), of which they complain only when it is called, or not at all.
 
     What cannot be read, or is not there, they complain of themselves.
 
     Raises:
-        InputError: the files beside it are others than those that it was made with; or it is for other runtimes.
+        InputError: it is damaged; the files beside it are others than those that it was made with; or it is for other
+            runtimes.
     """
     with suppress(OSError):
         content = path.read_bytes()
+        if _is_damaged(content):
+            raise not_whole(path, "its checksum is another")
         if any(mark in content for mark in STATIC):
             raise InputError(
                 f"{path} has fixed shapes, for other runtimes (docs/deployment.md): to track with fartrack, take the "
@@ -211,7 +237,21 @@ def not_whole(path: Path, reason: str) -> InputError:
     if "bin file" in reason:
         beside = path.with_suffix(".bin").name
         return InputError(f"{path} needs its {beside} beside it, as it was written: copy or rename both")
-    return InputError(f"{path} is not a whole model ({reason}): export or copy it again")
+    return InputError(f"{path} is not a whole model ({' '.join(reason.split())[:200]}): export or copy it again")
+
+
+def engine_failed(path: Path, error: Exception, reason: str = "") -> InputError:
+    """What to say of an engine's error with a file, when it loads or runs it: too little memory, or a damaged file.
+
+    Args:
+        path: the model file.
+        error: of any class.
+        reason: its words, where not all of them are of use.
+    """
+    told = reason or str(error).strip() or type(error).__name__
+    if is_shortage(error):
+        return InputError(f"not enough memory (or threads) for {path} ({' '.join(told.split())[:200]}): {ADVICE}")
+    return not_whole(path, told)
 
 
 def load_network(path: Path) -> FARTrack:

@@ -81,7 +81,10 @@ def _thinned(path: Path, model: onnx.ModelProto, places: Places) -> bytes:
             tensor.data_location = onnx.TensorProto.EXTERNAL
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))
-    return model.SerializeToString()
+    kept = [entry for entry in model.metadata_props if entry.key != "crc32"]  # of the whole file
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    return models.sealed(model.SerializeToString())
 
 
 def _bytes(tensors: Iterable[bytes]) -> int:

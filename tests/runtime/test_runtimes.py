@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
 from fartrack import export, graph, quantise
 from fartrack.config import ModelConfig
@@ -285,6 +286,76 @@ def test_too_little_memory_is_not_blamed_on_the_model(files, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     with pytest.raises(InputError, match=r"not enough memory \(or threads\) for .*: close other programs"):
         open_runtime(files / "fp16.onnx")
+
+
+def changed(files, path, change):
+    """A file of which engines notice only when it runs that a tensor of it was changed."""
+    model = onnx.load(files / "fp16.onnx")
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if change(tensor.name, array):
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_that_loads_but_does_not_run(files, tmp_path, engine):
+    """Its engine's error was a traceback."""
+
+    def change(_, array):
+        if array.tolist() == [0, 36, 768]:  # to patches of the search crop
+            array[1] = 37
+            return True
+        return False
+
+    with pytest.raises(InputError) as caught:
+        open_runtime(changed(files, tmp_path / "broken.onnx", change), engine, 1)(*call().values())
+    assert str(caught.value).startswith(f"{tmp_path / 'broken.onnx'} is not a whole model (")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_too_little_memory_in_a_frame_is_not_blamed_on_the_model(files, monkeypatch, engine):
+    runtime = open_runtime(files / "fp16.onnx", engine, 1)
+
+    def short(*_, **__):
+        raise RuntimeError("std::bad_alloc")
+
+    class Short:
+        run = setInput = short
+
+    name, value = {"openvino": ("_infer", short)}.get(engine, ("net" if engine == "opencv" else "session", Short()))
+    monkeypatch.setattr(runtime, name, value)
+    with pytest.raises(InputError, match=r"^not enough memory \(or threads\) for .*fp16\.onnx \(std::bad_alloc\): "):
+        runtime(*call().values())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scores_that_are_not_finite(files, tmp_path, engine):
+    """A bit of a weight tracked with NaN for a score and exit code 0."""
+
+    def change(name, array):
+        if name.startswith("net.norm.bias"):
+            array[:] = np.nan
+            return True
+        return False
+
+    runtime = open_runtime(changed(files, tmp_path / "broken.onnx", change), engine, 1)
+    with pytest.raises(InputError, match=r"broken\.onnx gives scores that are not finite: its weights are damaged"):
+        runtime(*call().values())
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "torch"])
+def test_a_damaged_weight_is_found_by_the_checksum(files, tmp_path, engine):
+    """It tracked, to somewhere else."""
+    export.export(FARTrack(SMALL).eval(), tmp_path / "m.onnx", inputs=[call()])
+    whole = bytearray((tmp_path / "m.onnx").read_bytes())
+    open_runtime(tmp_path / "m.onnx", engine, 1)
+    whole[len(whole) // 2] ^= 1
+    (tmp_path / "m.onnx").write_bytes(whole)
+    with pytest.raises(InputError, match=r"m\.onnx is not a whole model \(its checksum is another\): export or copy"):
+        open_runtime(tmp_path / "m.onnx", engine, 1)
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "torch"])

@@ -111,6 +111,17 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     return engine(path, threads)
 
 
+def checked(path: Path, output: Output) -> Output:
+    """What an engine answered.
+
+    Raises:
+        InputError: logits that are not finite: the file is damaged, and the box is anywhere.
+    """
+    if not np.isfinite(output.logits).all():
+        raise InputError(f"{path} gives scores that are not finite: its weights are damaged; export or copy it again")
+    return output
+
+
 def refuse_too_old(runtime: str) -> None:
     """Complain about an installed engine that is older than it must be.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fartrack.errors import InputError
 from fartrack.models import load_network
 from fartrack.network import FARTrack
-from fartrack.runtime import Bytes, Floats, Output
+from fartrack.runtime import Bytes, Floats, Output, checked
 from fartrack.step import TrackStep
 
 WARM_UP = 3
@@ -32,6 +32,7 @@ class Cuda:
         if threads is not None:
             torch.set_num_threads(threads)
         net = load_network(path)
+        self._path = path
         self.config = net.config
         self.step = TrackStep(halved(net.cuda())).eval()
         self._graphs: dict[tuple[tuple[int, ...], ...], Recorded] = {}
@@ -47,7 +48,7 @@ class Cuda:
         if shapes not in self._graphs:
             there = [t.to("cuda", torch.half if t.is_floating_point() else t.dtype) for t in given]
             self._graphs[shapes] = Recorded(self.step, there)
-        return Output(*(t.float().cpu().numpy() for t in self._graphs[shapes](given)))
+        return checked(self._path, Output(*(t.float().cpu().numpy() for t in self._graphs[shapes](given))))
 
 
 class Recorded:

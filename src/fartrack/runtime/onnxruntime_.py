@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fartrack.errors import InputError
-from fartrack.models import check_content, config_of, not_whole
-from fartrack.runtime import Bytes, Floats, Output
+from fartrack.models import check_content, config_of, engine_failed
+from fartrack.runtime import Bytes, Floats, Output, checked
 from fartrack.runtime.choice import features
-from fartrack.shortage import ADVICE, is_shortage
 
 OUTPUTS = list(Output._fields)
 
@@ -31,14 +29,15 @@ class OnnxRuntime:
             # Without it int8 products may saturate at 16 bits; this is slower (with VNNI by 40 %) but exact.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            # Resolved, for what it refers to lies beside the file itself, not beside a link to it.
-            self.session = onnxruntime.InferenceSession(path.resolve(), options, providers=["CPUExecutionProvider"])
+            # Resolved, for what it refers to lies beside the file itself, not beside a link to it. Without a second
+            # try, of which it would print.
+            self.session = onnxruntime.InferenceSession(
+                path.resolve(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
             about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
-            if is_shortage(error):
-                told = _first_line(error)
-                raise InputError(f"not enough memory (or threads) for {path} ({told}): {ADVICE}") from None
-            raise not_whole(path, _first_line(error)) from None
+            raise engine_failed(path, error) from None
+        self._path = path
         self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")
 
@@ -49,8 +48,8 @@ class OnnxRuntime:
         feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory
-        return Output(*self.session.run(OUTPUTS, feeds))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        try:
+            answers = self.session.run(OUTPUTS, feeds)
+        except Exception as error:  # what is damaged may be found only here
+            raise engine_failed(self._path, error) from None
+        return checked(self._path, Output(*answers))

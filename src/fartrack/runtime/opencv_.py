@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.errors import InputError
-from fartrack.models import check_content, config_of, not_whole, read_about
-from fartrack.runtime import Bytes, Floats, Output
+from fartrack.models import check_content, config_of, engine_failed, read_about
+from fartrack.runtime import Bytes, Floats, Output, checked
 
 OUTPUTS = Output._fields
 
@@ -39,8 +39,9 @@ class OpenCv:
             cv2.setNumThreads(threads)
         try:  # resolved, for what it refers to lies beside the file itself, not beside a link to it
             self.net = cv2.dnn.readNetFromONNX(str(path.resolve()), engine=cv2.dnn.ENGINE_NEW)
-        except cv2.error as error:
-            raise not_whole(path, " ".join(str(error).split())[:200]) from None
+        except Exception as error:  # also SystemError, of what it gives no reason for
+            raise engine_failed(path, error) from None
+        self._path = path
 
     def __call__(
         self, search: Bytes, template: Bytes, memory: Floats, trajectory: npt.NDArray[np.int64] | None = None
@@ -49,7 +50,10 @@ class OpenCv:
         feeds: dict[str, Any] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory
-        for name, value in feeds.items():
-            self.net.setInput(value, name)
-        answers: Any = self.net.forward(OUTPUTS)
-        return Output(*answers)
+        try:
+            for name, value in feeds.items():
+                self.net.setInput(value, name)
+            answers: Any = self.net.forward(OUTPUTS)
+        except Exception as error:  # what is damaged may be found only here
+            raise engine_failed(self._path, error) from None
+        return checked(self._path, Output(*answers))

@@ -15,8 +15,8 @@ from openvino import opset13 as op
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_content, not_whole
-from fartrack.runtime import Bytes, Floats, Output, note_threads, refuse_forked
+from fartrack.models import check_content, engine_failed
+from fartrack.runtime import Bytes, Floats, Output, checked, note_threads, refuse_forked
 
 OUTPUTS = Output._fields
 ROWS = 8
@@ -57,8 +57,9 @@ class OpenVino:
             self.model = core().read_model(path.resolve())  # what it refers to lies beside the file, not a link
             there = [key for key in keys if self.model.has_rt_info(["framework", key])]
             about = {key: str(self.model.get_rt_info(["framework", key]).astype(str)) for key in there}
-        except (RuntimeError, UnicodeDecodeError) as error:
-            raise not_whole(path, str(error).strip().splitlines()[-1][:200]) from None
+        except Exception as error:  # RuntimeError, UnicodeDecodeError
+            raise engine_failed(path, error, _told(error)) from None
+        self._path = path
         if "fartrack" not in about:
             raise InputError(f"{path} is not a fartrack model: make one with `fartrack export`")
         self.config = ModelConfig.from_json(about["fartrack"], path)
@@ -77,10 +78,17 @@ class OpenVino:
         feeds: dict[str, npt.NDArray[np.generic]] = {"search": search, "template": template, "memory": memory}
         if trajectory is not None:
             feeds["trajectory"] = trajectory
-        if len(memory) > 1 and self._singly:
+        try:
+            output = self._run(feeds)
+        except Exception as error:  # what is damaged may be found only when it is compiled, or run
+            raise engine_failed(self._path, error, _told(error)) from None
+        return checked(self._path, output)
+
+    def _run(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Output:
+        if (count := len(feeds["memory"])) > 1 and self._singly:
             self._singly -= 1
             self._begin()
-            each = [self._infer({k: v[i : i + 1] for k, v in feeds.items()}) for i in range(len(memory))]
+            each = [self._infer({k: v[i : i + 1] for k, v in feeds.items()}) for i in range(count)]
             return Output(*map(np.concatenate, zip(*each, strict=True)))
         return self._infer(feeds)
 
@@ -166,6 +174,12 @@ def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], c
             rows.append(mixed)
         whole = rows[0] if len(rows) == 1 else op.concat(rows, 2)
         there[result].replace(op.reshape(op.transpose(whole, order), together, True).output(0))
+
+
+def _told(error: Exception) -> str:
+    """An error's words without the places in OpenVINO's source where it passed."""
+    lines = str(error).strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("Exception from ")) or (lines or [""])[-1]
 
 
 class OpenVinoBf16(OpenVino):

@@ -10,7 +10,7 @@ import torch
 
 from fartrack.models import load_network
 from fartrack.network import FARTrack
-from fartrack.runtime import Bytes, Floats, Output, note_threads, refuse_forked
+from fartrack.runtime import Bytes, Floats, Output, checked, note_threads, refuse_forked
 from fartrack.step import TrackStep
 
 
@@ -18,11 +18,13 @@ class Torch:
     """The network itself, in float32."""
 
     precision = "fp32"
+    _path = Path("the network")  # of one in memory
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._take(load_network(path))
+        self._path = path
 
     @classmethod
     def of(cls, net: FARTrack) -> Torch:
@@ -44,4 +46,5 @@ class Torch:
         """See `fartrack.runtime.Runtime`."""
         refuse_forked("torch")
         arrays = [search, template, memory] + ([] if trajectory is None else [trajectory])
-        return Output(*(t.numpy() for t in self.step(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))))
+        answers = self.step(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+        return checked(self._path, Output(*(t.numpy() for t in answers)))
