@@ -167,6 +167,8 @@ def check_content(path: Path) -> None:
     """
     with suppress(OSError):
         content = path.read_bytes()
+        if not content:
+            raise not_whole(path, "it is empty")
         if _is_damaged(content):
             raise not_whole(path, "its checksum is another")
         if any(mark in content for mark in STATIC):

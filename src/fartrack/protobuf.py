@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+LONGEST = 10
+"""Bytes of a number: 64 bits, seven in each."""
+
 
 def fields(message: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Each field's number, the field as it is, and its content where it has a length (else nothing).
@@ -34,10 +37,12 @@ def read_varint(message: bytes, at: int) -> tuple[int, int]:
     """The whole number that begins at a byte, and where what follows it begins.
 
     Raises:
-        ValueError: the message ends in the middle of it.
+        ValueError: the message ends in the middle of it, or it is longer than any number.
     """
     value = shift = 0
     while at < len(message):
+        if shift == 7 * LONGEST:
+            raise ValueError("it is no protobuf message")
         byte = message[at]
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:

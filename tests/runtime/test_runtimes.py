@@ -359,6 +359,14 @@ def test_a_damaged_weight_is_found_by_the_checksum(files, tmp_path, engine):
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, "torch"])
+def test_an_empty_file(tmp_path, engine):
+    """It was said to be an ONNX file, though not ours."""
+    (tmp_path / "m.onnx").touch()
+    with pytest.raises(InputError, match=r"m\.onnx is not a whole model \(it is empty\): export or copy it again"):
+        open_runtime(tmp_path / "m.onnx", engine, 1)
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "torch"])
 def test_a_file_damaged_where_it_says_what_it_is(files, tmp_path, engine):
     """A byte that is no UTF-8 in its metadata was a traceback."""
     whole = (files / "fp16.onnx").read_bytes()
