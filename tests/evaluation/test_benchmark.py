@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -220,6 +221,7 @@ def test_a_model_that_nothing_runs(tmp_path, capsys):
 
 PLAIN = """
 import sys
+from pathlib import Path
 
 class Plain:
     def __init__(self, finder):
@@ -268,6 +270,53 @@ def test_two_thousand_frames_do_not_grow(model):
         return after - before
 
     assert any(grown() < 1e6 for _ in range(3))
+
+
+def test_models_of_one_name_are_told_apart(tmp_path, monkeypatch, capsys):
+    """a/m.onnx and b/m.onnx were rows of the same name, and LABEL=MODEL was refused."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/m.onnx", "b/m.onnx", "lr=1/n.onnx", "o.onnx", "o.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    given = ["a/m.onnx", "b/m.onnx", "lr=1/n.onnx", "o.onnx", "o.safetensors", "mine=a/m.onnx", "pico"]
+    names = [name for name, _ in command._named(given)]
+    assert names == ["a/m", "b/m", "n", "o.onnx", "o.safetensors", "mine", "pico"]
+    assert [path for _, path in command._named(["x=b/m.onnx", "b/m.onnx"])] == [Path("b/m.onnx")] * 2
+    assert command._named(["a/m.onnx"])[0][0] == "m"
+    assert main(["benchmark", "--model", "a/m.onnx", "a/m.onnx"]) == 2
+    assert "two of them are called 'm'; tell them apart with LABEL=MODEL" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_is_printed(model, tmp_path, capsys):
+    """Minutes of measuring were lost."""
+    (tmp_path / "benchmark.json").mkdir()
+    given = ["--model", f"mine={model}", "--runtime", "onnxruntime", "--rounds", "1", "--no-dense", "--no-floor"]
+    assert main(["benchmark", *given, "--threads", "1", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert "mine onnxruntime" in said.out and "benchmark.json" in said.err
+
+
+@pytest.mark.parametrize(("options", "kept"), [({"rounds": 1}, 16), ({"rounds": 15}, 86), ({"growth": 9}, 193)])
+def test_no_more_frames_are_decoded_than_are_seen(options, kept):
+    """300 were kept whatever was asked for: two gigabytes of a 1080p video."""
+    frames, _ = command.Benchmark(**options)._frames()
+    assert len(frames) == kept
+
+
+def test_all_frames_are_seen():
+    frames, boxes = moving_square(benchmark.frames_of(2, 1))
+    one = Contestant("a", TemplateTracker())
+    benchmark.race([one], [], frames, boxes[0], rounds=2, warmup=1)
+    assert one.position == len(frames) - 1 and one.tracker.started == 1
+
+
+def test_names_that_mean_something_to_matplotlib(tmp_path, recwarn):
+    """`$` began a formula, and the plot ended in a traceback."""
+    pytest.importorskip("matplotlib")
+    rows = [{"name": name, "fps": 9.0, "score": 50.0} for name in ("$x^$", "m\udce9", "追跡器")]
+    assert command.plot(rows, tmp_path / "speed.png")
+    assert cv2.imread(str(tmp_path / "speed.png")).shape == (675, 1050, 3)
+    assert not recwarn.list
 
 
 def test_square_brackets_are_shown(capsys):

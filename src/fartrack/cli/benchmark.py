@@ -17,6 +17,8 @@ from fartrack.errors import InputError
 from fartrack.files import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fartrack.crops import Image
     from fartrack.evaluation.benchmark import Contestant, Floor
     from fartrack.geometry import Box
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "opencv", "torch")
 ONE_THREAD = ("nanotrackv2:", "nanotrackv3:")
 """Peers that are run with one thread as well: ONNX Runtime shares their small products among two at a loss."""
+LONGEST = 300
+"""Frames of a video that are kept, at most; of 1080p they take two gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Benchmark:
     """
 
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
-    """Packaged models or model files; by default every packaged one."""
+    """Packaged models or model files; by default every packaged one. LABEL=MODEL gives its rows a name."""
     runtime: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="RUNTIME...")] = ()
     """Engines: onnxruntime, openvino, openvino-bf16, opencv, torch, cuda; by default those
     installed, but cuda."""
@@ -88,7 +92,7 @@ class Benchmark:
 
         from rich.progress import Progress
 
-        warmup = 2
+        warmup = benchmark.WARMUP
         with Progress(transient=True) as bar:
             task = bar.add_task("measuring", total=self.rounds + warmup)
             benchmark.race(
@@ -109,8 +113,8 @@ class Benchmark:
                 {"model": f.config.name, "precision": f.precision, "milliseconds": 1e3 * f.seconds()} for f in floors
             ],
         }
+        _print(result)  # first: whatever becomes of the files, minutes were spent on it
         write_whole(self.out / "benchmark.json", json.dumps(result, indent=1) + "\n")
-        _print(result)
         print(self.out / "benchmark.json")
         if plot(result["rows"], self.out / "speed.png"):  # type: ignore[arg-type]
             print(self.out / "speed.png")
@@ -118,16 +122,18 @@ class Benchmark:
 
     def _frames(self) -> tuple[list[Image], Box]:
         from fartrack.cli.track import parse_box
+        from fartrack.evaluation import benchmark
         from fartrack.geometry import check_box
         from fartrack.video.demo import CLIP, about
         from fartrack.video.reader import frames_from_source
 
         if (self.video is None) != (self.box is None):
             raise InputError("--video and --box belong together: give both, or neither for the packaged clip")
+        count = LONGEST if self.growth else min(LONGEST, benchmark.frames_of(self.rounds))
         box = about()["box"] if self.box is None else parse_box(self.box)
         with frames_from_source(self.video or CLIP) as source:
             checked = check_box(box, source.width, source.height)
-            frames = [frame.image for frame in itertools.islice(source, 300)]
+            frames = [frame.image for frame in itertools.islice(source, count)]
         if len(frames) < 2:
             raise InputError(f"{self.video} has {len(frames)} frame: give a video of at least two")
         return frames, checked
@@ -143,16 +149,15 @@ class Benchmark:
         from fartrack.tracker import Tracker
 
         cv2.setNumThreads(threads)
-        paths = [models.find(m) for group in self.model for m in group] or models.packaged()
-        if not paths:
-            raise InputError("no models are packaged: give model files with --model FILE")
+        named = _named([m for group in self.model for m in group])
+        paths = [path for _, path in named]
         asked = [r for group in self.runtime for r in group]
         found: list[Contestant] = []
-        for path in paths:
+        for label, path in named:
             file, engine = choose(path.stem) if path.parent == models.WEIGHTS else (path, None)
             if engine is not None and not asked:
                 packaged = Tracker(file, engine, threads)
-                name, precision = f"{path.stem} as packaged", packaged.runtime.precision
+                name, precision = f"{label} as packaged", packaged.runtime.precision
                 found.append(Contestant(name, packaged, engine, precision, packaged.config, file=path))
             refused: list[InputError] = []
             for runtime in asked or RUNTIMES:
@@ -163,12 +168,12 @@ class Benchmark:
                     if asked or len(refused) == len(RUNTIMES):
                         raise refused[0] from None
                     continue  # not installed, or it cannot run this kind of file
-                name = f"{path.stem} {runtime}"
+                name = f"{label} {runtime}"
                 precision = getattr(tracker.runtime, "precision", "")
                 found.append(Contestant(name, tracker, runtime, precision, tracker.config, file=path))
                 if self.targets > 1:
                     crowd = Crowd(MultiTracker(path, runtime, threads), self.targets)
-                    name = f"  {path.stem}, each of {self.targets} targets, {runtime}"
+                    name = f"  {label}, each of {self.targets} targets, {runtime}"
                     config, several = tracker.config, self.targets
                     found.append(Contestant(name, crowd, runtime, precision, config, targets=several, file=path))
         if not self.no_dense and importlib.util.find_spec("torch"):
@@ -189,11 +194,56 @@ class Benchmark:
         runtime = next((r for group in self.runtime for r in group), "onnxruntime")
         if not paths:
             raise InputError("no models are packaged: give a model file with --model FILE")
-        before, after = benchmark.growth(Tracker(paths[0], runtime, threads), frames, box, self.growth)
+        label, model = _labelled(paths[0])
+        name = f"{label or model} {runtime}"
+        before, after = benchmark.growth(Tracker(model, runtime, threads), frames, box, self.growth)
         grown = (after - before) / 1e6
         early, late = benchmark.SETTLE, self.growth
-        print(f"{paths[0]} {runtime}: {before / 1e6:.1f} MB after {early} frames, {grown:+.2f} MB after {late} more")
+        print(f"{name}: {before / 1e6:.1f} MB after {early} frames, {grown:+.2f} MB after {late} more")
         return 0
+
+
+def _labelled(text: str) -> tuple[str, str]:
+    """Label and model of `LABEL=MODEL`; a model alone has an empty label, also one with a `=` in its path."""
+    label, equals, model = text.partition("=")
+    if not equals or "/" in label or "\\" in label or Path(text).exists():
+        return "", text
+    if not label or not model:
+        raise InputError(f"--model {text}: give LABEL=MODEL")
+    return label, model
+
+
+def _named(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """The models, every packaged one where none is given, with the names of their rows.
+
+    Those without a label have their files', with as much of their folders as tells them apart.
+
+    Raises:
+        InputError: two are called the same, or there is none.
+    """
+    from fartrack import models
+
+    given = [(label, models.find(model)) for label, model in map(_labelled, texts)]
+    given = given or [("", path) for path in models.packaged()]
+    if not given:
+        raise InputError("no models are packaged: give model files with --model FILE")
+    unlabelled = [_names_of(path) for label, path in given if not label]
+    names = [label or _alone(_names_of(path), unlabelled) for label, path in given]
+    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
+        raise InputError(f"--model: two of them are called {twice!r}; tell them apart with LABEL=MODEL")
+    return list(zip(names, (path for _, path in given), strict=True))
+
+
+def _names_of(path: Path) -> tuple[str, ...]:
+    """What a model's rows can be called, the shortest first."""
+    folder = path.absolute().parent.name
+    return path.stem, path.name, f"{folder}/{path.stem}", f"{folder}/{path.name}", str(path)
+
+
+def _alone(names: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
+    """The first that no other has; of a model that is given twice the first."""
+    ways = zip(names, zip(*of_all, strict=True), strict=True)
+    return next((name for name, others in ways if others.count(name) == 1), names[0])
 
 
 def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> list[Contestant]:
@@ -378,18 +428,29 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> bool:
     points = [row for row in rows if "score" in row]
     if not points or not importlib.util.find_spec("matplotlib"):
         return False
+    from fartrack.evaluation import plots
+
+    with plots.any_script():
+        write_whole(path, plots.png(_figure(points)))
+    return True
+
+
+def _figure(points: Sequence[dict[str, Any]]) -> Figure:
+    """Accuracy over speed of rows that have a score."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    from fartrack.evaluation.plots import plain
+
+    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for row in points:
         ours = "layers" in row
         axes.scatter(row["fps"], row["score"], color="#d1495b" if ours else "#5d6b7c", s=30)
-        axes.annotate(row["name"], (row["fps"], row["score"]), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        name, at = plain(row["name"]), (row["fps"], row["score"])
+        axes.annotate(name, at, xytext=(5, 3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("frames per second, decoded frame to box")
     axes.set_ylabel("average overlap, %")
     axes.grid(color="#dde3ea")
     axes.set_axisbelow(True)
-    figure.savefig(path, dpi=150)
-    return True
+    return figure

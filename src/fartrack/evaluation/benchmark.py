@@ -32,6 +32,8 @@ from fartrack.multitracker import MultiTracker
 
 TURN = 4
 """Frames a contestant runs in a row, with and without new templates; one more comes first and is not counted."""
+WARMUP = 2
+"""Turns of everybody before those that are counted."""
 SETTLE = 500
 """Frames after which memory is first looked at: until then buffers and the template memory fill up."""
 REST = 0.03
@@ -123,13 +125,18 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def frames_of(rounds: int, warmup: int = WARMUP) -> int:
+    """Frames of a video that are seen in so many rounds."""
+    return (warmup + rounds) * (TURN + 1) + 1
+
+
 def race(
     contestants: Sequence[Contestant],
     floors: Sequence[Floor],
     frames: Sequence[Image],
     box: Box,
     rounds: int,
-    warmup: int = 2,
+    warmup: int = WARMUP,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Time everybody in turns.

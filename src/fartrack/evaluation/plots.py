@@ -121,7 +121,7 @@ def _legend(axes: Axes, inside: Corner, size: float, columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=size, **look)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as it is: `$` begins a formula in matplotlib, and what begins with `_` is left out of legends.
 
     Bytes of it that are no UTF-8 are escaped, of which matplotlib makes a TypeError.
@@ -175,7 +175,7 @@ def _curves(
             color=styles[entry.label].colour,
             ls=styles[entry.label].line,
             lw=2.4 if entry is entries[0] else 1.7,
-            label=f"{told}  {_plain(entry.label)}",
+            label=f"{told}  {plain(entry.label)}",
             zorder=3 - 0.01 * rank,
         )
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
@@ -224,16 +224,16 @@ def draw_sequences(entries: Items[Scored], subject: Scored, styles: dict[str, St
         offset = (place - (len(shown) - 1) / 2) * thick
         axes.barh(
             np.arange(len(cut)) + offset, values, thick * 0.88, color=styles[entry.label].colour,
-            alpha=1 if place == 0 else 0.55, label=_plain(entry.label),
+            alpha=1 if place == 0 else 0.55, label=plain(entry.label),
         )  # fmt: skip
         for row, name in enumerate(cut):
             if name not in entry.scores:
                 axes.text(0.6, row + offset, "no result", fontsize=6, color=SOFT, va="center")
-    axes.set_yticks(np.arange(len(cut)), [_plain(name) for name in cut])
+    axes.set_yticks(np.arange(len(cut)), [plain(name) for name in cut])
     axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
     axes.spines["left"].set_visible(True)
     title = "Average overlap" if len(cut) == len(names) else f"Average overlap, the worst {len(cut)} of {len(names)}"
-    title += f" (sorted by {_plain(subject.label)})"
+    title += f" (sorted by {plain(subject.label)})"
     if len(shown) < len(everyone):
         title += f", {len(shown)} of {len(everyone)} trackers"
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=26)
@@ -264,7 +264,7 @@ def draw_reliability(entries: Items[Scored], styles: dict[str, Style]) -> Figure
         colour, line = styles[entry.label]
         error, auroc = 100 * entry.summary.calibration_error, 100 * entry.summary.auroc
         told = f"{auroc:.1f}" if np.isfinite(auroc) else "-"
-        label = f"{_plain(entry.label)}: AUROC {told}, calibration error {error:.1f}"
+        label = f"{plain(entry.label)}: AUROC {told}, calibration error {error:.1f}"
         axes.plot(table.score[used], 100 * table.right[used], color=colour, ls=line, lw=1.8, label=label)
         dots = axes.scatter(table.score[used], 100 * table.right[used], s=size, color=colour, zorder=3, ec="white")
         dots.set_clip_on(False)
@@ -349,7 +349,7 @@ def draw_strip(
     for label in reversed(list(passes)):
         main = label == subject.label
         wide, dense = (1.8, 1.0) if main else (0.9, 0.6)
-        line.plot(overlaps[label], color=styles[label].colour, lw=wide, alpha=dense, label=_plain(label))
+        line.plot(overlaps[label], color=styles[label].colour, lw=wide, alpha=dense, label=plain(label))
     if failure.lost:
         line.axvspan(failure.first - 0.5, failure.last + 0.5, color=COLOURS[0], alpha=0.12, lw=0)
     for index in frames:
@@ -368,7 +368,7 @@ def draw_strip(
         labelcolor=INK,
     )
     state = f"lost in frames {failure.first} to {failure.last}" if failure.lost else "not lost, lowest overlap"
-    title = figure.text(0.012, 0.955, _plain(sequence.name), fontsize=12, fontweight="bold", color=INK, va="baseline")
+    title = figure.text(0.012, 0.955, plain(sequence.name), fontsize=12, fontweight="bold", color=INK, va="baseline")
     line.annotate(
         f"AO {100 * failure.ao:.1f}, {state}", (1, 0), xycoords=title, xytext=(10, 0), textcoords="offset points",
         fontsize=9.5, color=SOFT, va="baseline", annotation_clip=False,
