@@ -29,25 +29,28 @@ export async function openFile(file: Blob, name: string): Promise<Source> {
   const input = new Input({ source: new BlobSource(file), formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
   try {
     const track = await videoTrack(input, name);
-    const times = await frameTimes(track);
-    if (!times.length) throw new Error(`${name} holds no pictures: choose another video.`);
+    const times = await frameTimes(track, name);
     const about = { name, track, times, ...(await sizes(track)) };
     if (await track.canDecode()) {
       const source = new DecodedFile(input, about);
-      return await tried(source);
+      return source.from(await tried(source)); // FFmpeg leaves out what cannot be decoded at the beginning, too
     }
-    return await tried(await SoughtFile.open(input, file, about));
+    const source = await SoughtFile.open(input, file, about);
+    await tried(source);
+    return source;
   } catch (error) {
     input.dispose();
     throw error;
   }
 }
 
-/** A source that gave its first frame; nothing is shown of one that cannot. */
-async function tried<S extends Source>(source: S): Promise<S> {
+/** Index of the frame that a source gives when it is asked for its first; nothing is shown of one that gives none. */
+async function tried(source: Source): Promise<number> {
   try {
-    (await source.read(0))?.image.close();
-    return source;
+    const frame = await source.read(0);
+    if (!frame) throw noBeginning(source.name);
+    frame.image.close();
+    return frame.index;
   } catch (error) {
     source.close();
     throw error;
@@ -67,12 +70,20 @@ async function videoTrack(input: Input, name: string): Promise<InputVideoTrack> 
   return track;
 }
 
-/** Seconds at which each frame is shown, in order; those that begin before an edit list does are left out, as FFmpeg does. */
-async function frameTimes(track: InputVideoTrack): Promise<number[]> {
+/** Seconds at which each frame is shown, in order.
+ *
+ * As FFmpeg does it, those are left out that begin before an edit list does or are stored before the first key frame.
+ */
+async function frameTimes(track: InputVideoTrack, name: string): Promise<number[]> {
   const times: number[] = [];
+  let [packets, begun] = [0, false];
   for await (const packet of new EncodedPacketSink(track).packets(undefined, undefined, { metadataOnly: true })) {
-    if (packet.timestamp > -1e-6) times.push(packet.timestamp);
+    packets += 1;
+    begun ||= packet.type === "key";
+    if (begun && packet.timestamp > -1e-6) times.push(packet.timestamp);
   }
+  if (packets && !begun) throw noBeginning(name);
+  if (!times.length) throw new Error(`${name} holds no pictures: choose another video.`);
   return times.sort((a, b) => a - b);
 }
 
@@ -104,7 +115,7 @@ abstract class VideoFile implements Source {
   readonly fps: number;
 
   constructor(
-    private readonly input: Input,
+    protected readonly input: Input,
     protected readonly facts: FileFacts,
   ) {
     const { times } = facts;
@@ -126,23 +137,33 @@ class DecodedFile extends VideoFile {
   private samples: AsyncGenerator<VideoSample, void, unknown> | null = null;
   private next = -1;
 
+  /** The same frames without the first few. */
+  from(index: number): DecodedFile {
+    if (!index) return this;
+    void this.samples?.return();
+    return new DecodedFile(this.input, { ...this.facts, times: this.facts.times.slice(index) });
+  }
+
   async read(index: number): Promise<Frame | null> {
     const { track, times, turn, flip, matrix, name } = this.facts;
     if (index < 0 || index >= times.length) return null;
     try {
       if (index !== this.next || !this.samples) {
         await this.samples?.return();
+        this.next = -1;
         this.samples = new VideoSampleSink(track).samples(times[index]);
       }
       for (;;) {
         const { value: sample } = await this.samples.next();
-        if (!sample) return null;
-        const at = nearest(times, sample.timestamp);
+        if (!sample && (index === 0 || index === times.length - 1)) return null;
+        if (!sample) throw new Error("it ends too early");
+        let at = nearest(times, sample.timestamp);
+        if (times[at] === times[this.next]) at = this.next; // of frames with the same time each comes once, in order
+        this.next = at + 1;
         if (at < index) {
           sample.close();
           continue;
         }
-        this.next = at + 1;
         const image = sample.toVideoFrame();
         sample.close();
         const { width: w, height: h } = image.visibleRect!;
@@ -234,7 +255,11 @@ function cannotDecode(name: string, index: number, codec: string): Error {
   return new Error(`This browser cannot decode ${name} (codec ${codec}): convert it to H.264 in an MP4 file.`);
 }
 
-/** Index of the time nearest to one; decoders round to microseconds. */
+function noBeginning(name: string): Error {
+  return new Error(`${name} has no key frame that this browser can begin at: convert it to H.264 in an MP4 file.`);
+}
+
+/** Index of the time nearest to one, the first where several are the same; decoders round to microseconds. */
 function nearest(times: number[], time: number): number {
   let low = 0;
   let high = times.length - 1;
@@ -243,7 +268,9 @@ function nearest(times: number[], time: number): number {
     if (times[middle] < time) low = middle + 1;
     else high = middle;
   }
-  return low > 0 && time - times[low - 1] < times[low] - time ? low - 1 : low;
+  if (low > 0 && time - times[low - 1] < times[low] - time) low -= 1;
+  while (low > 0 && times[low - 1] === times[low]) low -= 1;
+  return low;
 }
 
 /** Ask for the webcam (the one that looks away from the visitor, where there are two). */

@@ -333,6 +333,32 @@ test("a video that an edit list trims begins with the same frame as in Python", 
   });
 });
 
+test("a recording that begins before its first key frame begins with the same frame as in Python", { timeout: PATIENCE }, async () => {
+  await visit({ expected: /VideoDecoder|codec|decod|Mediabunny/i }, async ({ page }) => {
+    await page.setInputFiles("#file", join(OUT, "keyless.webm"));
+    assert.match(await says(page, /keyless|Draw a box/), /^keyless\.webm has no key frame that this browser can begin at: .*\.$/);
+    await page.setInputFiles("#file", join(OUT, "cut.mkv"));
+    await says(page, /Draw a box/);
+    assert.equal(await page.textContent("#frame"), `0 of ${reference.copies["cut.mkv"] - 1}`);
+  });
+});
+
+test("of two frames with the same time each is shown, in order and after a seek", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    await page.setInputFiles("#file", join(OUT, "same.mkv"));
+    await says(page, /Draw a box/);
+    const last = reference.copies["same.mkv"] - 1;
+    for (let i = 0; i <= 6; i++) {
+      await page.waitForFunction((text) => document.getElementById("frame")!.textContent === text, `${i} of ${last}`, { timeout: 20_000 });
+      await page.keyboard.press(".");
+    }
+    for (const i of [4, 3]) {
+      await page.locator("#seek").fill(String(i));
+      await page.waitForFunction((text) => document.getElementById("frame")!.textContent === text, `${i} of ${last}`, { timeout: 20_000 });
+    }
+  });
+});
+
 test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENCE }, async () => {
   await visit({}, async ({ page }) => {
     await networkIsThere(page);

@@ -314,6 +314,25 @@ def in_codec(path: Path, codec: str, options: dict[str, str], images: list[Image
         file.mux(stream.encode(None))
 
 
+def copied(video: Path, out: Path, drop: int = 0, same: int | None = None) -> int:
+    """A video without its first packets, or with two frames of the same time; how many frames Python reads."""
+    with av.open(str(video)) as old, av.open(str(out), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        before = None
+        for i, packet in enumerate(packet for packet in old.demux(video=0) if packet.size):
+            if i == same:
+                packet.pts = packet.dts = before
+            before = packet.pts
+            packet.stream = stream
+            if i >= drop:
+                new.mux(packet)
+    try:
+        with frames_from_source(out) as frames:
+            return sum(1 for _ in frames)
+    except fartrack.errors.InputError:
+        return 0
+
+
 def main() -> None:
     model, out = Path(sys.argv[1]), Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
@@ -332,6 +351,12 @@ def main() -> None:
     turned_box = [turned_size[0] - y - h, x, h, w]
     quick = {"deadline": "realtime", "cpu-used": "8"}
     in_codec(out / "clip.webm", "libvpx-vp9", quick, beginning(TURNED_FRAMES))
+    in_codec(out / "keys.mkv", "libx264", {"g": "8", "bf": "0"}, beginning(TURNED_FRAMES))
+    copies = {
+        "cut.mkv": copied(out / "keys.mkv", out / "cut.mkv", drop=3),
+        "keyless.webm": copied(out / "clip.webm", out / "keyless.webm", drop=3),
+        "same.mkv": copied(out / "keys.mkv", out / "same.mkv", same=4),
+    }
     in_codec(out / "mpeg4.mp4", "mpeg4", {}, beginning(5))  # which browsers do not decode
     away, away_box = turned_away(box)
     in_codec(out / "away.webm", "libvpx-vp9", quick, away)
@@ -366,6 +391,7 @@ def main() -> None:
             "count": trimmed_count,
             "rows": follow(model, out / "trimmed.mp4", trimmed_box, TRIMMED_FRAMES),
         },
+        "copies": copies,
         # The keys move a box's sides by two pixels, from the middle of the frame: an even box can be drawn exactly.
         "webm": follow(model, out / "clip.webm", [2.0 * round(v / 2) for v in box]),
         "away": follow(model, out / "away.webm", [2.0 * round(v / 2) for v in away_box], seeks=True),

@@ -69,6 +69,8 @@ export interface Reference {
   turned: { size: [number, number]; rows: ReferenceRow[] };
   /** Begins within a frame, which is left out. */
   trimmed: { count: number; rows: ReferenceRow[] };
+  /** Frames that Python reads; 0 where it refuses the video. */
+  copies: Record<"cut.mkv" | "keyless.webm" | "same.mkv", number>;
   webm: ReferenceRow[];
   /** Turns away in frame 10 and comes in elsewhere in frame 35; looked for in the whole frame. */
   away: ReferenceRow[];
