@@ -5,6 +5,7 @@ a second implementation that masks instead of removing and keeps every template.
 """
 
 import pickle
+import re
 import sys
 import types
 
@@ -337,6 +338,18 @@ def test_wrong_files_get_one_line_and_exit_code_2(tmp_path, capsys):
         assert says in told and str(path) in told and told.count("\n") == 1, (name, told)
         assert told.startswith("fartrack: ") and "Traceback" not in told
     assert not out.parent.exists()
+
+
+def test_a_checkpoint_with_a_damaged_weight(checkpoint, tmp_path, capsys):
+    """PyTorch does not look at the checksums in its files: it became a model, whose boxes were others."""
+    content = bytearray(checkpoint(0).read_bytes())
+    content[len(content) // 2] ^= 1
+    path, out = tmp_path / "c.pth.tar", tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    assert main(["import", str(path), "--model", "pico", "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"fartrack: \S+c\.pth\.tar is damaged at \S+/data/\d+: download it again\n", told), told
+    assert not out.exists()
 
 
 def test_shallow_models_need_no_deep_layers(tmp_path):

@@ -12,6 +12,7 @@ import math
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +190,7 @@ def read_pickle(path: Path) -> Any:
         raise FileNotFoundError(f"checkpoint {path} does not exist: check the path")
     if not path.is_file():
         raise InputError(f"checkpoint {path} is not a file: give a .pth.tar, .pth or .pt file")
+    refuse_damaged(path)
     names: list[str] = []
     while True:
         try:
@@ -210,6 +212,26 @@ def read_pickle(path: Path) -> Any:
             raise InputError(f"checkpoint {path} cannot be read ({error.strerror or _line(error)})") from None
         except Exception as error:  # a broken file fails in many ways, no two releases of PyTorch alike
             raise InputError(f"{path} is not a whole PyTorch checkpoint ({_line(error)}): download it again") from None
+
+
+def refuse_damaged(path: Path) -> None:
+    """Refuse a checkpoint in PyTorch's zip format of which a part is not as it was written: PyTorch does not look.
+
+    Raises:
+        InputError: with the part's name.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\x03\x04" or not zipfile.is_zipfile(file):
+                return  # in the old format, or cut short, which PyTorch says
+            with zipfile.ZipFile(file) as parts:
+                damaged = parts.testzip()
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read ({error.strerror or _line(error)})") from None
+    except Exception as error:  # where the damage is in what it says of its parts
+        raise InputError(f"{path} is not a whole PyTorch checkpoint ({_line(error)}): download it again") from None
+    if damaged is not None:
+        raise InputError(f"{path} is damaged at {damaged}: download it again")
 
 
 class _Unread:
