@@ -54,6 +54,20 @@ def test_opencv_by_name(name):
     assert found in (True, False)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its random numbers cannot be set there")
+@pytest.mark.skipif(not hasattr(cv2, "TrackerMIL"), reason="not in this OpenCV")
+def test_mil_gives_the_same_boxes_again():
+    """It draws from OpenCV's random numbers and from the C library's: every run of a sequence was another."""
+    frames, boxes = moving_square(8)
+
+    def run():
+        tracker = parse_model("mil")()
+        tracker.init(frames[0], boxes[0])
+        return [tracker.update(frame)[1] for frame in frames[1:]]
+
+    assert run() == run()
+
+
 def test_scores():
     assert score_of(TemplateTracker()) == 0.0
 

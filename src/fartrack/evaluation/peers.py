@@ -13,6 +13,7 @@ recorded where there is one.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib
 import inspect
@@ -20,6 +21,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -71,6 +73,7 @@ class OpenCVTracker:
 
     def init(self, frame: Image, box: Box) -> None:
         """Start on a frame; OpenCV takes whole pixels."""
+        _seed()
         self._tracker = self._make()
         x, y, w, h = (round(value) for value in box)
         self._last = box
@@ -87,6 +90,13 @@ class OpenCVTracker:
     def score(self) -> float | None:
         """The score of trackers that have one."""
         return score_of(self._tracker)
+
+
+def _seed() -> None:
+    """Begin OpenCV's random numbers and the C library's anew: MIL draws from both."""
+    cv2.setRNGSeed(0)
+    with suppress(TypeError, OSError, AttributeError):  # Windows has several C libraries, and no name for OpenCV's
+        ctypes.CDLL(None).srand(0)
 
 
 def _opencv(name: str, threads: int | None) -> OpenCVTracker:
