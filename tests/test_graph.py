@@ -225,6 +225,16 @@ def test_what_is_no_shard_is_refused(tmp_path):
         list(quantise.clips_of(tmp_path / "x.tar"))
 
 
+def test_a_sequence_that_cannot_be_started_on_is_named(tmp_path):
+    """Its box alone was, and nobody knew which of thousands it was of."""
+    (tmp_path / "far" / "img").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "far" / "img" / "1.png"), np.zeros((40, 50, 3), np.uint8))
+    (tmp_path / "far" / "groundtruth_rect.txt").write_text("900,6,7,8\n")
+    runtime = SimpleNamespace(config=SMALL)
+    with pytest.raises(InputError, match=r"^.*: far: box .*900"):
+        quantise.record(runtime, quantise.clips_of(tmp_path))
+
+
 @pytest.mark.parametrize("row", [b"7", b"[", b'{"track": 3, "objects": [{"box": [1, 2, 3, 4]}]}', b'{"track": {}}'])
 def test_a_shard_with_another_index_is_refused(tmp_path, row):
     """Some were tracebacks."""

@@ -43,10 +43,11 @@ CLIPS = 60
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames with the target's box in the first one."""
+    """Frames with the target's box in the first one; the name is for messages."""
 
     frames: Iterable[Image]
     box: Box
+    name: str
 
 
 def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
@@ -69,14 +70,15 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
 
         x, y, w, h = about()["box"]
         with frames_from_source(CLIP) as video:
-            yield Clip((frame.image for frame in itertools.islice(video, 0, 3 * length, 3)), (x, y, w, h))
+            frames = (frame.image for frame in itertools.islice(video, 0, 3 * length, 3))
+            yield Clip(frames, (x, y, w, h), "the demo clip")
         return
     from fartrack.evaluation.datasets import open_folder
 
     dataset = open_folder(source)
     for name in _some(dataset.names):
         sequence = dataset.load(name)
-        yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start)
+        yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start, f"{source}: {name}")
 
 
 def _some(names: Sequence[str]) -> Sequence[str]:
@@ -100,7 +102,7 @@ def _clips_of_shard(path: Path) -> Iterator[Clip]:
                 files = ((picture["file"], shard.extractfile(picture["file"])) for picture in pictures)
                 coded = [(name, file.read()) for name, file in files if file is not None]
                 x, y, w, h = pictures[0]["objects"][0]["box"]
-                yield Clip(_decoded(path, coded), (x, y, w, h))
+                yield Clip(_decoded(path, coded), (x, y, w, h), f"{path}: {track}")
     except (OSError, tarfile.TarError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be read as a shard of a training pack ({error})") from None
 
@@ -119,7 +121,7 @@ def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inpu
     Those are each clip's first frame, and its first one without a new template.
 
     Raises:
-        InputError: there was no frame to look at.
+        InputError: there was no frame to look at, or a clip's box cannot be started on.
     """
     kept: list[Inputs] = []
     for clip in clips:
@@ -127,7 +129,10 @@ def record(runtime: Runtime, clips: Iterable[Clip], every: int = 3) -> list[Inpu
         between = False
         for number, image in enumerate(clip.frames):
             if target is None:
-                target = Target(runtime.config, image, clip.box)
+                try:
+                    target = Target(runtime.config, image, clip.box)
+                except InputError as error:  # which knows of the box alone
+                    raise InputError(f"{clip.name}: {error}") from None
                 template = target.first_template(image)
                 target.start(template, embed(runtime, template[None])[0])
                 continue
