@@ -237,6 +237,16 @@ def test_nfs_with_one_box_more_than_frames(tmp_path):
     assert len(dataset.load("ball")) == 3
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_got10k_lists_that_name_a_sequence_twice(tmp_path, part):
+    """It was run twice and counted twice."""
+    names = ("x_2", "x_1", "x_2", "gone", "gone")
+    got10k_set(tmp_path, part, names[:2])
+    (tmp_path / part / "list.txt").write_text("\n".join(names))
+    dataset = open_dataset(f"got10k-{part}", tmp_path)
+    assert (dataset.names, dataset.missing) == (("x_2", "x_1"), ("gone",))
+
+
 @pytest.mark.parametrize(("missing", "boxes"), [("00001.jpg", 4), ("00002.jpg", 3), ("00002.jpg", 4)])
 def test_nfs_without_one_of_its_pictures(tmp_path, missing, boxes):
     """All boxes after it were those of the frame before, and people read it as a worse tracker."""

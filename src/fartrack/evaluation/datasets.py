@@ -286,9 +286,10 @@ def _among(root: Path, *parts: str) -> Path:
 
 
 def _split(official: list[str], found: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Official names that are there, and those that are not."""
-    there = tuple(name for name in official if found(name))
-    return there, tuple(name for name in official if name not in set(there))
+    """Official names that are there, and those that are not; one that is listed twice is one sequence."""
+    names = list(dict.fromkeys(official))
+    there = tuple(name for name in names if found(name))
+    return there, tuple(name for name in names if name not in set(there))
 
 
 # --- folder, OTB ------------------------------------------------------------------------------------------------------
