@@ -123,3 +123,11 @@ def test_what_a_file_says_of_itself_without_onnx(tmp_path):
         path = tmp_path / f"{name}.onnx"
         with pytest.raises(InputError, match=rf"{name}\.onnx is .*{says}"):
             models.config_of(models.read_about(path), path)
+
+
+def test_a_long_reason_is_read_to_its_end(tmp_path):
+    """It was cut before the words that tell what to do, where the folder's name was long."""
+    told = str(models.not_whole(tmp_path / "m.onnx", f"cannot open {'long/' * 60}m: External data path does not exist"))
+    assert "has tensors in another file" in told
+    told = str(models.not_whole(tmp_path / "m.onnx", "bad\n" * 100))
+    assert told.count("bad") == 50 and "\n" not in told

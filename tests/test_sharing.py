@@ -1,10 +1,12 @@
 """Files of one family that keep once what they have in common: read as any other, by every engine."""
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -89,6 +91,53 @@ def test_beside_another_training_it_tracks_nothing(shared, engine):
     (shared / "first.onnx").write_bytes(content)
     with pytest.raises(InputError, match=r"middle\.onnx has tensors in another file, which is not beside it as it was"):
         open_runtime(shared / "middle.onnx", engine, 1)
+
+
+ENGINES = ["onnxruntime", "openvino", "opencv", "torch"]
+
+
+def missing(engine):
+    return not hasattr(cv2.dnn, "ENGINE_NEW") if engine == "opencv" else not importlib.util.find_spec(engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_cache_of_links_to_files_without_their_names(shared, engine, tmp_path):
+    """As of Hugging Face's downloads: what lay beside a link was not looked for, and some engines follow no links."""
+    if missing(engine):
+        pytest.skip(f"no {engine}")
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for number, name in enumerate(("first", "deep", "middle")):
+        shutil.copy(shared / f"{name}.onnx", tmp_path / "blobs" / str(number))
+        (tmp_path / "snapshot" / f"{name}.onnx").symlink_to(f"../blobs/{number}")
+    same(tmp_path / "snapshot/middle.onnx", shared / "before.onnx", engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_folder_in_place_of_what_others_lean_on(shared, engine):
+    """It was taken for one that had been looked at."""
+    if missing(engine):
+        pytest.skip(f"no {engine}")
+    (shared / "first.onnx").unlink()
+    (shared / "first.onnx").mkdir()
+    with pytest.raises(
+        InputError, match=r"middle\.onnx has tensors in .*first\.onnx, which cannot be read \(.*\): put"
+    ):
+        open_runtime(shared / "middle.onnx", engine, 1)
+
+
+def test_what_lies_in_a_file_with_a_long_name(family, tmp_path):
+    """From 128 characters on its checksum was not looked at."""
+    base = tmp_path / f"{'n' * 150}.onnx"
+    shutil.copy(family / "deep.onnx", base)
+    shutil.copy(family / "middle.onnx", tmp_path / "m.onnx")
+    share([base, tmp_path / "m.onnx"])
+    same(tmp_path / "m.onnx", family / "middle.onnx", "onnxruntime")
+    content = bytearray(base.read_bytes())
+    content[len(content) // 2] ^= 1
+    base.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.onnx has tensors in another file, which is not beside it as it was"):
+        open_runtime(tmp_path / "m.onnx")
 
 
 def test_what_others_lean_on_is_not_replaced(shared):

@@ -195,9 +195,9 @@ def weights_of(path: Path) -> tuple[dict[str, torch.Tensor], ModelConfig]:
     Raises:
         InputError: not one of our files, or one whose weights are rounded to int8.
     """
-    check_content(path)
+    content = check_content(path)
     try:
-        model = onnx.load(path.resolve())  # what it refers to lies beside the file, not beside a link to it
+        model = onnx.load_from_string(content) if isinstance(content, bytes) else onnx.load(content)
     except Exception as error:  # protobuf's own class
         raise not_whole(path, str(error)) from None
     about = {p.key: p.value for p in model.metadata_props}

@@ -8,14 +8,13 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.files import write_whole
-from fartrack.protobuf import fields
+from fartrack.protobuf import fields, read_varint, varint
 from fartrack.shortage import ADVICE, is_shortage
 
 if TYPE_CHECKING:
@@ -24,8 +23,12 @@ if TYPE_CHECKING:
     from fartrack.network import FARTrack
 
 WEIGHTS = Path(__file__).parent / "weights"
-METADATA = 14
-"""Number of the field in an ONNX file's ModelProto that holds its metadata."""
+METADATA, GRAPH = 14, 7
+"""Numbers of the fields in an ONNX file's ModelProto that hold its metadata and its graph."""
+TENSOR = 5
+"""That of a tensor in the graph."""
+RAW, EXTERNAL, LOCATION = 9, 13, 14
+"""Those of a tensor's numbers, of an entry of where else they lie, and of whether they do."""
 SEAL = b"r\x11\n\x05crc32\x12\x08"
 """What begins the last entry of that metadata: the checksum of all else in the file, 8 hexadecimal digits."""
 STATIC = b"\n\x06static\x12", b"<static value="
@@ -152,34 +155,90 @@ def _is_damaged(content: bytes) -> bool:
     return content[end : end + 8] != f"{found:08x}".encode()
 
 
-def check_content(path: Path) -> None:
+def check_content(path: Path) -> Path | bytes:
     """Refuse an ONNX file that is not as it was written, by its checksum (packaged ones have none).
 
     And one whose tensors lie in files that have changed: engines take what lies there, whatever it is.
 
     And one of fixed shapes (`fartrack export --static`), of which they complain only when it is called, or not at all.
 
-    What cannot be read, or is not there, they complain of themselves.
+    Returns:
+        What to give to an engine: a path, or the content with all its tensors in it. Some engines refuse to follow
+        links to tensors' files, as caches of downloads have them.
 
     Raises:
-        InputError: it is damaged; the files beside it are others than those that it was made with; or it is for other
-            runtimes.
+        InputError: it cannot be read or is damaged; the files beside it are others than those that it was made with;
+            or it is for other runtimes.
     """
-    with suppress(OSError):
+    try:
         content = path.read_bytes()
-        if not content:
-            raise not_whole(path, "it is empty")
-        if _is_damaged(content):
-            raise not_whole(path, "its checksum is another")
-        if any(mark in content for mark in STATIC):
-            raise InputError(
-                f"{path} has fixed shapes, for other runtimes (docs/deployment.md): to track with fartrack, take the "
-                "model that it was made of, or export that without --static"
-            )
-        for beside, checksum in _places(content).items():
-            content = (path.resolve().parent / beside).read_bytes()
-            if hashlib.sha1(content, usedforsecurity=False).hexdigest() != checksum:
-                raise not_whole(path, "external data of another file")
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+    if not content:
+        raise not_whole(path, "it is empty")
+    if _is_damaged(content):
+        raise not_whole(path, "its checksum is another")
+    if any(mark in content for mark in STATIC):
+        raise InputError(
+            f"{path} has fixed shapes, for other runtimes (docs/deployment.md): to track with fartrack, take the "
+            "model that it was made of, or export that without --static"
+        )
+    files = {name: _beside(path, name, checksum) for name, checksum in _places(content).items()}
+    if not any(linked for _, linked in files.values()):
+        lacking = suffix_of(path) == ".xml" and not path.with_suffix(".bin").exists()
+        return path.resolve() if files or lacking else path  # what belongs to it lies beside the file, not a link
+    try:
+        return _made_whole(content, {name: there for name, (there, _) in files.items()})
+    except ValueError as error:
+        raise not_whole(path, str(error)) from None
+
+
+def _beside(path: Path, name: str, checksum: str) -> tuple[bytes, bool]:
+    """A file beside a model, or beside what it is a link to, and whether a link stands between the two.
+
+    Raises:
+        InputError: it is not there, is another, or cannot be read.
+    """
+    unread = ""
+    for folder in dict.fromkeys((path.resolve().parent, path.parent)):
+        file = folder / name
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unread = f"{path} has tensors in {file}, which cannot be read ({error.strerror}): put the file there"
+            continue
+        if hashlib.sha1(content, usedforsecurity=False).hexdigest() == checksum:
+            return content, file.is_symlink() or folder != path.resolve().parent
+    raise InputError(unread) if unread else not_whole(path, "external data of another file")
+
+
+def _made_whole(content: bytes, files: Mapping[str, bytes]) -> bytes:
+    """An ONNX file's content with the tensors in it that lie in others, by those's names.
+
+    Raises:
+        ValueError: it is not whole, or says of no place where that is.
+    """
+
+    def within(tensor: bytes) -> bytes:
+        parts = list(fields(tensor))
+        entries = [{n: text.decode() for n, _, text in fields(part)} for n, _, part in parts if n == EXTERNAL]
+        place = {entry.get(1): entry.get(2, "") for entry in entries}
+        if not place:
+            return tensor
+        begin = int(place.get("offset", "0"))
+        raw = files.get(place.get("location", ""), b"")[begin : begin + int(place.get("length", "0"))]
+        return b"".join(part for n, part, _ in parts if n not in (EXTERNAL, LOCATION)) + _field(RAW, raw)
+
+    def graph(whole: bytes) -> bytes:
+        return b"".join(_field(n, within(part)) if n == TENSOR else as_is for n, as_is, part in fields(whole))
+
+    return b"".join(_field(n, graph(part)) if n == GRAPH else as_is for n, as_is, part in fields(content))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def read_about(path: Path) -> dict[str, str]:
@@ -221,10 +280,14 @@ def _places(content: bytes) -> dict[str, str]:
     Found by the entries' bytes: the plain install has no `onnx`.
     """
     found = {}
-    for entry in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
-        end = entry.end() + entry[1][0]
+    for entry in re.finditer(rb"\n\x08location\x12", content):
+        try:
+            length, begin = read_varint(content, entry.end())
+        except ValueError:
+            continue
+        end = begin + length
         if checksum := re.compile(rb"\n\x08checksum\x12\x28([0-9a-f]{40})").search(content, end, end + 128):
-            found[content[entry.end() : end].decode(errors="replace")] = checksum[1].decode()
+            found[content[begin:end].decode(errors="replace")] = checksum[1].decode()
     return found
 
 

@@ -20,7 +20,7 @@ class OnnxRuntime:
     """One ONNX file in one session."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        check_content(path)
+        content = check_content(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised; in the log they would stand a second time
         if threads is not None:
@@ -29,11 +29,9 @@ class OnnxRuntime:
             # Without it int8 products may saturate at 16 bits; this is slower (with VNNI by 40 %) but exact.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            # Resolved, for what it refers to lies beside the file itself, not beside a link to it. Without a second
-            # try, of which it would print.
             self.session = onnxruntime.InferenceSession(
-                path.resolve(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )  # without a second try, of which it would print
             about = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions share no base class
             raise engine_failed(path, error) from None

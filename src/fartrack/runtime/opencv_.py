@@ -29,7 +29,7 @@ class OpenCv:
                 f"runtime opencv needs OpenCV 5.0 or newer, here is {cv2.__version__}: "
                 "pip install --upgrade opencv-python-headless"
             )
-        check_content(path)
+        content = check_content(path)
         about = read_about(path)
         self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")
@@ -37,8 +37,9 @@ class OpenCv:
             raise InputError(f"{path} has an update_interval, with which runtime opencv cannot run: choose another")
         if threads is not None:
             cv2.setNumThreads(threads)
-        try:  # resolved, for what it refers to lies beside the file itself, not beside a link to it
-            self.net = cv2.dnn.readNetFromONNX(str(path.resolve()), engine=cv2.dnn.ENGINE_NEW)
+        there = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else str(content)
+        try:
+            self.net = cv2.dnn.readNetFromONNX(there, engine=cv2.dnn.ENGINE_NEW)
         except Exception as error:  # also SystemError, of what it gives no reason for
             raise engine_failed(path, error) from None
         self._path = path

@@ -47,14 +47,14 @@ class OpenVino:
     arithmetic = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        check_content(path)
+        content = check_content(path)
         # Accuracy is checked in float32; half precision must be asked for, not slip in.
         self._settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": self.arithmetic, "PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         keys = ("fartrack", "precision", "attention")
         try:
-            self.model = core().read_model(path.resolve())  # what it refers to lies beside the file, not a link
+            self.model = core().read_model(content)
             there = [key for key in keys if self.model.has_rt_info(["framework", key])]
             about = {key: str(self.model.get_rt_info(["framework", key]).astype(str)) for key in there}
         except Exception as error:  # RuntimeError, UnicodeDecodeError
