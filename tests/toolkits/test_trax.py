@@ -111,9 +111,22 @@ def test_without_trax_it_says_what_to_install(monkeypatch):
         serve(TemplateTracker)
 
 
-@pytest.mark.parametrize("when", ["setup", "wait", "status"])
-def test_a_client_that_has_gone_is_one_line(when, monkeypatch):
-    """Who tries the command by hand, or whose toolkit was killed, is told so and sees no traceback."""
+GONE = r"the client has gone \(broken pipe\); let the VOT toolkit start"
+ARGUMENTS = "Exception when waiting for command: Protocol error, illegal argument number 1914864856 != 5"
+
+
+@pytest.mark.parametrize(
+    ("when", "error", "said"),
+    [
+        *((when, "broken pipe", GONE) for when in ("setup", "wait", "status")),
+        ("wait", ARGUMENTS, "the client's message cannot be used: it has too few or too many arguments; it must"),
+    ],
+)
+def test_a_client_that_fails_is_one_line(when, error, said, monkeypatch):
+    """Who tries the command by hand, or whose toolkit was killed, is told so and sees no traceback.
+
+    Nor is a client that sends something wrong said to be gone.
+    """
     from types import SimpleNamespace
 
     from fartrack.toolkits import trax as module
@@ -127,7 +140,7 @@ def test_a_client_that_has_gone_is_one_line(when, monkeypatch):
 
         def step(self, name):
             if name == when:
-                raise TraxError("broken pipe")
+                raise TraxError(error)
 
         def wait(self):
             self.step("wait")
@@ -151,7 +164,7 @@ def test_a_client_that_has_gone_is_one_line(when, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "trax", fake)
     monkeypatch.setattr(module, "decode", lambda image: np.zeros((20, 20, 3), np.uint8))
-    with pytest.raises(InputError, match=r"^trax: the client has gone \(broken pipe\); let the VOT toolkit start"):
+    with pytest.raises(InputError, match=f"^trax: {said}"):
         module.serve(TemplateTracker)
 
 

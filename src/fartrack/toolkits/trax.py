@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from fartrack.tracking import SingleTracker
 
 
+WRONG = {
+    "illegal argument number": "it has too few or too many arguments",  # libtrax's number is what lay in memory
+    "Required image channel": "it has no image",
+    "Invalid object count": "it has no target, or more than one",
+    "Unable to add new objects": "it has another target in a later frame",
+}
+"""What libtrax says of messages that it cannot use, and what that means."""
+
+
 def serve(tracker_factory: Callable[[], SingleTracker], name: str = "fartrack") -> int:
     """Answer one client until it says quit; returns how many frames were answered."""
     try:
@@ -45,8 +54,16 @@ def serve(tracker_factory: Callable[[], SingleTracker], name: str = "fartrack") 
             raise
         server.quit()
     except trax.TraxException as error:
-        raise InputError(f"trax: the client has gone ({error}); let the VOT toolkit start this") from None
+        raise InputError(_said(str(error))) from None
     return answered
+
+
+def _said(error: str) -> str:
+    """What is wrong with the client's message, where libtrax knows; else nobody is there."""
+    wrong = next((words for beginning, words in WRONG.items() if beginning in error), None)
+    if wrong is None:
+        return f"trax: the client has gone ({error}); let the VOT toolkit start this"
+    return f"trax: the client's message cannot be used: {wrong}; it must speak TraX as the VOT toolkit does"
 
 
 def _converse(server: Any, tracker: SingleTracker) -> int:
