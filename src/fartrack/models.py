@@ -77,9 +77,38 @@ def int8_of(path: Path) -> Path:
 
 
 def card(path: Path) -> dict[str, Any]:
-    """The model card beside a model file; empty when there is none."""
+    """The model card beside a model file; empty when there is none.
+
+    Raises:
+        InputError: it cannot be read, is no JSON, or a part that is read of it is of another kind.
+    """
     beside = path.with_suffix(".json")
-    return json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    if not beside.exists():
+        return {}
+    try:
+        found: object = json.loads(beside.read_text(encoding="utf-8"))
+        wrong = _wrong_in_card(found)
+    except (OSError, ValueError, RecursionError) as error:
+        wrong = getattr(error, "strerror", None) or "JSON"
+    if wrong:
+        raise InputError(f"{beside}: not a model card ({wrong}); install fartrack again, or make the model again")
+    return found  # type: ignore[return-value]  # as was looked at
+
+
+def _wrong_in_card(found: object) -> str:
+    """The part of a card that is of another kind than what reads it expects; none may be there, or be null."""
+    if not isinstance(found, dict):
+        return "JSON"
+    for name, kind in (("parameters", int | float), ("bytes", int | float), ("scores", dict), ("fast", list)):
+        if found.get(name) is not None and not isinstance(found[name], kind):
+            return name
+    dev = (found.get("scores") or {}).get("dev") or {}
+    if not isinstance(dev, dict) or not isinstance(dev.get("ao") or 0, int | float):
+        return "scores"
+    for entry in found.get("fast") or []:
+        if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(word, str) for word in entry):
+            return "fast"
+    return ""
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -215,7 +244,7 @@ def _beside(path: Path, name: str, checksum: str) -> tuple[bytes, bool]:
 
 
 def _made_whole(content: bytes, files: Mapping[str, bytes]) -> bytes:
-    """An ONNX file's content with the tensors in it that lie in others, by those's names.
+    """An ONNX file's content with the tensors in it that lie in other files, of these names.
 
     Raises:
         ValueError: it is not whole, or says of no place where that is.

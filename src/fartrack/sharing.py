@@ -61,9 +61,10 @@ def share(paths: Sequence[Path]) -> list[int]:
             places[raw] = {"location": path.name, "offset": at, "length": len(raw), "checksum": checksum}
         contents.append(content)
     saved = []
-    for path, content in zip(paths[1:], contents[1:], strict=True):
+    cards = [models.card(path) for path in paths]  # before anything is written
+    for path, content, card in list(zip(paths, contents, cards, strict=True))[1:]:
         before = path.stat().st_size
-        if card := models.card(path):
+        if card:
             write_whole(path.with_suffix(".json"), json.dumps(card | {"bytes": before}, indent=1) + "\n")
         write_whole(path, content)
         saved.append(before - len(content))

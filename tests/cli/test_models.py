@@ -7,6 +7,7 @@ import pytest
 
 from fartrack import models
 from fartrack.cli.main import main
+from fartrack.runtime.choice import choose
 
 CARD = {
     "name": "pico",
@@ -53,7 +54,9 @@ def test_names_and_numbers_are_whole_in_any_terminal(weights, monkeypatch, capsy
     assert said.count("36,489") == (18 if width == 140 else 9)  # below the table once for both
 
 
-@pytest.mark.parametrize("card", [None, {}, {"scores": {}}, {"scores": {"dev": {"ao": None}}}, {"scores": None}, []])
+@pytest.mark.parametrize(
+    "card", [None, {}, {"scores": {}}, {"scores": {"dev": {"ao": None}}}, {"scores": None}, {"fast": None}]
+)
 def test_a_card_may_say_little(weights, capsys, card):
     (weights / "tiny.onnx").write_bytes(bytes(1000))
     if card is not None:
@@ -62,11 +65,29 @@ def test_a_card_may_say_little(weights, capsys, card):
     assert "tiny" in capsys.readouterr().out
 
 
-def test_broken_card(weights, capsys):
+@pytest.mark.parametrize(
+    ("card", "part"),
+    [
+        ("", "JSON"),
+        ("{", "JSON"),
+        ("[]", "JSON"),
+        ("\xff", "JSON"),
+        ('{"scores": 3}', "scores"),
+        ('{"scores": {"dev": [1]}}', "scores"),
+        ('{"scores": {"dev": {"ao": "high"}}}', "scores"),
+        ('{"parameters": "many"}', "parameters"),
+        ('{"bytes": "many"}', "bytes"),
+        ('{"fast": ["int8", "openvino"]}', "fast"),
+    ],
+)
+def test_broken_card(weights, capsys, card, part):
+    """Of most there were tracebacks."""
     (weights / "tiny.onnx").write_bytes(bytes(1000))
-    (weights / "tiny.json").write_text("{")
+    (weights / "tiny.json").write_text(card, encoding="latin-1")
     assert main(["models"]) == 2
-    assert "tiny.json: not a model card" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"tiny.json: not a model card ({part}); install fartrack again" in told and told.count("\n") == 1
+    assert choose("tiny") == (weights / "tiny.onnx", None)  # it needs no card
 
 
 def test_nothing_packaged(weights, capsys):

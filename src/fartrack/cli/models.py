@@ -38,7 +38,7 @@ class Models:
         paths = models.packaged()
         if not paths:
             raise InputError(f"no models are packaged in {models.WEIGHTS}; install fartrack again, or use --model FILE")
-        rows = [cells(path, read_card(path)) for path in paths]
+        rows = [cells(path, models.card(path)) for path in paths]
         # A pipe has no width; do not cut what a program may want to read.
         console = Console(width=None if Console().is_terminal else 200, highlight=False, markup=False)
         whole, narrow = _table((*NUMBERS, *TEXTS), rows), _table(NUMBERS, rows)
@@ -88,17 +88,6 @@ def _texts(rows: Sequence[Sequence[str]]) -> str:
         f"{', '.join(some)}: " + "; ".join(f"{what}: {text}" for what, text in zip(TEXTS, texts, strict=True))
         for texts, some in models.items()
     )
-
-
-def read_card(path: Path) -> Mapping[str, Any]:
-    """The model card beside a model file; empty when there is none. Raises `InputError` when it is not a card."""
-    from fartrack import models
-
-    try:
-        card: object = models.card(path)
-    except ValueError:
-        raise InputError(f"{path.with_suffix('.json')}: not a model card (JSON); install fartrack again") from None
-    return card if isinstance(card, dict) else {}
 
 
 def cells(path: Path, card: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from fartrack import models
+from fartrack.errors import InputError
 
 OLDEST = {"openvino": (2025, 3)}
 """Versions that engines must have: older ones of OpenVINO cannot read our int8 files, and before 2025 none of them."""
@@ -36,7 +37,11 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
     path = models.find(model)
     if runtime is not None or path == Path(model):
         return path, runtime
-    for precision, engine in models.card(path).get("fast", []):
+    try:
+        fast = models.card(path).get("fast") or []
+    except InputError:  # of one that is damaged nothing is needed: the float file runs
+        fast = []
+    for precision, engine in fast:
         file = models.int8_of(path) if precision == "int8" else path
         if file.exists() and runs_here(precision, engine) and not slow_here(engine) and _loads(engine):
             return file, engine
@@ -46,7 +51,7 @@ def choose(model: str | os.PathLike[str], runtime: str | None = None) -> tuple[P
 def runs_here(precision: str, engine: str) -> bool:
     """Whether the engine is installed, and the CPU is known to have what it computes with."""
     package = engine.partition("-")[0]
-    found = importlib.util.find_spec(package)
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
     # A folder that is only called so, as somebody's of OpenVINO models, has no origin.
     if found is None or found.origin is None or too_old(package) is not None:
         return False
