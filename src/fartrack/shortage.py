@@ -13,16 +13,27 @@ WORDS = (
     "insufficient memory",  # OpenCV
     "not enough memory",
     "out of memory",
-    "failed to map segment",  # a library that is loaded
     "can't start new thread",
-    "resource temporarily unavailable",
 )
 ADVICE = "close other programs, or take smaller frames, a smaller model or fewer threads"
 
 
-def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that the machine, or what it leaves to this process, has no more memory or threads."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+def is_shortage(error: BaseException, *names: str) -> bool:
+    """Whether an error says that the machine, or what it leaves to this process, has no more memory or threads.
+
+    Args:
+        error: any.
+        names: of files that its text may hold, and whose own words are not meant.
+    """
+    if isinstance(error, MemoryError):
         return True
-    words = (str(error.strerror) if isinstance(error, OSError) else str(error)).lower()  # not a file's name
-    return any(word in words for word in WORDS)
+    if isinstance(error, LookupError | TypeError | AttributeError | NameError):  # of a program, with anybody's words
+        return False
+    if type(error) is BlockingIOError and error.filename is None:  # no process could be started
+        return True
+    if isinstance(number := getattr(error, "errno", None), int):  # OSError, and FFmpeg's errors
+        return number == errno.ENOMEM
+    text = str(error)
+    for name in names:
+        text = text.replace(name, "")
+    return any(word in text.lower() for word in WORDS)

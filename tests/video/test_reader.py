@@ -5,6 +5,7 @@ import errno
 import functools
 import gc
 import http.server
+import os
 import struct
 import threading
 import time
@@ -441,6 +442,32 @@ def test_too_little_memory_is_not_blamed_on_the_video(tmp_path, monkeypatch, kin
     message = str(caught.value)
     assert str(path) in message and "not enough memory (or threads)" in message and "close other programs" in message
     assert "repair" not in message and "replace" not in message and "not a video" not in message
+
+
+def test_a_file_called_like_a_shortage_is_none(tmp_path):
+    """FFmpeg's words for a damaged file hold its name."""
+    path = tmp_path / "out of memory" / "bad_alloc.mp4"
+    path.parent.mkdir()
+    path.write_bytes(b"hello")
+    with pytest.raises(InputError, match="not a video"):
+        frames_from_source(path)
+
+
+def test_a_damaged_file_whose_numbers_are_senseless_is_not_the_machines_fault_alone(tmp_path):
+    """FFmpeg asks for as much memory as a header says, and then calls it a lack of memory."""
+    content = bytearray(clip(tmp_path / "a.mp4", 20).read_bytes())
+    content[content.find(b"stts") + 8] = 0x7F
+    path = tmp_path / "b.mp4"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not enough memory .* or the file is damaged"):
+        frames_from_source(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_damaged_video_from_a_pipe_is_not_waited_for(tmp_path):
+    """It was opened a second time, to see whether it is an animated WebP."""
+    os.mkfifo(tmp_path / "pipe")
+    assert not reader._is_animated_webp(str(tmp_path / "pipe"))
 
 
 def test_index_at_the_end_is_lost(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import re
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -139,8 +140,9 @@ class VideoSource:
             return self.first
         try:
             frame = next(self._frames)
-        except InputError:
-            if self._closed.is_set():
+        except (InputError, ValueError) as error:
+            # ValueError: the other thread is just closing the frames.
+            if self._closed.is_set() and (isinstance(error, InputError) or _is_busy(error)):
                 raise StopIteration from None
             raise
         if self._closed.is_set():  # meanwhile, by another thread, which left the rest to this one
@@ -251,8 +253,8 @@ def _open_container(address: str, name: str, start: int, *, is_file: bool) -> Vi
     try:
         container = av.open(address, options=options, timeout=None if is_file else STREAM_TIMEOUT)
     except (av.error.FFmpegError, OSError, ValueError) as error:  # PyAV's own errors are not all OSErrors
-        if is_shortage(error):
-            raise _too_little(name, "to open it", error) from None
+        if is_shortage(error, address):
+            raise _too_little(name, "to open it", error, is_file=is_file) from None
         if not is_file:
             raise InputError(f"{name}: the stream cannot be opened ({_reason(error)}); check the address") from None
         if isinstance(error, PermissionError):
@@ -326,7 +328,7 @@ def _container_frames(
         return Frame(number, seconds, upright(picture))
 
     def broken(reason: str) -> InputError:
-        if is_file and not index and _is_animated_webp(container.name):
+        if is_file and not index and "webp" in container.format.name and _is_animated_webp(container.name):
             return InputError(f"{name}: an animated WebP cannot be read; convert it to MP4 or GIF")
         advice = "repair the video, or cut it there" if is_file else "check the connection"
         return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
@@ -355,8 +357,8 @@ def _container_frames(
                     if frame := framed(picture):  # type: ignore[arg-type]
                         yield frame
         except av.error.FFmpegError as error:
-            if is_shortage(error):
-                raise _too_little(name, f"at frame {index}", error) from None
+            if is_shortage(error) or (is_file and error.errno == errno.EAGAIN):  # no thread could be started
+                raise _too_little(name, f"at frame {index}", error, is_file=is_file) from None
             raise broken(_reason(error)) from None
         # A file that was cut off often just ends, without an error.
         promised = _promised_end(container, stream) if is_file else None
@@ -369,8 +371,10 @@ def _container_frames(
 
 def _is_animated_webp(path: str) -> bool:
     """Whether the header of a file says so."""
-    with Path(path).open("rb") as file:
-        head = file.read(21)
+    head = b""
+    if Path(path).is_file():  # a pipe would be waited for
+        with suppress(OSError), Path(path).open("rb") as file:
+            head = file.read(21)
     return len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X" and bool(head[20] & 2)
 
 
@@ -517,7 +521,7 @@ def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]
         except OSError as error:
             raise InputError(f"{file}: frame {index} cannot be opened ({error.strerror})") from None
         except MemoryError as error:
-            raise _too_little(str(file), f"at frame {index}", error) from None
+            raise _too_little(str(file), f"at frame {index}", error, is_file=True) from None
         if image is None:
             raise InputError(f"{file}: frame {index} cannot be read as an image; replace or remove the file")
         yield Frame(index, index / FOLDER_FPS, image)
@@ -588,9 +592,10 @@ def _is_busy(error: BaseException) -> bool:
     return isinstance(error, ValueError) and "already executing" in str(error)
 
 
-def _too_little(name: str, where: str, error: BaseException) -> InputError:
-    """What to say where the machine is short of something, which is no fault of the video's."""
-    return InputError(f"{name}: not enough memory (or threads) {where} ({_reason(error)}); {ADVICE}")
+def _too_little(name: str, where: str, error: BaseException, *, is_file: bool) -> InputError:
+    """What to say where the machine is short of something; or the file, whose numbers FFmpeg takes on trust."""
+    or_damaged = ", or the file is damaged" if is_file and isinstance(error, MemoryError) else ""
+    return InputError(f"{name}: not enough memory (or threads) {where}{or_damaged} ({_reason(error)}); {ADVICE}")
 
 
 def _reason(error: BaseException) -> str:
