@@ -29,8 +29,6 @@ def is_shortage(error: BaseException, *names: str) -> bool:
         return True
     if isinstance(error, LookupError | TypeError | AttributeError | NameError):  # of a program, with anybody's words
         return False
-    if type(error) is BlockingIOError and error.filename is None:  # no process could be started
-        return True
     if isinstance(number := getattr(error, "errno", None), int):  # OSError, and FFmpeg's errors
         return number == errno.ENOMEM
     text = str(error)

@@ -130,7 +130,7 @@ def short(why):
         (FileNotFoundError(2, "No such file", "out of memory.mp4"), 2, "fartrack: out of memory.mp4: No such file\n"),
         (BlockingIOError(11, "write could not complete"), 2, "fartrack: write could not complete\n"),
         (MemoryError(), 2, short("MemoryError")),
-        (BlockingIOError(11, "Resource temporarily unavailable"), 2, short("Resource temporarily unavailable")),
+        (RuntimeError("can't start new thread"), 2, short("can't start new thread")),
         (RuntimeError("Exception from plugin.cpp:54:\nstd::bad_alloc\n\n"), 2, short("std::bad_alloc")),
         (
             cv2.error("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes\n"),
