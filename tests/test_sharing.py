@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import json
+import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -162,13 +164,25 @@ def test_what_cannot_share(family, shared, tmp_path, capsys):
         ([family / "deep.onnx", family / "deep.onnx"], "in its own folder"),
         ([shared / "first.onnx", shared / "middle.onnx"], "refers to another file already"),
         ([shared / "first.onnx", shared / "before.onnx", shared / "stranger.onnx"], "few tensors in common"),
-        ([shared / "first.onnx", shared / "none.onnx"], "none.onnx"),
+        ([shared / "first.onnx", shared / "none.onnx"], "none.onnx does not exist: check the path"),
         ([shared / "first.onnx"], "usage"),
     ):
         assert main([str(path) for path in paths]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert reason in line
     assert {path.name: path.read_bytes() for path in shared.iterdir()} == untouched
+
+
+@pytest.mark.parametrize(("module", "package"), [("sharing", "onnx"), ("evaluation.gpu", "torch")])
+def test_programs_without_what_they_need(monkeypatch, capsys, module, package):
+    """In the plain install they ended in a traceback."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"fartrack.{module}", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module(f"fartrack.{module}", run_name="__main__")
+    assert caught.value.code == 2
+    said = f'fartrack: fartrack.{module} needs {package}: pip install ".[train]" in a checkout of fartrack\n'
+    assert capsys.readouterr().err == said
 
 
 def test_packaged_files_that_share_are_of_the_weights_beside_them():

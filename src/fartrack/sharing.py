@@ -16,11 +16,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import onnx
-
 from fartrack import models
-from fartrack.errors import InputError
+from fartrack.errors import INSTALL_TRAIN, InputError
 from fartrack.files import write_whole
+
+try:
+    import onnx
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    print(f"fartrack: fartrack.sharing needs {error.name}: {INSTALL_TRAIN}", file=sys.stderr)
+    sys.exit(2)
 
 SMALLEST = 1024
 """Bytes: smaller tensors are not worth their entry, and may be found where they do not belong."""
@@ -42,13 +48,16 @@ def share(paths: Sequence[Path]) -> list[int]:
         Bytes that are saved in each file but the first.
 
     Raises:
+        FileNotFoundError: one does not exist.
         InputError: the files are not in one folder, or not ONNX; one refers already, or has too little in common with
-            those before it. Nothing is written then.
+            those before it; or its card is damaged. Nothing is written then.
     """
     first = paths[0]
     for at, path in enumerate(paths):
         if path.parent.resolve() != first.parent.resolve() or path.name in {p.name for p in paths[:at]}:
             raise InputError(f"{path} can only refer to other files in its own folder, not to {first}")
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist: check the path")
     loaded = [_load(path) for path in paths]
     places: Places = {}
     contents: list[bytes] = []
@@ -123,6 +132,8 @@ def _referred(model: onnx.ModelProto) -> set[str]:
 def _read(path: Path) -> onnx.ModelProto:
     try:
         return onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise
     except Exception as error:  # protobuf's own class
         raise models.not_whole(path, str(error)) from None
 

@@ -14,12 +14,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from fartrack.errors import INSTALL_TRAIN, InputError
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    print(f"fartrack: fartrack.evaluation.gpu needs {error.name}: {INSTALL_TRAIN}", file=sys.stderr)
+    sys.exit(2)
+
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from fartrack.config import PRESETS, ModelConfig
-from fartrack.errors import InputError
 from fartrack.evaluation import counting
 from fartrack.evaluation.dense import released
 from fartrack.network import FARTrack
