@@ -196,6 +196,34 @@ def test_wrong_wishes(tmp_path, name, options, says):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_nothing_of_others_is_replaced_by_an_openvino_file(tmp_path):
+    """A .bin took the place of anything that was called so, and stayed alone where the .xml found a folder."""
+    pytest.importorskip("openvino")
+    (tmp_path / "folder.xml").mkdir()
+    (tmp_path / "data.bin").write_text("mine")
+    (tmp_path / "both.bin").mkdir()
+    (tmp_path / "other.xml").write_text("<annotation>")
+    (tmp_path / "other.bin").write_text("of that")
+    for name, says in (
+        ("folder.xml", r"folder\.xml is a folder: choose another --out"),
+        ("both.xml", r"both\.bin is a folder: choose another --out"),
+        ("other.xml", r"other\.bin, which"),
+        ("data.xml", r"data\.bin, which \S+data\.xml would come with, is there already: move it, or choose another"),
+    ):
+        with pytest.raises(InputError, match=says):
+            export(network(), tmp_path / name, "fp32", form="openvino", inputs=CALLS[:1])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "both.bin",
+        "data.bin",
+        "folder.xml",
+        "other.bin",
+        "other.xml",
+    ]
+    assert (tmp_path / "data.bin").read_text() == "mine"
+    for _ in range(2):  # its own are
+        export(network(), tmp_path / "m.xml", "fp32", form="openvino", inputs=CALLS[:1])
+
+
 def test_command_makes_a_model_that_keeps_more(tiny_model, tmp_path):
     out = tmp_path / "whole.onnx"
     assert main(["export", str(tiny_model.weights), "--keep", "1", "--out", str(out)]) == 0

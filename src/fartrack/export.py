@@ -78,7 +78,7 @@ def export(
 
     Raises:
         InputError: unknown precision or form, sizes that cannot be fixed, a folder that cannot be written, a file
-            there on which another one leans, or one that differs too much.
+            there on which another one leans or a .bin of something else, or one that differs too much.
     """
     if precision not in BOUND:
         raise InputError(f"precision {precision!r} is unknown: choose one of {', '.join(BOUND)}")
@@ -88,6 +88,7 @@ def export(
         static.check(net.config, path, precision, form)
     if path.suffix != SUFFIX[form]:
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
+    _check_place(path, form)
     refuse_to_replace(path)
     weights = state_of(net)
     _check_numbers(path, weights, precision)
@@ -126,6 +127,16 @@ def export(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return parity
+
+
+def _check_place(path: Path, form: str) -> None:
+    """Refuse to write where a folder is, or over a .bin that no model beside it has as its own."""
+    beside = path.with_suffix(".bin")
+    for part in (path, beside) if form == "openvino" else (path,):
+        if part.is_dir():
+            raise InputError(f"{part} is a folder: choose another --out")
+    if form == "openvino" and beside.exists() and not (path.exists() and b"<net" in path.read_bytes()[:1000]):
+        raise InputError(f"{beside}, which {path} would come with, is there already: move it, or choose another --out")
 
 
 def _check_numbers(path: Path, weights: Mapping[str, npt.NDArray[np.float32]], precision: str) -> None:
