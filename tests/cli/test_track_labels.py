@@ -17,6 +17,7 @@ from fartrack.cli.labels import Corrections, _paired
 from fartrack.cli.main import main
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes
 from fartrack.video.reader import frames_from_source
+from fartrack.video.writer import VideoWriter
 from template_tracker import TemplateTracker, moving_square
 
 
@@ -90,16 +91,56 @@ def test_yolo_holds_this_runs_files_only(clip, tmp_path, capsys, older):
         assert {file.stem for file in (yolo / place / "train").iterdir()} == expected
 
 
-@pytest.mark.parametrize("place", ["labels/train/7.txt", "images/train/7.jpg"])
+@pytest.mark.parametrize(("images", "killed"), [(True, False), (False, False), (False, True)])
+def test_yolo_of_an_older_version_is_known(clip, tmp_path, images, killed):
+    """Frames without the target are not in train.txt: a run into one's own folder was refused for them."""
+    if not images:
+        with VideoWriter("clip.mp4", 160, 120) as writer:
+            for i in range(COUNT):
+                writer.write(cv2.imread(f"clip/{i:04d}.png"), i / 25)
+    source = "clip" if images else "clip.mp4"
+    arguments = ["--box", "10,40,20,20", "--no-video", "--out", "results", "--format", "yolo"]
+    assert main(["track", source, *arguments]) == 0
+    yolo = tmp_path / "results" / "yolo"
+    assert len((yolo / "train.txt").read_text().splitlines()) < COUNT
+    (yolo / "written.txt").unlink()
+    if killed:  # a longer run over the one before
+        (yolo / "images" / "train" / f"frame_{COUNT:06d}.jpg").touch()
+    (tmp_path / "clip" / f"{COUNT - 1:04d}.png").rename(tmp_path / "last.png")
+    assert main(["track", "clip", *arguments]) == 0
+    for place in ("labels", "images"):
+        there = sorted(file.stem for file in (yolo / place / "train").iterdir())
+        assert there == [f"{i:04d}" for i in range(COUNT - 1)]
+
+
+@pytest.mark.parametrize(
+    "place", ["labels/train/7.txt", "images/train/7.jpg", "data.yaml", "train.txt", "images/train/frame_000000.jpg"]
+)
 def test_yolo_of_others_is_not_mixed_with(clip, tmp_path, capsys, place):
     path = tmp_path / "results" / "yolo" / place
     path.parent.mkdir(parents=True)
-    path.touch()
+    path.write_bytes(b"names: [h\xf6rse]\n")
     arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--out", "results"]
     assert main([*arguments, "--format", "yolo"]) == 2
     said = capsys.readouterr().err
     assert place in said and "choose another" in said
     assert main(arguments) == 0 and path.exists()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_yolo_with_a_record_that_is_none_is_refused_before_the_work(clip, tmp_path, capsys, make):
+    """The earlier table was cut by then."""
+    arguments = ["track", "clip", "--box", "10,40,20,20", "--no-video", "--out", "results", "--format", "yolo"]
+    assert main(arguments) == 0
+    before = Path("results/boxes.csv").read_bytes()
+    record = tmp_path / "results" / "yolo" / "written.txt"
+    record.unlink()
+    make(record)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "written.txt: " in said and said.count("\n") == 1
+    assert Path("results/boxes.csv").read_bytes() == before
 
 
 def test_a_format_that_fails_costs_no_other(clip, tmp_path, monkeypatch, capsys):

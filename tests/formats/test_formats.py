@@ -303,6 +303,23 @@ def test_yolo_removes_labels_of_an_earlier_run_with_other_names(tmp_path):
     assert sorted(file.name for file in labels.iterdir()) == ["frame_000000.txt", "frame_000007.txt"]
 
 
+@pytest.mark.parametrize("video", [FOLDER, VIDEO])
+@pytest.mark.parametrize("image_first", [False, True])
+def test_yolo_removes_labels_of_an_older_version(tmp_path, video, image_first):
+    """It kept no record, and its frames without the target are not in train.txt."""
+    boxes = tuple(Box(f, 1, 2, 3, 4, found=f != 2) for f in range(3))
+    write_boxes("yolo", tmp_path, [Track(1, "a", boxes)], video)
+    (tmp_path / "written.txt").unlink()
+    stem = yolo_format.stem_of(video)
+    if image_first:
+        for frame in range(3):
+            (tmp_path / "images" / "train").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "images" / "train" / f"{stem(frame)}.jpg").touch()
+        yolo_format.write_image(tmp_path, 0, np.zeros((360, 640, 3), np.uint8), stem(0))
+    write_boxes("yolo", tmp_path, [Track(1, "a", boxes[:1])], video)
+    assert [file.stem for file in (tmp_path / "labels" / "train").iterdir()] == [stem(0)]
+
+
 @pytest.mark.parametrize(
     ("names", "frames"),
     [

@@ -250,8 +250,8 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
             raise InputError(f"{path}: it is {kinds[0]} and has to become {kinds[1]}; choose another folder with --out")
     if "yolo" in formats and (foreign := yolo.foreign(folder / FORMATS["yolo"].target)):
         raise InputError(
-            f"{folder / FORMATS['yolo'].target}: it holds labels or images that may be of other origin ({foreign[0]}) "
-            "and would count as this video's; remove that folder, or choose another one with --out"
+            f"{folder / FORMATS['yolo'].target}: it holds files that may be of other origin ({foreign[0]}) and "
+            "would be overwritten or count as this video's; remove that folder, or choose another one with --out"
         )
     return folder
 

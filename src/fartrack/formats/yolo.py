@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -41,6 +41,7 @@ from fartrack.video.pictures import IMAGE_TYPES
 
 TRACKS = "tracks.txt"
 RECORD = "written.txt"
+LISTS = ("data.yaml", "train.txt", TRACKS)
 OURS = re.compile(r"(?:labels/train/[^/\\]+\.txt|images/train/[^/\\]+\.jpg)")
 HOW_TO_NAME = "add the target's id as a sixth column"
 SIZE = re.compile(r"^# frames of (\d+) x (\d+)$", re.MULTILINE)  # above it stands the video's name
@@ -54,7 +55,7 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
     shared = max(Counter(track.label for track in tracks).values(), default=0) > 1
     labels = path / "labels" / "train"
     labels.mkdir(parents=True, exist_ok=True)
-    earlier = _written(path)
+    earlier = _written(path, {f"labels/train/{stem(frame)}.txt" for frame in range(len(video.images))})
     expected = {f"labels/train/{stem(frame)}.txt" for frame in by_frame}
     stale = {name for name in earlier if name.startswith("labels/")} - expected
     for name in stale:
@@ -86,32 +87,56 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
 
 
 def foreign(path: Path) -> list[str]:
-    """Labels and images that may not have been written here; none in a folder whose record tells them apart."""
+    """What may not have been written here and would be overwritten or mixed with; none where a record tells it apart.
+
+    Raises:
+        InputError: a folder is where a file has to be, or the record is no text.
+    """
+    for name in (RECORD, *LISTS):
+        if (path / name).is_dir():
+            raise InputError(f"{path / name}: it is a folder and has to become a file; remove it, or write elsewhere")
+    known = _written(path)
     if (path / RECORD).exists():
         return []
     files = [*(path / "labels").rglob("*.txt"), *(path / "images").rglob("*")]
     kinds = (*IMAGE_TYPES, ".txt")
     there = {file.relative_to(path).as_posix() for file in files if file.suffix.lower() in kinds}
-    return sorted(there - _written(path))
+    lists = [] if _described_here(path) else [name for name in LISTS if (path / name).exists()]
+    return [*lists, *sorted(there - known)]
 
 
 def clear(path: Path) -> None:
     """Remove what earlier runs wrote into a folder, so that the next one's labels and images are alone there."""
     earlier = _written(path)
     if earlier:
-        for name in (*sorted(earlier), "train.txt", "data.yaml", TRACKS, RECORD):
+        for name in (*sorted(earlier), *LISTS, RECORD):
             (path / name).unlink(missing_ok=True)
 
 
-def _written(path: Path) -> set[str]:
-    """The labels and images that were written into a folder: `labels/train/frame_000000.txt` and so on."""
+def _written(path: Path, names: Set[str] = frozenset()) -> set[str]:
+    """The labels and images that were written into a folder: `labels/train/frame_000000.txt` and so on.
+
+    Older versions kept no record. Theirs is what train.txt lists and, as frames without the target are not in it, what
+    has a label and an image, or a name that `write` gives: `frame_000000`, or `names`.
+    """
     if (path / RECORD).exists():
         return {line for line in read_text(path / RECORD).split("\n") if OURS.fullmatch(line)}
-    described, listed = path / "data.yaml", path / "train.txt"
-    if not (described.exists() and listed.exists() and SIZE.search(read_text(described))):
+    if not _described_here(path):
         return set()
-    stems = re.findall(r"^\./images/train/([^/\\\n]+)\.jpg$", read_text(listed), re.MULTILINE)  # of an older version
-    return {name for stem in stems for name in (f"images/train/{stem}.jpg", f"labels/train/{stem}.txt")}
+    listed = read_text(path / "train.txt") if (path / "train.txt").exists() else ""
+    labels = {file.stem for file in (path / "labels" / "train").glob("*.txt")}
+    images = {file.stem for file in (path / "images" / "train").glob("*.jpg")}
+    ours = {*re.findall(r"^\./images/train/([^/\\\n]+)\.jpg$", listed, re.MULTILINE), *(labels & images)}
+    ours |= {stem for stem in labels | images if re.fullmatch(r"frame_\d{6,}", stem)}
+    return {name for stem in ours for name in (f"images/train/{stem}.jpg", f"labels/train/{stem}.txt")} | names
+
+
+def _described_here(path: Path) -> bool:
+    """Whether a folder's data.yaml is of `write`."""
+    try:
+        return bool(SIZE.search((path / "data.yaml").read_text(encoding="utf-8-sig")))
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
 
 
 def stem_of(video: Video) -> Callable[[int], str]:
@@ -130,9 +155,10 @@ def write_image(path: Path, frame: int, image: np.ndarray, stem: str | None = No
     target = path / "images" / "train" / f"{stem or FRAME.format(frame)}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
     record = path / RECORD
+    earlier = set() if record.exists() else _written(path)  # of an older version: the new record has to know it
     try:
         with record.open("a", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(f"images/train/{target.name}\n")
+            file.writelines(f"{name}\n" for name in (*sorted(earlier), f"images/train/{target.name}"))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(record)) from None
     # Not by OpenCV's `imwrite`, which cannot write to every path.
