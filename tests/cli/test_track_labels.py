@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pkgutil
 import sys
 import tempfile
 from dataclasses import replace
@@ -15,6 +16,7 @@ import fartrack.tracker
 from fartrack import corrections
 from fartrack.cli.labels import Corrections, _paired
 from fartrack.cli.main import main
+from fartrack.errors import InputError
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes
 from fartrack.video.reader import frames_from_source
 from fartrack.video.writer import VideoWriter
@@ -200,6 +202,61 @@ def test_a_video_that_fails_in_the_first_frame_is_not_said_to_be_written(clip, m
     assert main(["track", "clip", "--box", "10,40,20,20", "--out", "results"]) == 2
     said = capsys.readouterr()
     assert "tracked.mp4" not in said.out and "also holds tracked.mp4 of an earlier run" in said.err
+
+
+@pytest.mark.parametrize(
+    ("place", "lacking"),
+    [
+        ("fartrack.video.writer.VideoWriter.write", "tracked.mp4"),
+        ("fartrack.cli.track._Outputs._write_rows", "boxes.csv"),
+        ("fartrack.formats.yolo.write_image", "yolo"),
+    ],
+)
+def test_an_output_that_fails_costs_the_others_no_frame(clip, tmp_path, monkeypatch, capsys, place, lacking):
+    """The labels lacked the frame that the table had, or all others where the table failed; one file had two lines."""
+    calls = []
+    owner, name = place.rsplit(".", 1)
+    real = getattr(pkgutil.resolve_name(owner), name)
+
+    def full(*arguments):
+        calls.append(name)
+        if len(calls) > 4 + (lacking == "boxes.csv"):  # which has a head
+            raise OSError(errno.ENOSPC, "No space left on device", lacking)
+        return real(*arguments)
+
+    monkeypatch.setattr(place, full)
+    if lacking == "tracked.mp4":
+
+        def close(self):
+            raise InputError("tracked.mp4: cannot be finished")
+
+        monkeypatch.setattr(VideoWriter, "close", close)
+    assert main(["track", "clip", "--box", "10,40,20,20", "--out", "results", "--format", "coco,yolo"]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("5 frames")
+    assert said.err == f"fartrack: {lacking}: No space left on device: free some space, or write elsewhere\n"
+    expected = {name: list(range(4 if name == lacking else 5)) for name in ("boxes.csv", "tracked.mp4", "yolo")}
+    assert [box.frame for box in read_boxes(tmp_path / "results" / "coco.json", VIDEO)[0].boxes] == list(range(5))
+    assert [box.frame for box in read_boxes(tmp_path / "results" / "boxes.csv", VIDEO)[0].boxes] == expected[
+        "boxes.csv"
+    ]
+    assert len(list((tmp_path / "results" / "yolo" / "images" / "train").iterdir())) == len(expected["yolo"])
+    assert len(list((tmp_path / "results" / "yolo" / "labels" / "train").iterdir())) == 5
+    if lacking != "tracked.mp4":
+        with frames_from_source("results/tracked.mp4") as frames:
+            assert len(list(frames)) == 5
+
+
+def test_a_progress_bar_that_cannot_be_drawn_is_one_line(clip, tmp_path, monkeypatch, capsys):
+    """What finishes the video took the failure for its own, and the run went on without a progress bar to move."""
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("rich.progress.Progress.add_task", broken)
+    assert main(["track", "clip", "--box", "10,40,20,20", "--out", "results", "--format", "coco"]) == 2
+    assert capsys.readouterr().err == "fartrack: Input/output error\n"
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["boxes.csv"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names")

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from fartrack.geometry import Box
     from fartrack.tracking import Result
     from fartrack.video.reader import VideoSource
-    from fartrack.video.writer import VideoWriter
 
 TABLE, VIDEO, STRIP = "boxes.csv", "tracked.mp4", "strip.png"
+LABELS = "labels"
+"""What goes wrong with them while frames come in, which is YOLO's images."""
 FRAMES = ("img", "color")
 """Data sets call the folder of every sequence's pictures so."""
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -158,7 +159,10 @@ class Track:
                         outputs.add(some)
                         if number := stopped():
                             end_by(number)
-                    outputs.finished = True
+                        if outputs.failed:
+                            break
+                    else:
+                        outputs.finished = True
             finally:  # also when the video breaks off or a person has seen enough
                 seconds = time.perf_counter() - begun
                 outputs.report(seconds, sum(t.network_seconds for t in trackers) - before)
@@ -312,7 +316,7 @@ class _Outputs:
         self.strip = Filmstrip()
         self.explainer = Explainer(frames.width, frames.height) if explain else None
         self.written: list[Path] = []
-        self._failures: list[InputError | OSError] = []
+        self._failures: dict[str, InputError | OSError] = {}  # the first of each output
         self.count = 0
         self._whole = 0  # bytes of the table
         self.found = [0] * len(labels.targets)  # frames in which each was found
@@ -335,10 +339,10 @@ class _Outputs:
             for format in reversed(self.labels.formats):  # what is entered last is done first
                 stack.callback(self._write_labels, format)
             stack.callback(self._write_strip)
-            self._writer = None
+            self._writer: VideoWriter | None = None
             if self.video:
                 width, height = self.explainer.size if self.explainer else (source.width, source.height)
-                writer = VideoWriter(
+                self._writer = VideoWriter(
                     self.folder / VIDEO,
                     width,
                     height,
@@ -346,7 +350,7 @@ class _Outputs:
                     time_base=source.time_base,
                     pixel_aspect=source.pixel_aspect,
                 )
-                self._writer = stack.enter_context(self._noted(writer))
+                stack.callback(self._finish_video)
             console = Console(stderr=True)
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),  # a name such as `[dog].mp4`
@@ -366,25 +370,28 @@ class _Outputs:
             self._stack = stack.pop_all()
         return self
 
-    @contextmanager
-    def _noted(self, writer: VideoWriter) -> Iterator[VideoWriter]:
-        """The writer; what it wrote is named when it is whole."""
-        with self._failure_noted():
-            with writer:
-                yield writer
-            if writer.count:
-                self.written.append(writer.path)
+    @property
+    def failed(self) -> bool:
+        """Whether a file could not be written on; it is named in the end."""
+        return bool(self._failures)
 
     @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
-        """A file that fails costs no other, and each is named in the end."""
+    def _failure_noted(self, output: str) -> Iterator[None]:
+        """An output that fails costs no other, and each is named in the end, once."""
         try:
             yield
         except (InputError, OSError) as error:
-            self._failures.append(error)
+            self._failures.setdefault(output, error)
+
+    def _put(self, output: str, write: Callable[[], object]) -> None:
+        with self._failure_noted(output):
+            write()
 
     def add(self, results: Sequence[Result]) -> None:
-        """Write one frame's rows, one for each target, and its picture where pictures are wanted."""
+        """Write one frame's rows, one for each target, and its picture where pictures are wanted.
+
+        All outputs get the frame, also where one of them fails; that is to be seen in `failed`.
+        """
         from fartrack.formats import boxes_csv, tracks
         from fartrack.video.draw import draw_result
 
@@ -399,24 +406,26 @@ class _Outputs:
                 canvas = draw_result(canvas, result.box, result.score, result.frame, result.found, name)
         if self.explainer:
             canvas = self.explainer.draw(first.image, first.box, first.score, first.frame, first.found, first.insight)
-        self._write_rows(rows)
         self.count += 1
         self.found = [seen + result.found for seen, result in zip(self.found, results, strict=True)]
         others = [(result.box, result.found) for result in results[1:]]
-        self.strip.add(first.image, first.box, first.score, first.frame, first.found, others)
-        if self._writer:
-            self._writer.write(canvas, first.time)
-        self.labels.add(results)
+        writer = self._writer
+        with ExitStack() as all_the_same:  # the last is done first
+            all_the_same.callback(self._put, LABELS, lambda: self.labels.add(results))
+            if writer:
+                all_the_same.callback(self._put, VIDEO, lambda: writer.write(canvas, first.time))
+            all_the_same.callback(self._put, TABLE, lambda: self._write_rows(rows))
+            self.strip.add(first.image, first.box, first.score, first.frame, first.found, others)
         rate = self.count / (time.perf_counter() - self._begun)
         self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with _stop_ignored():
+        with self._failure_noted("the progress bar"), _stop_ignored():
             self._stack.close()
         if not self._failures:
             return
         before = [error] if isinstance(error, InputError | OSError) else []
-        if len(both := [*before, *self._failures]) == 1:
+        if len(both := [*before, *self._failures.values()]) == 1:
             raise both[0]
         raise ExceptionGroup("files that failed", both)
 
@@ -458,9 +467,17 @@ class _Outputs:
             raise OSError(error.errno, error.strerror, str(self.folder / TABLE)) from None
         self._whole += len(text)
 
+    def _finish_video(self) -> None:
+        """What was written is named when it is whole."""
+        assert self._writer
+        with self._failure_noted(VIDEO):
+            self._writer.close()
+            if self._writer.count:
+                self.written.append(self._writer.path)
+
     def _write_labels(self, format: str) -> None:
         """In one format: where it fails, the others are written all the same."""
-        with self._failure_noted():
+        with self._failure_noted(format):
             if path := self.labels.write(format, self.finished):
                 self.written.append(path)
 
@@ -473,6 +490,6 @@ class _Outputs:
         path = self.folder / STRIP
         good, png = cv2.imencode(".png", self.strip.image())
         if good:
-            with self._failure_noted():
+            with self._failure_noted(STRIP):
                 write_whole(path, png.tobytes())
                 self.written.append(path)
