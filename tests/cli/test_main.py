@@ -109,6 +109,10 @@ def within(error, context):
     return error
 
 
+def group(*errors):
+    return ExceptionGroup("files that failed", errors)
+
+
 def short(why):
     return (
         f"fartrack: not enough memory (or threads) to go on ({why}): close other programs, or take smaller frames, "
@@ -141,6 +145,12 @@ def short(why):
         (caused(ImportError("numpy failed to import"), KeyboardInterrupt()), 130, "fartrack: stopped\n"),
         (within(RuntimeError("no module"), caused(SystemError(), KeyboardInterrupt())), 130, "fartrack: stopped\n"),
         (within(InputError("b.csv: disk full"), KeyboardInterrupt()), 130, "fartrack: b.csv: disk full\n"),
+        (within(InputError("b.csv: disk full"), SystemExit(143)), 143, "fartrack: b.csv: disk full\n"),
+        (within(InputError("no such option"), SystemExit(2)), 2, "fartrack: no such option\n"),
+        (within(group(InputError("a"), InputError("b")), SystemExit(143)), 143, "fartrack: a\nfartrack: b\n"),
+        (group(InputError("a"), within(InputError("b"), KeyboardInterrupt())), 130, "fartrack: a\nfartrack: b\n"),
+        (group(InputError("a"), group(OSError("b"), InputError("c"))), 2, "fartrack: a\nfartrack: b\nfartrack: c\n"),
+        (group(MemoryError(), InputError("b")), 2, short("MemoryError") + "fartrack: b\n"),
     ],
 )
 def test_failures(monkeypatch, capsys, error, code, line):
@@ -197,6 +207,15 @@ def test_bugs_are_not_hidden(monkeypatch):
     monkeypatch.setitem(COMMANDS, "bug", ("fartrack.cli.main:Buggy", "fails"))
     with pytest.raises(ZeroDivisionError):
         main(["bug"])
+
+
+def test_bugs_beside_files_that_failed_are_not_hidden(monkeypatch):
+    def failing(_):
+        raise group(InputError("a"), group(ZeroDivisionError(), OSError("b")))
+
+    monkeypatch.setattr(module, "_run", failing)
+    with pytest.raises(ExceptionGroup):
+        main([])
 
 
 def run(code, **more):

@@ -72,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         return _complain(error)
     except ExceptionGroup as group:  # several files that could not be written
-        if group.split((InputError, OSError))[1]:
-            raise
-        return _complain(group)
+        if all(isinstance(one, InputError | OSError) or is_shortage(one) for one in _each(group)):
+            return _complain(group)
+        raise
     except KeyboardInterrupt:
         return _stopped()
     except Exception as error:
-        if _interrupted(error):
+        if _stop_behind(error) == 130:
             return _stopped()
         if is_shortage(error):
             return _complain(error)
@@ -168,9 +168,16 @@ def _manual() -> str:
 
 
 def _complain(error: Exception) -> int:
-    for one in error.exceptions if isinstance(error, ExceptionGroup) else (error,):
+    for one in _each(error):
         print("fartrack: " + " ".join(_said(one).split()), file=sys.stderr)
-    return 130 if _interrupted(error) else 2  # what could not be finished after Ctrl-C is said all the same
+    return _stop_behind(error) or 2  # what could not be finished after Ctrl-C is said all the same
+
+
+def _each(error: Exception) -> list[Exception]:
+    """The error, or those in a group and in its groups."""
+    if isinstance(error, ExceptionGroup):
+        return [one for part in error.exceptions for one in _each(part)]
+    return [error]
 
 
 def _said(error: Exception) -> str:
@@ -192,18 +199,24 @@ def _stopped() -> int:
     return 130
 
 
-def _interrupted(error: BaseException) -> bool:
-    """Whether Ctrl-C is behind an error: a library that it reaches while it loads makes an ImportError of it, say."""
+def _stop_behind(error: BaseException) -> int:
+    """The exit code of the Ctrl-C (130) or other signal to stop that is behind an error; 0 where there is none.
+
+    A library that Ctrl-C reaches while it loads makes an ImportError of it, say.
+    """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
     while waiting:
         one = waiting.pop()
         if isinstance(one, KeyboardInterrupt):
-            return True
+            return 130
+        if isinstance(one, SystemExit) and isinstance(one.code, int) and one.code > 128:  # of `end_by`
+            return one.code
         if one is not None and id(one) not in seen:
             seen.add(id(one))
             waiting += [one.__cause__, one.__context__]
-    return False
+            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+    return 0
 
 
 if __name__ == "__main__":
