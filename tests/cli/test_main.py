@@ -113,9 +113,12 @@ def group(*errors):
     return ExceptionGroup("files that failed", errors)
 
 
-def short(why):
+UNAVAILABLE = "fartrack: b.csv: Resource temporarily unavailable\n"  # as a share says it, which lacks no memory
+
+
+def short(why, where=""):
     return (
-        f"fartrack: not enough memory (or threads) to go on ({why}): close other programs, or take smaller frames, "
+        f"fartrack: {where}not enough memory (or threads) to go on ({why}): close other programs, or take smaller frames, "
         "a smaller model or fewer threads\n"
     )
 
@@ -133,7 +136,9 @@ def short(why):
         ),
         (FileNotFoundError(2, "No such file", "out of memory.mp4"), 2, "fartrack: out of memory.mp4: No such file\n"),
         (BlockingIOError(11, "write could not complete"), 2, "fartrack: write could not complete\n"),
+        (BlockingIOError(11, "Resource temporarily unavailable", "b.csv"), 2, UNAVAILABLE),
         (MemoryError(), 2, short("MemoryError")),
+        (OSError(12, "Cannot allocate memory", "a/b.csv"), 2, short("Cannot allocate memory", "a/b.csv: ")),
         (RuntimeError("can't start new thread"), 2, short("can't start new thread")),
         (RuntimeError("Exception from plugin.cpp:54:\nstd::bad_alloc\n\n"), 2, short("std::bad_alloc")),
         (

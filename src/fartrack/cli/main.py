@@ -184,12 +184,13 @@ def _said(error: Exception) -> str:
     """One line: ours, or the system's with the file's name."""
     if isinstance(error, InputError):
         return str(error)
+    name = getattr(error, "filename", None)
+    where = f"{name}: " if name else ""
     if is_shortage(error):
         words = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-        return f"not enough memory (or threads) to go on ({words.splitlines()[-1][:200]}): {ADVICE}"
+        return f"{where}not enough memory (or threads) to go on ({words.splitlines()[-1][:200]}): {ADVICE}"
     if not isinstance(error, OSError):
         return str(error)
-    where = f"{error.filename}: " if error.filename else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return f"{where}{error.strerror or error}" + ": free some space, or write elsewhere" * full
 
