@@ -118,8 +118,8 @@ UNAVAILABLE = "fartrack: b.csv: Resource temporarily unavailable\n"  # as a shar
 
 def short(why, where=""):
     return (
-        f"fartrack: {where}not enough memory (or threads) to go on ({why}): close other programs, or take smaller frames, "
-        "a smaller model or fewer threads\n"
+        f"fartrack: {where}not enough memory (or threads) to go on ({why}): close other programs, or take "
+        "smaller frames, a smaller model or fewer threads\n"
     )
 
 

@@ -489,6 +489,15 @@ def test_output_folder_that_cannot_be_written(folder, capfd):
         assert "--out" in line
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+@pytest.mark.parametrize("out", ["loop", "loop/in"])
+def test_output_folder_that_is_a_link_to_itself(folder, capfd, out):
+    clip("a.mp4", 2)
+    Path("loop").symlink_to("loop")
+    said = complaint(capfd, "a.mp4", "--box", BOX, "--out", out)
+    assert f"{Path(out)}: cannot write there (" in said and "choose another folder with --out" in said
+
+
 def test_what_is_in_the_way_is_said_before_the_work(folder, capfd):
     """A folder called tracked.mp4, or a file called mot, cost the video or the labels of a whole run."""
     clip("a.mp4", 3)

@@ -225,10 +225,11 @@ def make_folder(folder: Path, formats: Sequence[str], source: str, *others: Path
     def around(path: Path) -> set[tuple[int, int] | Path]:
         return {identity(one) for one in (path, *path.parents)}
 
-    place = folder.resolve()
-    origin = local_path(source).resolve()
+    # By `realpath`: Path.resolve raises RuntimeError where links run in a circle.
+    place = Path(os.path.realpath(folder))
+    origin = Path(os.path.realpath(local_path(source)))
     names = (TABLE, VIDEO, STRIP, *(FORMATS[name].target for name in formats))
-    # The table and what is in folders would be written through a link; Path.resolve raises where links run in a circle.
+    # The table and what is in folders would be written through a link.
     targets = {name: identity(Path(os.path.realpath(place / name))) for name in names}
     whole = {identity(place), *(targets[name] for name in (TABLE, VIDEO, STRIP))}
     if identity(origin) in whole or ("yolo" in formats and targets[FORMATS["yolo"].target] in around(origin)):
