@@ -343,7 +343,7 @@ def engine_failed(path: Path, error: Exception, reason: str = "") -> InputError:
         reason: its words, where not all of them are of use.
     """
     told = reason or str(error).strip() or type(error).__name__
-    if is_shortage(error):
+    if is_shortage(error, str(path), str(path.resolve())):
         return InputError(f"not enough memory (or threads) for {path} ({' '.join(told.split())[:200]}): {ADVICE}")
     return not_whole(path, told)
 

@@ -4,6 +4,7 @@ import json
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -115,6 +116,14 @@ def test_an_engine_that_is_broken_is_passed_over(packaged, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
     assert not choice._loads("openvino-bf16")
+    for error in (AttributeError("no Core"), OSError("libtbb.so")):
+        monkeypatch.setattr(choice.importlib, "import_module", Mock(side_effect=error))
+        assert not choice._loads("openvino")
+    error = ImportError("interrupted")
+    error.__context__ = KeyboardInterrupt()
+    monkeypatch.setattr(choice.importlib, "import_module", Mock(side_effect=error))
+    with pytest.raises(ImportError):
+        choice._loads("openvino")
 
 
 def test_a_cpu_that_may_not_be_asked(monkeypatch):

@@ -64,7 +64,9 @@ def _loads(engine: str) -> bool:
     """Whether the engine can be imported: nobody asked for it, so one that is broken is passed over."""
     try:
         importlib.import_module(engine.partition("-")[0])
-    except ImportError:
+    except Exception as error:  # whatever is wrong with it, but for what only came while it was loaded
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise
         return False
     return True
 
