@@ -20,10 +20,14 @@ export interface Source {
   close(): void;
 }
 
+/** Where browsers hand out WebCodecs. */
+const WITH_CODECS = "over https or on localhost, in a browser with WebCodecs";
+
 /** Open a video file.
  *
  * The container is read here, so every frame's time is known exactly. WebCodecs decodes them; where a browser has
- * none (or on plain http, where it is hidden) a video element is sent to each frame's time instead: exact as well, slower.
+ * none (or on plain http, where it is hidden) a video element is sent to each frame's time instead: slower, and refused
+ * at a frame in whose place it shows another one.
  */
 export async function openFile(file: Blob, name: string): Promise<Source> {
   const input = new Input({ source: new BlobSource(file), formats: [MP4, QTFF, WEBM, MATROSKA, MPEG_TS] });
@@ -182,8 +186,11 @@ class DecodedFile extends VideoFile {
   }
 }
 
-/** Frames from a video element that is sent to the middle of each frame's time. */
+/** Frames from a video element that is sent into each frame's time. */
 class SoughtFile extends VideoFile {
+  /** The frame that the element shows. */
+  private at = -1;
+
   private constructor(
     input: Input,
     facts: FileFacts,
@@ -211,22 +218,43 @@ class SoughtFile extends VideoFile {
   async read(index: number): Promise<Frame | null> {
     const { times, name, track, matrix } = this.facts;
     if (index < 0 || index >= times.length) return null;
-    const until = times[index + 1] ?? times[index] + 1 / this.fps;
     try {
+      if (await this.shows(index)) {
+        const image = await createImageBitmap(this.video);
+        const { width, height } = this;
+        return { index, time: times[index] - times[0], image, width, height, turn: 0, flip: false, matrix };
+      }
+    } catch {
+      throw cannotDecode(name, index, await codecOf(track));
+    }
+    throw new Error(`This browser shows another frame of ${name} in place of frame ${index}: open this page ${WITH_CODECS}.`);
+  }
+
+  /** Send the element to a frame; false where it shows another one. */
+  private async shows(index: number): Promise<boolean> {
+    const { times } = this.facts;
+    if (index === this.at) return true; // of a picture that stands already nothing more is heard
+    if (times[index - 1] === times[index] || times[index] === times[index + 1]) return false; // nobody can tell which it is
+    const until = times[index + 1] ?? times[index] + 1 / this.fps;
+    this.at = -1;
+    for (const share of [1 / 2, 1 / 4, 3 / 4]) { // now and then nothing is heard
+      await visible();
       if (this.video.error) { // it answers no more
         const anew = happens(this.video, "loadeddata");
         this.video.load();
         await anew;
       }
       const there = happens(this.video, "seeked");
-      this.video.currentTime = (times[index] + until) / 2;
+      const shown = presented(this.video);
+      this.video.currentTime = times[index] + share * (until - times[index]);
       await there;
-      const image = await createImageBitmap(this.video);
-      const { width, height } = this;
-      return { index, time: times[index] - times[0], image, width, height, turn: 0, flip: false, matrix };
-    } catch {
-      throw cannotDecode(name, index, await codecOf(track));
+      const time = await shown;
+      if (time === null || (time > times[index] - 1e-5 && time < until - 1e-5)) {
+        this.at = index;
+        return true;
+      }
     }
+    return false;
   }
 
   override close(): void {
@@ -235,6 +263,20 @@ class SoughtFile extends VideoFile {
     this.video.load();
     super.close();
   }
+}
+
+/** Time of the next picture that an element shows, which "seeked" comes before; null where the browser does not tell. */
+function presented(video: HTMLVideoElement): Promise<number | null> {
+  if (!("requestVideoFrameCallback" in video)) return Promise.resolve(null);
+  return new Promise((done) => {
+    video.requestVideoFrameCallback((_, about) => done(about.mediaTime));
+    setTimeout(() => done(NaN), 1000);
+  });
+}
+
+/** Until the page is in the foreground: in the background no picture is shown. */
+async function visible(): Promise<void> {
+  while (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 }
 
 function happens(video: HTMLVideoElement, event: "loadeddata" | "seeked"): Promise<void> {

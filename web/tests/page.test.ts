@@ -359,6 +359,20 @@ test("of two frames with the same time each is shown, in order and after a seek"
   });
 });
 
+test("where WebCodecs is missing, a frame that cannot be told from another is refused", { timeout: PATIENCE }, async () => {
+  const early = () => {
+    delete (window as { VideoDecoder?: unknown }).VideoDecoder;
+  };
+  await visit({ early }, async ({ page }) => {
+    await page.setInputFiles("#file", join(OUT, "same.mkv"));
+    await says(page, /Draw a box/);
+    await page.locator("#seek").fill("4");
+    await says(page, /^This browser shows another frame of same\.mkv in place of frame 4: open this page over https or on localhost.*\.$/);
+    await page.locator("#seek").fill("5");
+    await frameIs(page, 5);
+  });
+});
+
 test("WebM with VP9, and keys alone: box, step, play, pause", { timeout: PATIENCE }, async () => {
   await visit({}, async ({ page }) => {
     await networkIsThere(page);
