@@ -198,10 +198,10 @@ export class Session {
   }
 }
 
-/** Timers of a page in the background ring late, messages do not. */
+/** Timers of a page in the background ring late, messages do not: there nobody watches, and nothing is waited for. */
 function sleep(ms: number): Promise<void> {
   return new Promise((done) => {
-    if (ms > 0) return void setTimeout(done, ms);
+    if (ms > 0 && !globalThis.document?.hidden) return void setTimeout(done, ms);
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
       port1.close();

@@ -303,6 +303,21 @@ test("at full speed no timer is waited for: those of a page in the background ri
   assert.equal(session.rows.size, 8);
 });
 
+test("in the background no timer is waited for at any speed", async (context) => {
+  const { session, source } = make(new FakeSource(8));
+  Object.defineProperty(source, "fps", { value: 25 });
+  session.fullSpeed = false;
+  const page = globalThis as { document?: unknown };
+  page.document = { hidden: true };
+  context.after(() => delete page.document);
+  await session.show(0);
+  await session.begin(BOX);
+  const begun = performance.now();
+  await session.play();
+  assert.ok(performance.now() - begun < 7 * 40, "not one frame per timer");
+  assert.equal(session.rows.size, 8);
+});
+
 test("closing lets go of the frame", async () => {
   const { session, source } = make(new FakeSource(8));
   await session.show(2);
