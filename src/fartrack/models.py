@@ -206,7 +206,10 @@ def check_content(path: Path) -> Path | bytes:
     if not content:
         raise not_whole(path, "it is empty")
     if _is_damaged(content):
-        raise not_whole(path, "its checksum is another")
+        raise InputError(
+            f"{path} is not as it was written (its checksum is another): export or copy it again; where it was "
+            "edited on purpose, take the entry crc32 out of its metadata"
+        )
     if any(mark in content for mark in STATIC):
         raise InputError(
             f"{path} has fixed shapes, for other runtimes (docs/deployment.md): to track with fartrack, take the "
