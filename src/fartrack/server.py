@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import socketserver
 import sys
@@ -25,6 +26,21 @@ def listen(host: str, port: int, handler: Callable[..., BaseHTTPRequestHandler])
         return _Server((host, port), handler)
     except (OSError, OverflowError) as error:
         raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
+
+
+def is_everywhere(host: str) -> bool:
+    """Whether a listening address stands for all of this machine's."""
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def reachable(host: str) -> str:
+    """What to write in a page's address for a listening address: for all of them, this machine's name."""
+    if is_everywhere(host):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 class _Server(ThreadingHTTPServer):

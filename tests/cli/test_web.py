@@ -97,6 +97,22 @@ def test_bad_address_is_one_line(monkeypatch, tmp_path, capsys, options):
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000/"),
+        ("::1", "http://[::1]:8000/"),
+        ("0.0.0.0", "http://localhost:8000/, for other machines at http://box:8000/"),
+        ("::", "http://localhost:8000/, for other machines at http://box:8000/"),
+        ("", "http://localhost:8000/, for other machines at http://box:8000/"),
+    ],
+)
+def test_address_that_opens_the_page(monkeypatch, host, shown):
+    """Under http://0.0.0.0/ the browser hides from it what it hides from strangers; http://:8000/ is no address."""
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    assert web.addresses(host, 8000) == shown
+
+
 def test_port_in_use_is_one_line(monkeypatch, tmp_path, capsys, site):
     (tmp_path / "index.html").touch()
     monkeypatch.setattr(web, "FOLDER", tmp_path)

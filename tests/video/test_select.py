@@ -186,8 +186,9 @@ def test_address_that_is_none(host, port):
         select_box(picture(0), host=host, port=port)
 
 
-def test_everywhere():
-    visitor = Visitor(picture(0), host="0.0.0.0")
+@pytest.mark.parametrize("host", ["0.0.0.0", ""])
+def test_everywhere(host):
+    visitor = Visitor(picture(0), host=host)
     there = urlsplit(visitor.address)
     assert there.netloc == f"{socket.gethostname()}:{there.port}"
     visitor.address = there._replace(netloc=f"127.0.0.1:{there.port}").geturl()  # the secret may hold the name as well

@@ -12,7 +12,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from fartrack.errors import InputError
-from fartrack.server import IDLE, listen
+from fartrack.server import IDLE, is_everywhere, listen, reachable
 
 PACKAGE = Path(__file__).parents[1]
 FOLDER = PACKAGE.parents[1] / "web" / "dist" if PACKAGE.parent.name == "src" else PACKAGE / "web"
@@ -34,10 +34,15 @@ class Web:
     def run(self) -> int:
         """Serve until Ctrl-C."""
         with serve(built_page(), self.host, self.port) as server:
-            shown = f"[{self.host}]" if ":" in self.host else self.host
-            print(f"fartrack is at http://{shown}:{server.server_address[1]}/ (Ctrl-C stops it)", flush=True)
+            print(f"fartrack is at {addresses(self.host, server.server_address[1])} (Ctrl-C stops it)", flush=True)
             server.serve_forever(poll_interval=0.2)
         return 0
+
+
+def addresses(host: str, port: int) -> str:
+    """Where the page is. Browsers hide WebCodecs and the webcam from one that comes from elsewhere than localhost."""
+    there = f"http://{reachable(host)}:{port}/"
+    return f"http://localhost:{port}/, for other machines at {there}" if is_everywhere(host) else there
 
 
 def built_page() -> Path:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import ipaddress
 import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 import threading
 import webbrowser
@@ -24,7 +22,7 @@ from fartrack import crops, geometry
 from fartrack.crops import GivenImage
 from fartrack.errors import InputError
 from fartrack.geometry import Box
-from fartrack.server import IDLE, listen
+from fartrack.server import IDLE, listen, reachable
 
 PAGE = Path(__file__).with_name("select.html")
 LARGEST_ANSWER = 10_000
@@ -114,7 +112,7 @@ def select_box(
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         try:
-            address = f"http://{_reachable(host)}:{server.server_address[1]}/{token}/"
+            address = f"http://{reachable(host)}:{server.server_address[1]}/{token}/"
             (say or _to_stderr)(f"Draw the box in a browser: {address}")
             if browse and _has_desktop():
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
@@ -133,17 +131,6 @@ def _wait(answers: SimpleQueue[Box | None]) -> Box | None:
             return answers.get(timeout=0.5)
         except Empty:
             continue
-
-
-def _reachable(host: str) -> str:
-    """What to write in the page's address for a listening address."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if address.is_unspecified:
-        return socket.gethostname()
-    return f"[{host}]" if address.version == 6 else host
 
 
 def _has_desktop() -> bool:
