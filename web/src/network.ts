@@ -32,7 +32,14 @@ export async function open(model: Uint8Array, name: string, engine: Engine, bina
   ort.env.wasm.numThreads = threads;
 
   const onGpu = "the graphics card (WebGPU)";
-  if (engine === "webgpu") return { config, ...(await start(model, "webgpu", config)), runsOn: onGpu };
+  const orSay = (sentence: string) => (error: unknown): never => {
+    console.info(String(error));
+    throw new Error(sentence);
+  };
+  if (engine === "webgpu") {
+    const advice = orSay(`WebGPU does not run ${name} here: leave ?engine=webgpu out of the address.`);
+    return { config, ...(await start(model, "webgpu", config).catch(advice)), runsOn: onGpu };
+  }
   if (engine === "auto" && (await hasGpu())) {
     try {
       return { config, ...(await start(model, "webgpu", config)), runsOn: onGpu };
@@ -41,7 +48,8 @@ export async function open(model: Uint8Array, name: string, engine: Engine, bina
     }
   }
   const runsOn = threads > 1 ? `the processor (WebAssembly, ${threads} threads)` : "the processor (WebAssembly)";
-  return { config, ...(await start(model, "wasm", config)), runsOn };
+  const advice = orSay(`${name} does not run here: export it again.`);
+  return { config, ...(await start(model, "wasm", config).catch(advice)), runsOn };
 }
 
 /** Whether there is a graphics card behind WebGPU and not an imitation of one, which is slower than WebAssembly. */

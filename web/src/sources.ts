@@ -62,7 +62,7 @@ async function tried(source: Source): Promise<number> {
 }
 
 async function videoTrack(input: Input, name: string): Promise<InputVideoTrack> {
-  const readable = "MP4, WebM, MOV and MKV can be read";
+  const readable = "MP4, WebM, MOV, MKV and MPEG-TS can be read";
   let track: InputVideoTrack | null;
   try {
     if (!(await input.canRead())) throw new Error();
@@ -294,6 +294,9 @@ async function codecOf(track: InputVideoTrack): Promise<string> {
 
 function cannotDecode(name: string, index: number, codec: string): Error {
   if (index > 0) return new Error(`${name} is damaged: frame ${index} cannot be decoded. What was tracked so far is kept.`);
+  if (!("VideoDecoder" in globalThis)) { // its containers are fewer, and the codec need not be to blame
+    return new Error(`${name} does not play without WebCodecs: open this page ${WITH_CODECS}, or convert it to H.264 in an MP4 file.`);
+  }
   return new Error(`This browser cannot decode ${name} (codec ${codec}): convert it to H.264 in an MP4 file.`);
 }
 

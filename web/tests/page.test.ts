@@ -572,6 +572,29 @@ test("another model: while a video runs, one that cannot be read", { timeout: PA
   });
 });
 
+test("what the engine refuses is one sentence with a way out", { timeout: PATIENCE }, async () => {
+  await visit({ expected: /./ }, async ({ page }) => {
+    await networkIsThere(page);
+    const model = readFileSync(process.env.FARTRACK_MODEL!, "latin1");
+    const other = model.replace(/("template_size": *)(\d)/, (_, key: string, digit: string) => key + (digit === "1" ? 3 : 1));
+    assert.notEqual(other, model);
+    await page.setInputFiles("#file", { name: "other.onnx", mimeType: "", buffer: Buffer.from(other, "latin1") });
+    assert.equal(await says(page, /load/), "The network does not load: other.onnx does not run here: export it again.");
+    await page.goto(`${home}?engine=webgpu`);
+    assert.match(await says(page, /load/), /^The network does not load: .*: leave \?engine=webgpu out of the address\.$/);
+  });
+});
+
+test("where WebCodecs is missing, a video that does not play is not said to need another codec", { timeout: PATIENCE }, async () => {
+  const early = () => {
+    delete (window as { VideoDecoder?: unknown }).VideoDecoder;
+  };
+  await visit({ early, expected: /./ }, async ({ page }) => {
+    await page.setInputFiles("#file", join(OUT, "mpeg4.mp4"));
+    assert.match(await says(page, /mpeg4/), /^mpeg4\.mp4 does not play without WebCodecs: open this page over https or on localhost.*\.$/);
+  });
+});
+
 test("where WebCodecs is missing, a damaged video does not hang the page", { timeout: PATIENCE }, async () => {
   const early = () => {
     delete (window as { VideoDecoder?: unknown }).VideoDecoder;
