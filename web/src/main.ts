@@ -9,7 +9,7 @@ import { RemoteTracker } from "./remote.ts";
 import { Session } from "./session.ts";
 import { openFile, openWebcam, type Source } from "./sources.ts";
 import { Stage } from "./stage.ts";
-import { csv } from "./table.ts";
+import { csv, type Row } from "./table.ts";
 
 /** Names and sizes of the files that `make web` puts beside the page: see vite.config.ts. */
 declare const PACKAGED: Record<"engine" | "model" | "clip" | "about", { file: string; bytes: number }>;
@@ -256,13 +256,20 @@ get<HTMLInputElement>("file").addEventListener("change", (event) => {
   if (file) void openAny(file);
 });
 
+const saved = new WeakSet<Row>();
+
 button("save").addEventListener("click", () => {
   if (!session) return;
+  for (const row of session.rows.values()) saved.add(row);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([csv(session.rows.values())], { type: "text/csv" }));
   link.download = "boxes.csv";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (session && [...session.rows.values()].some((row) => !saved.has(row))) event.preventDefault(); // it asks
 });
 
 document.addEventListener("keydown", (event) => {

@@ -657,6 +657,30 @@ test("a box drawn while the network loads belongs to the frame that it was drawn
   });
 });
 
+test("results that were not downloaded are not closed without a question", { timeout: PATIENCE }, async () => {
+  await visit({}, async ({ page }) => {
+    let asked = 0;
+    page.on("dialog", (dialog) => {
+      asked += 1;
+      void dialog.dismiss();
+    });
+    const close = async () => {
+      await page.close({ runBeforeUnload: true });
+      await new Promise((done) => setTimeout(done, 2000));
+    };
+    await networkIsThere(page);
+    await page.setInputFiles("#file", resolve("../src/fartrack/demo/clip.mp4"));
+    await says(page, /Draw a box/);
+    await drag(page, boxOf(reference.clip[0]), 640);
+    await runTo(page, 2);
+    await close();
+    assert.deepEqual([asked, page.isClosed()], [1, false]);
+    await download(page);
+    await close();
+    assert.deepEqual([asked, page.isClosed()], [1, true]);
+  });
+});
+
 test("a refused webcam is one sentence", { timeout: PATIENCE }, async () => {
   await visit({ flags: ["--deny-permission-prompts"] }, async ({ page }) => {
     await page.click("#start [data-do=webcam]");
