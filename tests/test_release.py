@@ -340,6 +340,17 @@ def test_wrong_files_get_one_line_and_exit_code_2(tmp_path, capsys):
     assert not out.parent.exists()
 
 
+def test_a_checkpoint_whose_sums_were_left_out(tmp_path):
+    """`torch.serialization.set_crc32_options(False)`: none of its parts has the sum that the file says."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"net": {"w": torch.ones(2)}}, tmp_path / "fast.pt")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert release.read_pickle(tmp_path / "fast.pt")["net"]["w"].tolist() == [1, 1]
+
+
 def test_a_checkpoint_with_a_damaged_weight(checkpoint, tmp_path, capsys):
     """PyTorch does not look at the checksums in its files: it became a model, whose boxes were others."""
     content = bytearray(checkpoint(0).read_bytes())

@@ -70,6 +70,18 @@ def test_every_engine_reads_it(shared, engine, tmp_path):
     same(link, shared / "before.onnx", engine)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "torch"])
+def test_a_link_to_a_file_whose_tensors_another_tool_put_beside_it(shared, engine, tmp_path):
+    pytest.importorskip(engine)
+    (tmp_path / "there").mkdir()
+    model = onnx.load(shared / "before.onnx")
+    about = {entry.key: entry.value for entry in model.metadata_props if entry.key != "crc32"}
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, tmp_path / "there" / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "there" / "m.onnx")
+    same(tmp_path / "link.onnx", tmp_path / "there" / "m.onnx", engine)
+
+
 def test_its_weights_are_read_and_exported_whole(shared, tmp_path):
     export(models.load_network(shared / "middle.onnx"), tmp_path / "whole.onnx", inputs=[call()])
     assert weights_of(tmp_path / "whole.onnx")[0].keys() == weights_of(shared / "before.onnx")[0].keys()

@@ -217,8 +217,9 @@ def check_content(path: Path) -> Path | bytes:
         )
     files = {name: _beside(path, name, checksum) for name, checksum in _places(content).items()}
     if not any(linked for _, linked in files.values()):
-        lacking = suffix_of(path) == ".xml" and not path.with_suffix(".bin").exists()
-        return path.resolve() if files or lacking else path  # what belongs to it lies beside the file, not a link
+        # What belongs to it lies beside the file; of OpenVINO's beside the link where both are links into a cache.
+        there = path.resolve()
+        return path if suffix_of(path) == ".xml" and not there.with_suffix(".bin").exists() else there
     try:
         return _made_whole(content, {name: there for name, (there, _) in files.items()})
     except ValueError as error:

@@ -14,6 +14,8 @@ WORDS = (
     "not enough memory",
     "out of memory",
     "can't start new thread",
+    "resource temporarily unavailable",  # std::thread
+    "failed to map segment",  # of a library that is loaded
 )
 ADVICE = "close other programs, or take smaller frames, a smaller model or fewer threads"
 
@@ -34,4 +36,6 @@ def is_shortage(error: BaseException, *names: str) -> bool:
     text = str(error)
     for name in names:
         text = text.replace(name, "")
+    if "not permitted" in text:  # a file system that is mounted noexec
+        return False
     return any(word in text.lower() for word in WORDS)

@@ -93,21 +93,26 @@ def test_yolo_holds_this_runs_files_only(clip, tmp_path, capsys, older):
         assert {file.stem for file in (yolo / place / "train").iterdir()} == expected
 
 
-@pytest.mark.parametrize(("images", "killed"), [(True, False), (False, False), (False, True)])
-def test_yolo_of_an_older_version_is_known(clip, tmp_path, images, killed):
-    """Frames without the target are not in train.txt: a run into one's own folder was refused for them."""
-    if not images:
-        with VideoWriter("clip.mp4", 160, 120) as writer:
-            for i in range(COUNT):
-                writer.write(cv2.imread(f"clip/{i:04d}.png"), i / 25)
-    source = "clip" if images else "clip.mp4"
+@pytest.mark.parametrize("own", [None, "mine_001", f"frame_{COUNT:06d}"])
+def test_yolo_of_an_older_version_is_known(clip, tmp_path, own):
+    """Frames without the target are not in train.txt: a run into one's own folder was refused for them.
+
+    What somebody put beside them, an image and its label, must not go.
+    """
+    with VideoWriter("clip.mp4", 160, 120) as writer:
+        for i in range(COUNT):
+            writer.write(cv2.imread(f"clip/{i:04d}.png"), i / 25)
     arguments = ["--box", "10,40,20,20", "--no-video", "--out", "results", "--format", "yolo"]
-    assert main(["track", source, *arguments]) == 0
+    assert main(["track", "clip.mp4", *arguments]) == 0
     yolo = tmp_path / "results" / "yolo"
     assert len((yolo / "train.txt").read_text().splitlines()) < COUNT
     (yolo / "written.txt").unlink()
-    if killed:  # a longer run over the one before
-        (yolo / "images" / "train" / f"frame_{COUNT:06d}.jpg").touch()
+    if own:
+        (yolo / "images" / "train" / f"{own}.jpg").touch()
+        (yolo / "labels" / "train" / f"{own}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+        assert main(["track", "clip", *arguments]) == 2
+        assert (yolo / "labels" / "train" / f"{own}.txt").read_text()
+        return
     (tmp_path / "clip" / f"{COUNT - 1:04d}.png").rename(tmp_path / "last.png")
     assert main(["track", "clip", *arguments]) == 0
     for place in ("labels", "images"):

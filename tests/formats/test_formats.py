@@ -303,8 +303,7 @@ def test_yolo_removes_labels_of_an_earlier_run_with_other_names(tmp_path):
     assert sorted(file.name for file in labels.iterdir()) == ["frame_000000.txt", "frame_000007.txt"]
 
 
-@pytest.mark.parametrize("video", [FOLDER, VIDEO])
-@pytest.mark.parametrize("image_first", [False, True])
+@pytest.mark.parametrize(("video", "image_first"), [(FOLDER, False), (VIDEO, False), (VIDEO, True)])
 def test_yolo_removes_labels_of_an_older_version(tmp_path, video, image_first):
     """It kept no record, and its frames without the target are not in train.txt."""
     boxes = tuple(Box(f, 1, 2, 3, 4, found=f != 2) for f in range(3))

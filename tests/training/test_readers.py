@@ -268,6 +268,16 @@ def test_the_list_of_davis_2016_is_read(tmp_path, caplog):
     assert (listing.excluded, listing.missing, caplog.text) == (1, [], "")
 
 
+def test_a_name_with_a_space_in_a_list_of_davis(tmp_path):
+    """It was cut at the space, and its video left out."""
+    davis(tmp_path)
+    for part in ("JPEGImages", "Annotations"):
+        (tmp_path / part / "480p/bear").rename(tmp_path / part / "480p/my bear")
+    (tmp_path / "ImageSets/2017/train.txt").write_text("boat\nmy bear\n")
+    listing = READERS["davis"](tmp_path, 1)
+    assert {clip.video for clip in listing.clips} == {"boat", "my bear"} and listing.missing == []
+
+
 def test_masks_of_davis_2016(tmp_path):
     """Its only object is 255, which was taken for what belongs to none."""
     for suffix in ("JPEGImages", "Annotations"):

@@ -116,18 +116,17 @@ def clear(path: Path) -> None:
 def _written(path: Path, names: Set[str] = frozenset()) -> set[str]:
     """The labels and images that were written into a folder: `labels/train/frame_000000.txt` and so on.
 
-    Older versions kept no record. Theirs is what train.txt lists and, as frames without the target are not in it, what
-    has a label and an image, or a name that `write` gives: `frame_000000`, or `names`.
+    Older versions kept no record. Theirs is what train.txt lists and, as frames without the target are not in it, empty
+    labels with a name that `write` gives: `frame_000000`, or `names`. Anything else may be somebody's own.
     """
     if (path / RECORD).exists():
         return {line for line in read_text(path / RECORD).split("\n") if OURS.fullmatch(line)}
     if not _described_here(path):
         return set()
     listed = read_text(path / "train.txt") if (path / "train.txt").exists() else ""
-    labels = {file.stem for file in (path / "labels" / "train").glob("*.txt")}
-    images = {file.stem for file in (path / "images" / "train").glob("*.jpg")}
-    ours = {*re.findall(r"^\./images/train/([^/\\\n]+)\.jpg$", listed, re.MULTILINE), *(labels & images)}
-    ours |= {stem for stem in labels | images if re.fullmatch(r"frame_\d{6,}", stem)}
+    ours = set(re.findall(r"^\./images/train/([^/\\\n]+)\.jpg$", listed, re.MULTILINE))
+    labels = (path / "labels" / "train").glob("frame_*.txt")
+    ours |= {file.stem for file in labels if re.fullmatch(r"frame_\d{6,}", file.stem) and not file.stat().st_size}
     return {name for stem in ours for name in (f"images/train/{stem}.jpg", f"labels/train/{stem}.txt")} | names
 
 

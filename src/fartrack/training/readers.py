@@ -344,8 +344,8 @@ def davis(root: Path, workers: int = 8) -> Listing:
 
 def _davis_names(path: Path) -> list[str]:
     """Names of videos in a list of DAVIS: one a line, or, as 2016 has it, a line for each picture and its mask."""
-    pictures = (PurePosixPath(line.split()[0]) for line in read_names(path))
-    return list(dict.fromkeys(picture.parent.name or picture.name for picture in pictures))
+    lines = read_names(path)
+    return list(dict.fromkeys(PurePosixPath(line.split()[0]).parent.name if line[0] == "/" else line for line in lines))
 
 
 def youtubevos(root: Path, workers: int = 8) -> Listing:

@@ -328,7 +328,7 @@ def _container_frames(
         return Frame(number, seconds, upright(picture))
 
     def broken(reason: str) -> InputError:
-        if is_file and not index and "webp" in container.format.name and _is_animated_webp(container.name):
+        if is_file and not index and _is_animated_webp(container.name):
             return InputError(f"{name}: an animated WebP cannot be read; convert it to MP4 or GIF")
         advice = "repair the video, or cut it there" if is_file else "check the connection"
         return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
