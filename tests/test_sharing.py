@@ -77,7 +77,7 @@ def test_a_link_to_a_file_whose_tensors_another_tool_put_beside_it(shared, engin
     model = onnx.load(shared / "before.onnx")
     about = {entry.key: entry.value for entry in model.metadata_props if entry.key != "crc32"}
     onnx.helper.set_model_props(model, about)
-    onnx.save(model, tmp_path / "there" / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    onnx.save(model, tmp_path / "there" / "m.onnx", save_as_external_data=True, location="m.data")
     (tmp_path / "link.onnx").symlink_to(tmp_path / "there" / "m.onnx")
     same(tmp_path / "link.onnx", tmp_path / "there" / "m.onnx", engine)
 
