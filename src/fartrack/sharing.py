@@ -17,16 +17,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from fartrack import models
-from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.errors import InputError, lacks_package
 from fartrack.files import write_whole
 
 try:
     import onnx
 except ModuleNotFoundError as error:
-    if __name__ != "__main__":
-        raise
-    print(f"fartrack: fartrack.sharing needs {error.name}: {INSTALL_TRAIN}", file=sys.stderr)
-    sys.exit(2)
+    lacks_package(error, __name__, "fartrack.sharing")
 
 SMALLEST = 1024
 """Bytes: smaller tensors are not worth their entry, and may be found where they do not belong."""

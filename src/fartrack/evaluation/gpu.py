@@ -14,15 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.errors import InputError, lacks_package
 
 try:
     import torch
 except ModuleNotFoundError as error:
-    if __name__ != "__main__":
-        raise
-    print(f"fartrack: fartrack.evaluation.gpu needs {error.name}: {INSTALL_TRAIN}", file=sys.stderr)
-    sys.exit(2)
+    lacks_package(error, __name__, "fartrack.evaluation.gpu")
 
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
