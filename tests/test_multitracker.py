@@ -63,7 +63,7 @@ def test_each_as_if_alone_where_not_all_have_new_templates(runtime, tmp_path):
     (tmp_path / "net.onnx").write_bytes(build(state_of(network(config)), config).SerializeToString())
     video = frames(AT_FIRST + 7)
     tracker = MultiTracker(tmp_path / "net.onnx", runtime, threads=1)
-    getattr(tracker.runtime, "prepare", lambda: None)()
+    tracker.prepare()
     numbers, given = [tracker.add(video[0], BOXES[0]), tracker.add(video[0], BOXES[2])], []
     for frame in video[1:]:
         given.append(tracker.update(frame))
@@ -90,6 +90,20 @@ def test_one_call_of_the_network_a_frame(tiny_model):
     for frame in video[1:]:
         tracker.update(frame)
     assert sizes == [3] * 4
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "opencv", "torch"])
+def test_after_prepare_targets_run_together_in_every_engine(tiny_model, runtime):
+    """The documents said `tracker.runtime.prepare()`, which OpenVINO alone has."""
+    try:
+        tracker = MultiTracker(tiny_model.onnx, runtime, threads=1)
+    except InputError as error:
+        pytest.skip(str(error))
+    tracker.prepare()
+    video = frames(3)
+    numbers = [tracker.add(video[0], box) for box in BOXES]
+    assert list(tracker.update(video[1])) == numbers
+    assert getattr(tracker.runtime, "_singly", 0) == 0  # none was counted as run by itself
 
 
 def test_numbers_are_not_used_again(tiny_model):

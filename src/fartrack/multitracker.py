@@ -36,7 +36,7 @@ class MultiTracker:
 
     OpenVINO compiles the network for batches in a thread of its own from the first frame with two targets on, once, for
     one to three seconds. Targets run one after the other for 240 calls meanwhile, so that frames do not wait; after
-    `tracker.runtime.prepare()`, which waits for it, they run together from the first call.
+    `tracker.prepare()`, which waits for it, they run together from the first call.
 
     As with `fartrack.Tracker`, one is for one thread, and it is not copied or pickled.
     """
@@ -61,6 +61,10 @@ class MultiTracker:
         self.seek = seek
         self._targets: dict[int, Target] = {}
         self._next = 1
+
+    def prepare(self) -> None:
+        """Wait until the engine is ready to run several targets together, which takes OpenVINO alone some seconds."""
+        getattr(self.runtime, "prepare", lambda: None)()
 
     def add(self, frame: GivenImage, box: GivenBox) -> int:
         """Begin to follow what is in the box of this frame; call it before the `update` of the next frame.

@@ -76,7 +76,7 @@ class Crowd:
 
     def __init__(self, tracker: MultiTracker, targets: int) -> None:
         self.tracker, self.targets = tracker, targets
-        getattr(tracker.runtime, "prepare", lambda: None)()  # or it would begin with them one by one
+        tracker.prepare()  # or it would begin with them one by one
 
     @property
     def network_seconds(self) -> float:
