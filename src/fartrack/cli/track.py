@@ -5,21 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
 from fartrack.errors import InputError
 from fartrack.files import identity, local_path, readable, write_whole
-from fartrack.signals import end_by, handled
+from fartrack.signals import end_by, ignored, noted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,8 +32,6 @@ LABELS = "labels"
 """What goes wrong with them while frames come in, which is YOLO's images."""
 FRAMES = ("img", "color")
 """Data sets call the folder of every sequence's pictures so."""
-STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""What ends a run, where the system has it: Ctrl-C; `docker stop`, systemd, `timeout`; a closed terminal."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ class Track:
             labels = Labels(folder, formats, targets, frames)
             outputs = _Outputs(folder, frames, labels, video=not self.no_video, explain=self.explain)
             try:
-                with _stop_noted() as stopped, outputs:
+                with noted() as stopped, outputs:
                     for some in results:
                         outputs.add(some)
                         if number := stopped():
@@ -273,38 +269,6 @@ def _name(source: str) -> str:
     return readable(place.stem) or "video"
 
 
-@contextmanager
-def _stop_noted() -> Iterator[Callable[[], int]]:
-    """A signal to stop waits for the end of a frame, so that table and video agree; a second one does not wait.
-
-    Gives what was noted, 0 for nothing.
-    """
-    noted = 0
-
-    def note(number: int, place: FrameType | None) -> None:
-        nonlocal noted
-        if noted:
-            raise KeyboardInterrupt
-        noted = number
-
-    usual = (signal.default_int_handler, signal.SIG_DFL)  # and not where they are ignored
-    with handled(note, [number for number in _stops() if signal.getsignal(number) in usual]):
-        yield lambda: noted
-
-
-@contextmanager
-def _stop_ignored() -> Iterator[None]:
-    """No signal to stop interrupts what takes a moment and must be whole."""
-    taken = [number for number in _stops() if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    with handled(lambda number, place: None, taken):  # a function, so that children keep the usual
-        yield
-
-
-def _stops() -> list[int]:
-    """The signals to stop that this system has."""
-    return [getattr(signal, name) for name in STOPS if hasattr(signal, name)]
-
-
 class _Outputs:
     """Everything that is written while tracking. As a context manager it finishes the files whatever happens."""
 
@@ -421,7 +385,7 @@ class _Outputs:
         self._progress.update(self._task, advance=1, rate=f"{rate:.1f} frames/s")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._failure_noted("the progress bar"), _stop_ignored():
+        with self._failure_noted("the progress bar"), ignored():
             self._stack.close()
         if not self._failures:
             return
