@@ -216,8 +216,5 @@ def with_backgrounds(pack: Pack) -> Pack:
     more = Objects(
         numbers, box, zero, zero + kind, pack.picture_source[numbers], zero - 1, zero, zero.bool(), box,
     )  # fmt: skip
-    alone = o.alone if o.alone is not None else torch.zeros(len(o.picture), dtype=torch.bool)
-    outline = o.outline if o.outline is not None else o.box
-    own = replace(o, alone=alone, outline=outline)
-    columns = [torch.cat([getattr(own, f), getattr(more, f)]) for f in vars(more)]
+    columns = [torch.cat([getattr(o, f), getattr(more, f)]) for f in vars(more)]
     return replace(pack, objects=Objects(*columns))

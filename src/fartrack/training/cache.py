@@ -80,8 +80,7 @@ def _keep(pack: Pack, pixels: Path, tables: Path) -> None:
     finally:
         part.unlink(missing_ok=True)
     tensors = {"offset": pack.pictures.offset, "size": pack.pictures.size, "picture_source": pack.picture_source}
-    columns = {f"objects.{f.name}": getattr(pack.objects, f.name) for f in fields(Objects)}
-    tensors |= {name: column for name, column in columns.items() if column is not None}
+    tensors |= {f"objects.{f.name}": getattr(pack.objects, f.name) for f in fields(Objects)}
     checkpoint.save(tables, tensors, {name: getattr(pack, name) for name in ABOUT})
 
 

@@ -67,7 +67,7 @@ class Tracks:
             rows = sampler.track_rows[start : start + count]
             sizes = pack.pictures.size[o.picture[rows], 0]
             sprite = pack.sources[int(o.source[rows[0]])] == "sprite"
-            cut_out = sprite or (o.alone is not None and bool(o.alone[rows].any()))
+            cut_out = sprite or bool(o.alone[rows].any())
             if count >= shortest and bool((sizes == sizes[0]).all()) and not cut_out:
                 self.rows.append(rows.tolist())
                 weight.append(drawn)

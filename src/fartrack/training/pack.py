@@ -81,9 +81,9 @@ class Objects:
     """(M,) int64: number of its track, -1 for stills."""
     frame: Tensor
     """(M,) int64: place in time within its track."""
-    alone: Tensor | None = None
+    alone: Tensor
     """(M,) bool: a cut-out without surroundings of its own."""
-    outline: Tensor | None = None
+    outline: Tensor
     """(M, 4) float32 x, y, w, h around the object's mask, its box where it has none: what it fills once it is cut out.
     Masks may lie half a pixel aside of their boxes, for many were scaled by their nearest pixels."""
 
@@ -93,8 +93,7 @@ class Objects:
 
     def to(self, device: torch.device) -> Objects:
         """The same on another device."""
-        columns = [getattr(self, f.name) for f in fields(self)]
-        return Objects(*(None if c is None else c.to(device) for c in columns))  # type: ignore[arg-type]
+        return Objects(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass
@@ -114,8 +113,7 @@ class Pack:
 
     def cut_out(self, number: int) -> bool:
         """Whether a picture is a cut-out without surroundings."""
-        alone = self.objects.alone
-        return alone is not None and bool((alone & (self.objects.picture == number)).any())
+        return bool((self.objects.alone & (self.objects.picture == number)).any())
 
     def to(self, device: torch.device) -> Pack:
         """The same with its tables on another device."""

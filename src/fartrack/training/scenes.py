@@ -287,8 +287,7 @@ class Cast:
     def _poses(self, rows: Sequence[int], goal: float, rng: np.random.Generator) -> list[CutOut]:
         """Cut-outs of an object's pictures, the first of them `goal` pixels long."""
         o = self.sampler.pack.objects
-        box = o.box if o.outline is None else o.outline  # what is cut out fills its mask, whatever was boxed
-        long = float(box[rows[0], 2:].prod().sqrt())
+        long = float(o.outline[rows[0], 2:].prod().sqrt())  # what is cut out fills its mask, whatever was boxed
         gain, level = np.exp(0.25 * rng.normal()), 12 * rng.normal()
         return [self._cut_out(row, goal / long, gain, level) for row in rows]
 

@@ -110,9 +110,8 @@ class Sampler:
     def __init__(self, pack: Pack, held_out: float, train: bool = True) -> None:
         self.pack = pack
         o = pack.objects
-        area = o.box[:, 2:].prod(1).sqrt()
-        if o.outline is not None:  # of what is hidden but for a few pixels, these would be the target
-            area = area.minimum(o.outline[:, 2:].prod(1).sqrt())
+        # The smaller one: of what is hidden but for a few pixels, these would be the target.
+        area = o.box[:, 2:].prod(1).sqrt().minimum(o.outline[:, 2:].prod(1).sqrt())
         unit = torch.where(o.track >= 0, 1_000_003 + o.track, o.picture)
         # Tracks and pictures are held out whole, by a hash that does not depend on the number of shards read.
         held = (unit * 2654435761 % 1000).float() < 1000 * held_out
@@ -291,10 +290,8 @@ def _meant(sampler: Sampler, objects: Tensor, synth: SynthConfig, chance: Chance
     o = sampler.pack.objects
     mask = o.mask[objects]
     paste = (mask > 0) & (chance.uniform(len(objects), 1, lo=0) < synth.paste_share)
-    paste |= (mask > 0) & (o.track[objects] >= 0 if o.alone is None else o.alone[objects])
-    box = o.box[objects]
-    if o.outline is not None:  # what is cut out fills its mask
-        box = torch.where(paste.unsqueeze(-1), o.outline[objects], box)
+    paste |= (mask > 0) & o.alone[objects]
+    box = torch.where(paste.unsqueeze(-1), o.outline[objects], o.box[objects])  # what is cut out fills its mask
     if synth.part_share or synth.loose_share:
         alike = (objects == objects[:, :1]).all(1)
         box = _as_meant(box, alike, synth, chance.uniform)
