@@ -10,21 +10,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fartrack import crops, geometry, vocabulary
 from fartrack.config import RELEASE, ModelConfig
 from fartrack.crops import Image
-from fartrack.geometry import Box, Window
-from fartrack.memory import most_salient, sample_history
+from fartrack.geometry import Box
+from fartrack.memory import TemplateMemory
 from fartrack.network import Block, FARTrack, decode
-from fartrack.target import COMPARED
+from fartrack.runtime import Output
+from fartrack.target import Target
 
 
 def released(config: ModelConfig) -> ModelConfig:
@@ -33,8 +33,24 @@ def released(config: ModelConfig) -> ModelConfig:
     return config.replace(attention="joint", trajectory=0, **sizes)
 
 
+class Pictures(TemplateMemory):
+    """The tracker's memory, where a template is its picture and which tokens of it are seen: all are embedded again."""
+
+    def older(self) -> Any:
+        """(picture, mask) of all slots but the newest, oldest first."""
+        return self.settled()
+
+    def pruned(self, tokens: Any, keep: npt.NDArray[np.int64]) -> Any:
+        """The newest's picture, with a mask for the tokens that stay."""
+        mask = torch.zeros(self.config.template_tokens, dtype=torch.bool)
+        mask[torch.from_numpy(keep)] = True
+        return self.newest_crop, mask
+
+
 class DenseTracker:
     """`init` and `update` like `fartrack.Tracker`, by the released layout."""
+
+    target: Target
 
     def __init__(self, net: FARTrack, attention: Literal["explicit", "fused"] = "explicit") -> None:
         """Take a network with joint attention.
@@ -46,59 +62,27 @@ class DenseTracker:
         """
         self.net, self.config, self.fused = net.eval(), net.config, attention == "fused"
         self.network_seconds = 0.0
-        self.box: Box = (0.0, 0.0, 0.0, 0.0)
-        self._scores = [1.0]
-        self._shapes: list[tuple[float, float]] = []
-        self._crops: list[Image] = []
-        self._visible: list[Tensor] = []
+        self._whole = torch.ones(net.config.template_tokens, dtype=torch.bool)
+        self._nothing = np.empty((0, 0), np.float32)
 
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a frame, afresh."""
-        x, y, w, h = (float(v) for v in box)
-        self.box = (x, y, w, h)
-        self._crops, self._visible = [self._template(frame, crops.GIVEN)], []
-        self._scores, self._shapes = [1.0], [(w, h)]
+        self.target = Target(self.config, frame, box, memory=Pictures(self.config))
+        template = self.target.first_template(frame)
+        self.target.start(template, (template, self._whole))  # type: ignore[arg-type]
 
     def update(self, frame: Image) -> tuple[bool, Box]:
         """Find the target in the next frame."""
-        c = self.config
-        search, window = self._cut(frame, c.search_factor, c.search_size)
-        slots = sample_history(len(self._crops) - 1, c.templates, c.memory)
-        whole = torch.ones(c.template_tokens, dtype=torch.bool)
-        visible = torch.cat([self._visible[i] if i < len(self._visible) else whole for i in slots])
+        look = self.target.look(frame)
+        pictures, masks = zip(*look.memory, (look.template, self._whole), strict=True)
         begun = time.perf_counter()
-        coordinates, saliency, logits = self._network(np.stack([self._crops[i] for i in slots]), search[None], visible)
+        output = self._network(np.stack(pictures), look.search[None], torch.cat(masks))
         self.network_seconds += time.perf_counter() - begun
-        height, width = frame.shape[:2]
-        margin = min(c.margin, width, height)
-        box = geometry.from_window(coordinates, window, self.box if c.decoding == "release" else None)
-        change = geometry.change_of_shape(geometry.clip(box, width, height, margin), self._shapes)
-        score = float(vocabulary.score(logits, c, change))
-        given = score >= c.lost_below or not c.withhold
-        if given:
-            mask = torch.zeros(c.template_tokens, dtype=torch.bool)
-            mask[torch.from_numpy(most_salient(saliency, c.kept_tokens))] = True
-            self._visible.append(mask)
-        self._scores = [*self._scores, score][-c.patience :]
-        box = geometry.towards(self.box, box, vocabulary.share(self._scores, c))
-        self.box = geometry.clip(box, width, height, margin)
-        self._shapes = [*self._shapes, self.box[2:]][-COMPARED:]
-        if given:
-            self._crops.append(self._template(frame, crops.OWN))
-        return True, self.box
-
-    def _template(self, frame: Image, tint: Sequence[int]) -> Image:
-        c = self.config
-        crop, window = self._cut(frame, c.template_factor, c.template_size)
-        return crops.tint_outside(crop, window, self.box, c.template_tint, tint)
-
-    def _cut(self, frame: Image, factor: float, size: int) -> tuple[Image, Window]:
-        window = geometry.window_around(self.box, factor)
-        crop = crops.lighten(crops.cut(frame, window, size), self.config.lighten)
-        return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB), window  # type: ignore[return-value]
+        self.target.absorb(frame, output)
+        return self.target.found, self.target.box
 
     @torch.inference_mode()
-    def _network(self, templates: Image, search: Image, visible: Tensor) -> tuple[list[float], np.ndarray, np.ndarray]:
+    def _network(self, templates: Image, search: Image, visible: Tensor) -> Output:
         net, c = self.net, self.config
         pictures = (torch.from_numpy(p).permute(0, 3, 1, 2) for p in (templates, search))
         embedded, looked = (net.normalise(p) for p in pictures)
@@ -114,8 +98,8 @@ class DenseTracker:
             x, received = self._layer(block, x, mask, rows)
             saliency = saliency + received
         logits = net.read(x[:, -4:])
-        newest = saliency[m - c.template_tokens : m]
-        return decode(logits, c)[0].tolist(), newest.numpy(), logits[0].numpy()
+        newest = saliency[m - c.template_tokens : m].numpy()
+        return Output(decode(logits, c)[0].numpy(), logits[0].numpy(), newest, self._nothing)
 
     def _layer(self, block: Block, x: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         a = block.attn
