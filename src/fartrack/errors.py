@@ -17,6 +17,12 @@ class InputError(ValueError):
     """
 
 
+def gist(told: BaseException | str) -> str:
+    """The words of an error from elsewhere, for a message of ours: on one line, and not too many."""
+    kind = "" if isinstance(told, str) else type(told).__name__
+    return " ".join(str(told).split())[:200] or kind
+
+
 def lacks_package(error: ModuleNotFoundError, name: str, program: str) -> NoReturn:
     """End a program that lacks a package of the extra `train`, in one line; where it is imported the error goes on.
 

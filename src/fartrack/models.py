@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fartrack.config import ModelConfig
-from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.errors import INSTALL_TRAIN, InputError, gist
 from fartrack.files import write_whole
 from fartrack.protobuf import fields, read_varint, varint
 from fartrack.shortage import ADVICE, is_shortage
@@ -335,7 +335,7 @@ def not_whole(path: Path, reason: str) -> InputError:
     if "bin file" in reason:
         beside = path.with_suffix(".bin").name
         return InputError(f"{path} needs its {beside} beside it, as it was written: copy or rename both")
-    return InputError(f"{path} is not a whole model ({' '.join(reason.split())[:200]}): export or copy it again")
+    return InputError(f"{path} is not a whole model ({gist(reason)}): export or copy it again")
 
 
 def engine_failed(path: Path, error: Exception, reason: str = "") -> InputError:
@@ -348,7 +348,7 @@ def engine_failed(path: Path, error: Exception, reason: str = "") -> InputError:
     """
     told = reason or str(error).strip() or type(error).__name__
     if is_shortage(error, str(path), str(path.resolve())):
-        return InputError(f"not enough memory (or threads) for {path} ({' '.join(told.split())[:200]}): {ADVICE}")
+        return InputError(f"not enough memory (or threads) for {path} ({gist(told)}): {ADVICE}")
     return not_whole(path, told)
 
 

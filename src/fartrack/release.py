@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fartrack.config import PRESETS, RELEASE, RELEASE_UNMASKED, ModelConfig
-from fartrack.errors import InputError
+from fartrack.errors import InputError, gist
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, resized_grids
 
@@ -90,7 +90,7 @@ def import_release(checkpoint: Path, model: str, out: Path, keep: float | None =
         out.parent.mkdir(parents=True, exist_ok=True)
         save_weights(out, opened.weights, opened.config)
     except OSError as error:
-        raise InputError(f"{out} cannot be written ({_line(error)}): choose another --out") from None
+        raise InputError(f"{out} cannot be written ({gist(error)}): choose another --out") from None
     return opened
 
 
@@ -209,9 +209,9 @@ def read_pickle(path: Path) -> Any:
                 ) from None
             raise InputError(f"{path} is not a PyTorch checkpoint: give the file as it was downloaded") from None
         except OSError as error:
-            raise InputError(f"checkpoint {path} cannot be read ({error.strerror or _line(error)})") from None
+            raise InputError(f"checkpoint {path} cannot be read ({error.strerror or gist(error)})") from None
         except Exception as error:  # a broken file fails in many ways, no two releases of PyTorch alike
-            raise InputError(f"{path} is not a whole PyTorch checkpoint ({_line(error)}): download it again") from None
+            raise InputError(f"{path} is not a whole PyTorch checkpoint ({gist(error)}): download it again") from None
 
 
 def refuse_damaged(path: Path) -> None:
@@ -227,9 +227,9 @@ def refuse_damaged(path: Path) -> None:
             with zipfile.ZipFile(file) as parts:
                 damaged = _damaged(parts)
     except OSError as error:
-        raise InputError(f"checkpoint {path} cannot be read ({error.strerror or _line(error)})") from None
+        raise InputError(f"checkpoint {path} cannot be read ({error.strerror or gist(error)})") from None
     except Exception as error:  # where the damage is in what it says of its parts
-        raise InputError(f"{path} is not a whole PyTorch checkpoint ({_line(error)}): download it again") from None
+        raise InputError(f"{path} is not a whole PyTorch checkpoint ({gist(error)}): download it again") from None
     if damaged is not None:
         raise InputError(f"{path} is damaged at {damaged}: download it again")
 
@@ -287,7 +287,7 @@ def _vit_state(path: Path) -> dict[str, object]:
         try:
             content: Any = load_file(path)
         except SafetensorError as error:
-            raise InputError(f"{path} is not a whole safetensors file ({_line(error)}): download it again") from None
+            raise InputError(f"{path} is not a whole safetensors file ({gist(error)}): download it again") from None
     else:
         content = read_pickle(path)
     end = "patch_embed.proj.weight"
@@ -344,7 +344,3 @@ def _rest(state: Mapping[str, object], used: Any) -> tuple[str, ...]:
 
 def _several(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more keys"
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

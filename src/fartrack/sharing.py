@@ -19,6 +19,7 @@ from pathlib import Path
 from fartrack import models
 from fartrack.errors import InputError, lacks_package
 from fartrack.files import write_whole
+from fartrack.guard import guarded
 
 try:
     import onnx
@@ -148,13 +149,13 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m fartrack.sharing WHOLE.onnx MODEL.onnx [MODEL.onnx ...]", file=sys.stderr)
         return 2
     first, *others = map(Path, arguments)
-    try:
+
+    def run() -> int:
         for path, saved in zip(others, share([first, *others]), strict=True):
             print(f"{path}: {saved / 1e6:.1f} MB less, with those before it beside it")
-    except (InputError, OSError) as error:
-        print(f"fartrack: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return guarded(run)
 
 
 if __name__ == "__main__":

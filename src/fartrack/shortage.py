@@ -1,4 +1,4 @@
-"""Too little memory, or too few threads: told from what is wrong with the files that were being read just then."""
+"""Too little memory, too few threads, no room on a disk: told from what is wrong with the files at hand."""
 
 from __future__ import annotations
 
@@ -39,3 +39,8 @@ def is_shortage(error: BaseException, *names: str) -> bool:
     if "not permitted" in text:  # a file system that is mounted noexec
         return False
     return any(word in text.lower() for word in WORDS)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or what it leaves to this person or file, has no more room."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

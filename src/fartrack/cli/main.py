@@ -1,13 +1,11 @@
-"""The `fartrack` command: finds the subcommand, and turns failures into one line and an exit code."""
+"""The `fartrack` command: finds the subcommand, and reads its options."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import importlib
 import io
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from typing import Any
 from fartrack import __version__
 from fartrack.errors import InputError
 from fartrack.files import at_home
-from fartrack.shortage import ADVICE, is_shortage
+from fartrack.guard import guarded
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (where its dataclass is, what it does); modules are imported only when their command is used
@@ -60,42 +58,7 @@ exit codes: 0 done, 1 a part failed and is named, the rest is done (evaluate), 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` by default) and return the exit code."""
-    try:
-        _print_any_name()
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # Whoever read our output has gone (`fartrack models | head -1`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except (InputError, OSError) as error:
-        return _complain(error)
-    except ExceptionGroup as group:  # several files that could not be written
-        if all(isinstance(one, InputError | OSError) or is_shortage(one) for one in _each(group)):
-            return _complain(group)
-        raise
-    except KeyboardInterrupt:
-        return _stopped()
-    except Exception as error:
-        if _stop_behind(error) == 130:
-            return _stopped()
-        if is_shortage(error):
-            return _complain(error)
-        raise
-
-
-def _print_any_name() -> None:
-    """Characters that the console lacks are escaped: a file's name in a message must not end a run.
-
-    Nor must a console that is not there: services and desktops start programs without one.
-    """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  # until the end
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not where somebody has put something else there
-            stream.reconfigure(errors="backslashreplace")
+    return guarded(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
 def _run(args: list[str]) -> int:
@@ -165,59 +128,6 @@ def _manual() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}   {what}" for name, (_, what) in COMMANDS.items())
     return MANUAL.format(version=__version__, commands=commands)
-
-
-def _complain(error: Exception) -> int:
-    for one in _each(error):
-        print("fartrack: " + " ".join(_said(one).split()), file=sys.stderr)
-    return _stop_behind(error) or 2  # what could not be finished after Ctrl-C is said all the same
-
-
-def _each(error: Exception) -> list[Exception]:
-    """The error, or those in a group and in its groups."""
-    if isinstance(error, ExceptionGroup):
-        return [one for part in error.exceptions for one in _each(part)]
-    return [error]
-
-
-def _said(error: Exception) -> str:
-    """One line: ours, or the system's with the file's name."""
-    if isinstance(error, InputError):
-        return str(error)
-    name = getattr(error, "filename", None)
-    where = f"{name}: " if name else ""
-    if is_shortage(error):
-        words = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-        return f"{where}not enough memory (or threads) to go on ({words.splitlines()[-1][:200]}): {ADVICE}"
-    if not isinstance(error, OSError):
-        return str(error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{where}{error.strerror or error}" + ": free some space, or write elsewhere" * full
-
-
-def _stopped() -> int:
-    print("fartrack: stopped", file=sys.stderr)
-    return 130
-
-
-def _stop_behind(error: BaseException) -> int:
-    """The exit code of the Ctrl-C (130) or other signal to stop that is behind an error; 0 where there is none.
-
-    A library that Ctrl-C reaches while it loads makes an ImportError of it, say.
-    """
-    waiting: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, KeyboardInterrupt):
-            return 130
-        if isinstance(one, SystemExit) and isinstance(one.code, int) and one.code > 128:  # of `end_by`
-            return one.code
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            waiting += [one.__cause__, one.__context__]
-            waiting += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
-    return 0
 
 
 if __name__ == "__main__":

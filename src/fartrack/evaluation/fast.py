@@ -33,6 +33,7 @@ from fartrack.evaluation.passes import begun_anew
 from fartrack.evaluation.results import load_annotations, score_folder
 from fartrack.evaluation.run import evaluate
 from fartrack.files import write_whole
+from fartrack.guard import guarded
 from fartrack.tracker import Tracker
 
 CANDIDATES = (("int8", "openvino-bf16"), ("fp16", "openvino-bf16"), ("int8", "openvino"), ("int8", "onnxruntime"))
@@ -203,11 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run it from the command line."""
     import tyro
 
-    try:
-        return tyro.cli(Fast, args=arguments, prog="python -m fartrack.evaluation.fast").run()
-    except (InputError, OSError) as error:
-        print(f"fartrack: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: tyro.cli(Fast, args=arguments, prog="python -m fartrack.evaluation.fast").run())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from fartrack.config import PRESETS, ModelConfig
 from fartrack.evaluation import counting
 from fartrack.evaluation.dense import released
+from fartrack.guard import guarded
 from fartrack.network import FARTrack
 from fartrack.runtime.cuda_ import Recorded, halved
 from fartrack.step import TrackStep
@@ -137,8 +138,8 @@ def lines(config: ModelConfig, card: Card, batches: Sequence[int]) -> list[str]:
     return rows
 
 
-def report(names: Sequence[str]) -> None:
-    """Print the table of some packaged models.
+def report(names: Sequence[str]) -> int:
+    """Print the table of some packaged models; 0, as a program's exit code, where that went well.
 
     Raises:
         InputError: there is no such model, or no GPU.
@@ -155,17 +156,13 @@ def report(names: Sequence[str]) -> None:
     for name in names:
         for line in lines(PRESETS[name], card, BATCHES):
             print(line, flush=True)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m fartrack.evaluation.gpu MODEL...`."""
     names = list(sys.argv[1:] if arguments is None else arguments) or list(PRESETS)
-    try:
-        report(names)
-    except InputError as error:
-        print(f"fartrack: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: report(names))
 
 
 if __name__ == "__main__":

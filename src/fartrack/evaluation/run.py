@@ -24,7 +24,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from fartrack.errors import InputError
+from fartrack.errors import InputError, gist
 from fartrack.evaluation.annotations import read_boxes
 from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
@@ -387,7 +387,7 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = gist(error)
             raise InputError(f"--ray {address}: no cluster answers there ({reason}); use local to start one") from None
     try:
         task = ray.remote(max_retries=RETRIES, num_cpus=getattr(factory, "threads", None) or 1)(_ray_task)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.config import ModelConfig
-from fartrack.errors import INSTALL_TRAIN, InputError
+from fartrack.errors import INSTALL_TRAIN, InputError, gist
 from fartrack.models import check_model_file, suffix_of
 from fartrack.runtime.choice import OLDEST, too_old
 from fartrack.shortage import ADVICE, is_shortage
@@ -104,7 +104,7 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     try:
         engine = getattr(importlib.import_module(module), name)
     except ImportError as error:  # installed, but not whole or of a version that does not fit
-        told = " ".join(str(error).split())[:200]
+        told = gist(error)
         if is_shortage(error):
             raise InputError(f"not enough memory for runtime {runtime} ({told}): {ADVICE}") from None
         raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 from fractions import Fraction
 from numbers import Rational, Real
@@ -18,7 +17,7 @@ import cv2
 from fartrack.crops import GivenImage, as_bgr
 from fartrack.errors import InputError
 from fartrack.files import beside
-from fartrack.shortage import ADVICE, is_shortage
+from fartrack.shortage import ADVICE, is_full, is_shortage
 
 ENCODER: Final = "libx264"
 QUALITY = "23"
@@ -205,5 +204,4 @@ def _advice(error: av.error.FFmpegError | OSError) -> str:
     """What to do when FFmpeg cannot write on."""
     if is_shortage(error):
         return f"not enough memory (or threads): {ADVICE}, or leave the video out"
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return "is the disk full?" if full else "try another folder, or leave the video out"
+    return "is the disk full?" if is_full(error) else "try another folder, or leave the video out"
