@@ -249,8 +249,8 @@ def test_a_failure_leaves_the_package_as_it_was(small, tmp_path, monkeypatch, ca
         return 50.0
 
     monkeypatch.setattr(fast, "measure", second)
-    with pytest.raises(KeyboardInterrupt):
-        fast.main([*given, str(tmp_path / "out")])
+    assert fast.main([*given, str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.endswith("fartrack: stopped\n")
     (tmp_path / "taken").touch()
     assert fast.main([*given, str(tmp_path / "taken")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
