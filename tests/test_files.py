@@ -1,11 +1,12 @@
 """Files that are whole or not there."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from fartrack.files import beside, clear_leftovers, local_path, whole_file, write_whole
+from fartrack.files import beside, clear_leftovers, local_path, replacing, whole_file, write_whole
 
 
 def test_text_and_bytes(tmp_path):
@@ -53,6 +54,45 @@ def test_the_file_that_was_wanted_is_named_not_the_temporary_one(tmp_path):
         with pytest.raises(kind) as caught:
             write_whole(path, "x")
         assert caught.value.filename == str(path)
+
+
+def test_what_fails_leaves_the_old_one_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "a.txt") as file:
+        file.write("half")
+        1 // 0  # noqa: B018
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_two_at_once_write_one_file(tmp_path):
+    """Threads of one process had one temporary name, and the second found it gone."""
+    with whole_file(tmp_path / "a.txt") as first, whole_file(tmp_path / "a.txt") as second:
+        first.write("first")
+        second.write("second")
+    assert (tmp_path / "a.txt").read_text() == "first"  # which ended last
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions")
+def test_the_umask_says_who_may_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "a", "a")
+        with whole_file(tmp_path / "b"):
+            pass
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o640, 0o640]
+
+
+def test_what_a_writer_that_was_killed_leaves_is_cleared(tmp_path):
+    """A file that was written piece by piece had another name, which nobody knew for a leftover."""
+    writing = replacing(tmp_path / "a.txt")
+    writing.__enter__().touch()  # and no end
+    assert [p.suffix for p in tmp_path.iterdir()] == [".part"]
+    clear_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_among_the_leftovers_stays(tmp_path):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
 
 LONG = 100
 """Bytes of a name; a file system takes 255, or 143 where it encrypts them."""
+_calls = itertools.count()
 
 
 def beside(path: Path, tail: str) -> Path:
@@ -24,54 +25,57 @@ def beside(path: Path, tail: str) -> Path:
     return path.with_name(f".{name}{tail}")
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden name to write a file under: it becomes the file when the block ends well, and is removed otherwise.
+
+    Each call has a name of its own, so that two threads may write one file. An older file stays until then.
+
+    Raises:
+        OSError: with this path, which the system leaves out where the disk is full.
+    """
+    temporary = beside(path, f".{os.getpid()}.{next(_calls)}.part")
+    try:
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # the first error says more
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all; an older one stays until the new one is there. Text is UTF-8.
 
     Raises:
-        OSError: with this path, which the system leaves out where the disk is full.
+        OSError: with this path.
     """
-    temporary = beside(path, f".{os.getpid()}.part")
-    try:
-        try:
-            if isinstance(content, str):
-                temporary.write_text(content, encoding="utf-8", newline="\n")
-            else:
-                temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+    with replacing(path) as temporary:
+        if isinstance(content, str):
+            temporary.write_text(content, encoding="utf-8", newline="\n")
+        else:
+            temporary.write_bytes(content)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Write a text file under a temporary name and rename it when it is complete.
+    """The same for a text that is written piece by piece; its folder is made.
 
     Raises:
-        OSError: with this path, which the system leaves out where the disk is full.
+        OSError: with this path.
     """
-    try:
+    with replacing(path) as temporary:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=beside(path, ".").name, dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-                yield file
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove the files that writers that were killed left behind; nobody may be writing there."""
     for leftover in folder.glob(".*.part"):
-        if leftover.is_symlink() or not leftover.is_dir():  # folders are not of `write_whole`
+        if leftover.is_symlink() or not leftover.is_dir():  # folders are not of `replacing`
             leftover.unlink(missing_ok=True)
 
 

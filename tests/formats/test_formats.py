@@ -3,7 +3,6 @@
 import configparser
 import errno
 import json
-import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -709,10 +708,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_a_full_disk_is_said_of_the_file(name, tmp_path, monkeypatch):
     """The system leaves it out, and after the message one had to guess which of five formats is missing."""
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    opened = Path.open
 
-    monkeypatch.setattr(os, "fdopen", full)
+    def full(path, mode="r", **more):
+        if mode == "w":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OSError, match="No space") as caught:
         write_boxes(name, tmp_path / "a", ONE, VIDEO)
     assert Path(caught.value.filename).is_relative_to(tmp_path / "a")
