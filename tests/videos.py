@@ -6,6 +6,10 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
+
+from fartrack.errors import InputError
+from fartrack.video.reader import frames_from_source
 
 TEXTURE = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
 
@@ -81,3 +85,19 @@ def damage(path, target, share=0.6):
     data[begin:] = noise
     target.write_bytes(data)
     return target
+
+
+def read_all(source, start=0):
+    """Its frames."""
+    with frames_from_source(source, start) as frames:
+        return list(frames)
+
+
+def read_until_error(source):
+    """The frames that came, and the message of the error that followed."""
+    seen = []
+    with pytest.raises(InputError) as caught, frames_from_source(source) as frames:
+        seen.extend(frames)
+    message = str(caught.value)
+    assert "\n" not in message
+    return seen, message

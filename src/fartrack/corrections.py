@@ -23,15 +23,16 @@ import cv2
 import numpy as np
 
 from fartrack import geometry
-from fartrack.crops import as_bgr
+from fartrack.crops import Image, as_bgr
 from fartrack.errors import InputError
 from fartrack.formats.tracks import Box as LabelledBox
 from fartrack.formats.tracks import Track
 from fartrack.geometry import Box
 from fartrack.target import GivenBox
 from fartrack.tracking import Result, SingleTracker, check_untouched
+from fartrack.video.frame import USUAL_FPS, Frame
 from fartrack.video.pictures import read_image
-from fartrack.video.reader import FOLDER_FPS, Frame, Image, VideoSource, check_start, frames_from_source
+from fartrack.video.reader import VideoSource, check_start, frames_from_source
 
 Keyframes = Mapping[int, GivenBox | None]
 TOLERANCE = 1.0  # pixels; less is rounding, not a correction
@@ -371,4 +372,4 @@ def _numbered(images: Iterable[Image], start: int) -> Iterator[Frame]:
                 bgr = as_bgr(image)
             except InputError as error:
                 raise InputError(f"image {index}: {error}") from None
-            yield Frame(index, index / FOLDER_FPS, bgr)
+            yield Frame(index, index / USUAL_FPS, bgr)

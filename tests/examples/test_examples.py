@@ -21,6 +21,7 @@ import fartrack.tracker
 from fartrack.errors import InputError
 from fartrack.formats import Video, read_boxes
 from fartrack.video import reader, select
+from fartrack.video.frame import Frame
 from fartrack.video.writer import VideoWriter
 from template_tracker import TemplateTracker, moving_square
 
@@ -223,9 +224,9 @@ def test_newest(monkeypatch):
     @contextlib.contextmanager
     def camera(address):
         def frames():
-            yield reader.Frame(0, 0.0, None)
+            yield Frame(0, 0.0, None)
             assert taken.wait(60)
-            yield from (reader.Frame(i, i / 25, None) for i in range(1, 6))
+            yield from (Frame(i, i / 25, None) for i in range(1, 6))
             ended.set()
             raise InputError(f"{address}: it breaks off")
 

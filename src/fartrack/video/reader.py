@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import operator
 import os
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 from fractions import Fraction
-from heapq import heappop, heappush
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
 
-import av
-import av.container
-import av.error
-import av.filter
-import av.video
 import cv2
 import numpy as np
-from av.sidedata.sidedata import Type
-from av.video.reformatter import VideoReformatter
 
-from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.files import local_path
-from fartrack.shortage import ADVICE, is_shortage
+from fartrack.video.address import without_password
+from fartrack.video.container import Container, too_little
+from fartrack.video.frame import USUAL_FPS, Frame
 from fartrack.video.pictures import IMAGE_TYPES, image_files, quiet_opencv, read_image
-
-FOLDER_FPS = 25
-"""Frames per second of a folder of images, which does not say."""
-STREAM_TIMEOUT = 10.0
-"""Seconds of silence after which a stream counts as broken."""
-SIDE_DATA = 64
-"""More than FFmpeg has kinds of side data."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One frame: its number counted from 0, its time in seconds after frame 0, its pixels (H x W x 3 uint8 BGR)."""
-
-    index: int
-    time: float
-    image: Image
 
 
 class VideoSource:
@@ -183,6 +155,11 @@ class VideoSource:
         self.close()
 
 
+def _is_busy(error: BaseException) -> bool:
+    """Whether a generator was asked for something while another thread is in it."""
+    return isinstance(error, ValueError) and "already executing" in str(error)
+
+
 def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
     """Open a video and read up to frame `start`.
 
@@ -201,7 +178,7 @@ def frames_from_source(source: str | int | Path, start: int = 0) -> VideoSource:
     if isinstance(source, int) or (isinstance(source, str) and text.isdecimal()):
         return _open_webcam(int(text), start)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) and not text.lower().startswith("file://"):
-        return _open_container(text, _without_password(text), start, is_file=False)
+        return _open_container(text, without_password(text), start, is_file=False)
     if not text:
         raise InputError("the source has no name; give a video, a folder of images, a webcam number or an address")
     path = local_path(source)
@@ -249,255 +226,19 @@ def check_start(start: object) -> int:
 
 
 def _open_container(address: str, name: str, start: int, *, is_file: bool) -> VideoSource:
-    options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-    try:
-        container = av.open(address, options=options, timeout=None if is_file else STREAM_TIMEOUT)
-    except (av.error.FFmpegError, OSError, ValueError) as error:  # PyAV's own errors are not all OSErrors
-        if is_shortage(error, address):
-            raise _too_little(name, "to open it", error, is_file=is_file) from None
-        if not is_file:
-            raise InputError(f"{name}: the stream cannot be opened ({_reason(error)}); check the address") from None
-        if isinstance(error, PermissionError):
-            raise InputError(f"{name}: no permission to read it") from None
-        raise InputError(
-            f"{name}: not a video, or one that is cut off; check that it plays, copy it once more, or convert it"
-        ) from None
-    # The picture of an album is a video stream too, for FFmpeg.
-    streams = [s for s in container.streams.video if not s.disposition & type(s.disposition).attached_pic]
-    if not streams or container.format.name == "tty":  # which draws the letters of any text
-        container.close()
-        raise InputError(f"{name}: there is no picture in it, only other data; give a video")
-    stream = streams[0]
-    live = not is_file and not container.duration and not stream.duration
-    if not live:
-        stream.thread_type = "AUTO"  # decodes ahead on other cores; a camera should rather answer at once
-    fps = stream.average_rate or stream.guessed_rate or Fraction(FOLDER_FPS)
-    kind = container.format.name
-    # These demuxers know every packet before the first is read; AVI's own count includes frames that were dropped.
-    indexed = len(stream.index_entries) if kind.startswith(("mov", "avi")) else 0
-    packets = indexed if is_file and kind.startswith("mov") else 0
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    upright = _Upright()
-    closed = threading.Event()
-    frames = _container_frames(
-        container, stream, name, start, fps, upright, closed, live=live, is_file=is_file, packets=packets
-    )
+    container = Container(address, name, is_file=is_file)
     source = VideoSource(
         name,
-        frames if live else _times_sorted(frames),
+        container.frames(start),
         start=start,
-        fps=fps,
-        time_base=stream.time_base or 1 / fps,
-        count=None if live else (indexed if indexed > 1 else stream.frames) or _estimated_count(container, stream, fps),
-        live=live,
-        closed=closed,
+        fps=container.fps,
+        time_base=container.time_base,
+        count=container.count,
+        live=container.live,
+        closed=container.closed,
     )
-    source.pixel_aspect = 1 / aspect if upright.lying else aspect
+    source.pixel_aspect = container.pixel_aspect
     return source
-
-
-def _container_frames(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    name: str,
-    start: int,
-    fps: Fraction,
-    upright: _Upright,
-    closed: threading.Event,
-    *,
-    live: bool,
-    is_file: bool,
-    packets: int,
-) -> Generator[Frame, None, int]:
-    """Decode one stream; returns how many frames there were. `packets`: how many there should be, 0 if not known."""
-    index = 0
-    origin: int | None = None
-
-    def framed(picture: av.VideoFrame) -> Frame | None:
-        """Number the picture and, from `start` on, convert it."""
-        nonlocal index, origin
-        number, index = index, index + 1
-        if origin is None and picture.pts is not None:
-            origin = picture.pts
-        if number < start:
-            return None
-        if picture.pts is None or origin is None or picture.time_base is None:
-            seconds = float(number / fps)
-        else:
-            seconds = float((picture.pts - origin) * picture.time_base)
-        return Frame(number, seconds, upright(picture))
-
-    def broken(reason: str) -> InputError:
-        if is_file and not index and _is_animated_webp(container.name):
-            return InputError(f"{name}: an animated WebP cannot be read; convert it to MP4 or GIF")
-        advice = "repair the video, or cut it there" if is_file else "check the connection"
-        return InputError(f"{name}: it breaks off at frame {index} ({reason}); {advice}")
-
-    with container, closing(upright):
-        read, end = 0, Fraction(0)
-        try:
-            for packet in container.demux(stream):
-                if closed.is_set():  # damaged packets give no frame at which it would be noticed
-                    return index
-                if packet.size:
-                    read += 1
-                    shown = packet.dts if packet.pts is None else packet.pts
-                    if shown is not None and packet.time_base is not None:
-                        end = max(end, (shown + (packet.duration or 0)) * packet.time_base)
-                try:
-                    pictures = packet.decode()
-                except av.error.InvalidDataError:
-                    if live:
-                        continue  # packets get lost on the way; the next key frame mends it
-                    for picture in _in_flight(stream):
-                        if frame := framed(picture):
-                            yield frame
-                    raise
-                for picture in pictures:
-                    if frame := framed(picture):  # type: ignore[arg-type]
-                        yield frame
-        except av.error.FFmpegError as error:
-            if is_shortage(error) or (is_file and error.errno == errno.EAGAIN):  # no thread could be started
-                raise _too_little(name, f"at frame {index}", error, is_file=is_file) from None
-            raise broken(_reason(error)) from None
-        # A file that was cut off often just ends, without an error.
-        promised = _promised_end(container, stream) if is_file else None
-        if read < packets:
-            raise broken(f"{read} of {packets} packets are there")
-        if not packets and promised is not None and promised - end > max(3 / fps, min(Fraction(1, 2), promised / 10)):
-            raise broken(f"it should last {float(promised):.1f} s and lasts {float(end):.1f} s")
-    return index
-
-
-def _is_animated_webp(path: str) -> bool:
-    """Whether the header of a file says so."""
-    head = b""
-    if Path(path).is_file():  # a pipe would be waited for
-        with suppress(OSError), Path(path).open("rb") as file:
-            head = file.read(21)
-    return len(head) == 21 and head[:4] + head[8:16] == b"RIFFWEBPVP8X" and bool(head[20] & 2)
-
-
-def _times_sorted(frames: Generator[Frame, None, int], window: int = 4) -> Generator[Frame, None, int]:
-    """The same frames in the same order with their times put in order.
-
-    Some recorders and old AVI files swap the times of neighbouring frames, while the decoder's order is right. The
-    last `window` frames are held back for it, and delivered when the reading fails.
-    """
-    held: deque[Frame] = deque()
-    times: list[float] = []
-    failure = ""
-    count = 0
-    with closing(frames):
-        while True:
-            try:
-                frame = next(frames)
-            except StopIteration as end:
-                count = end.value
-                break
-            except InputError as error:
-                failure = str(error)  # the error itself holds on to the decoder and its threads
-                break
-            held.append(frame)
-            heappush(times, frame.time)
-            if len(held) > window:
-                yield replace(held.popleft(), time=heappop(times))
-        while held:
-            yield replace(held.popleft(), time=heappop(times))
-    if failure:
-        raise InputError(failure)
-    return count
-
-
-def _in_flight(stream: av.VideoStream) -> list[av.VideoFrame]:
-    """Pictures that the decoder's threads still hold when it meets a broken packet."""
-    try:
-        return stream.codec_context.decode(None)
-    except av.error.FFmpegError:
-        return []
-
-
-def _promised_end(container: av.container.InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """When the container says that the stream ends, in seconds, or None."""
-    if container.format.name == "avi" and stream.frames and stream.time_base:
-        return stream.frames * stream.time_base  # its duration is guessed from the size of the file
-    if stream.duration and stream.time_base:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base
-    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # Matroska
-    if tag:
-        return 3600 * int(tag[1]) + 60 * int(tag[2]) + Fraction(tag[3])
-    if container.duration and len(container.streams) == 1:
-        return Fraction((container.start_time or 0) + container.duration, av.time_base)
-    return None
-
-
-def _estimated_count(container: av.container.InputContainer, stream: av.VideoStream, fps: Fraction) -> int | None:
-    end = _promised_end(container, stream)
-    if end is None and container.duration:
-        end = Fraction(container.duration, av.time_base)
-    return round(end * fps) if end else None
-
-
-class _Upright:
-    """Pictures of one source as BGR, turned and mirrored as the display matrix says (phones film lying down)."""
-
-    def __init__(self) -> None:
-        # PyAV's `to_ndarray(format=...)` hangs a converter with threads of its own on every picture.
-        self._converter = VideoReformatter()
-        self._matrices: dict[int, bytes | None] = {}
-        self.lying = False  # whether the last picture was stored on its side
-
-    def __call__(self, picture: av.VideoFrame) -> Image:
-        image = cast(Image, self._converter.reformat(picture, format="bgr24").to_ndarray())
-        turn = picture.rotation
-        if turn not in self._matrices:
-            self._matrices[turn] = _display_matrix(picture)
-        matrix = self._matrices[turn]
-        self.lying = matrix is not None and _lies(matrix)
-        return _turned(image, matrix)
-
-    def close(self) -> None:
-        """End the converter's threads now; an error that somebody keeps holds on to this object."""
-        del self._converter
-
-
-def _display_matrix(picture: av.VideoFrame) -> bytes | None:
-    # PyAV's side data and their picture hold each other until the garbage collector comes, so a tiny copy is asked.
-    tiny = VideoReformatter().reformat(picture, 16, 16, format="gray", interpolation="POINT", threads=1)
-    try:
-        matrix = tiny.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV reads none where it has no name for one of them, such as EXIF
-        matrix = _named_only(tiny).side_data.get("DISPLAYMATRIX")
-    return None if matrix is None else bytes(cast(Any, matrix))
-
-
-def _named_only(picture: av.VideoFrame) -> av.VideoFrame:
-    """The picture without the side data that PyAV has no name for."""
-    named = {kind.value for kind in Type}
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base or Fraction(1)
-    )
-    unnamed = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(SIDE_DATA) if kind not in named]
-    graph.link_nodes(source, *unnamed, graph.add("buffersink")).configure()
-    graph.vpush(picture)
-    return graph.vpull()
-
-
-def _lies(matrix: bytes) -> bool:
-    """Whether it makes rows of columns."""
-    a, b = np.frombuffer(matrix, "<i4")[:2].tolist()
-    return abs(b) > abs(a)
-
-
-def _turned(image: Image, matrix: bytes | None) -> Image:
-    if matrix is not None:
-        # x' = a x + c y, y' = b x + d y in 16.16 fixed point; turns by other than 90 degrees do not occur in practice.
-        a, b, _, c, d = np.frombuffer(matrix, "<i4")[:5].tolist()
-        if _lies(matrix):
-            image, a, d = image.transpose(1, 0, 2), c, b
-        image = image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return np.ascontiguousarray(image, np.uint8)
 
 
 # Folders of images
@@ -508,7 +249,7 @@ def _open_folder(folder: Path, start: int) -> VideoSource:
     if not files:
         kinds = ", ".join(sorted(t[1:] for t in IMAGE_TYPES))
         raise InputError(f"{folder}: there are no images in this folder ({kinds}); give the folder that holds them")
-    fps = Fraction(FOLDER_FPS)
+    fps = Fraction(USUAL_FPS)
     frames = _folder_frames(files, start)
     names = tuple(file.name for file in files)
     return VideoSource(str(folder), frames, start=start, fps=fps, time_base=1 / fps, count=len(files), images=names)
@@ -521,10 +262,10 @@ def _folder_frames(files: list[Path], start: int) -> Generator[Frame, None, int]
         except OSError as error:
             raise InputError(f"{file}: frame {index} cannot be opened ({error.strerror})") from None
         except MemoryError as error:
-            raise _too_little(str(file), f"at frame {index}", error, is_file=True) from None
+            raise too_little(str(file), f"at frame {index}", error, is_file=True) from None
         if image is None:
             raise InputError(f"{file}: frame {index} cannot be read as an image; replace or remove the file")
-        yield Frame(index, index / FOLDER_FPS, image)
+        yield Frame(index, index / USUAL_FPS, image)
     return len(files)
 
 
@@ -562,45 +303,3 @@ def _webcam_frames(
             index += 1
     finally:
         release()
-
-
-# Helpers
-
-
-SECRET = r"[\w.-]*(?:user|usr|login|pass|pw|psw|secret|token|key|auth|sig|cred)[\w.-]*"
-"""Parameters of an address that are nobody's business; many cameras take the password as one."""
-
-
-def _without_password(address: str) -> str:
-    # By hand: addresses whose passwords hold unescaped signs (`[`, `#`, `/`) are refused or cut elsewhere by urllib.
-    # Where it is open what such a sign means, rather too much is left out than a part of a password shown.
-    scheme, _, rest = address.partition("://")
-    host = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    more = rest[len(host) :]
-    *named, host = host.rsplit("@", 1)
-    # Some cameras have their parameters in the path: /user=admin_password=secret_channel=1.sdp
-    value = r"(?:(?![&;][\w.-]+=).)*"
-    more = re.sub(rf"(?<![\w.-])({SECRET}=){value}", r"\1...", more, flags=re.IGNORECASE | re.DOTALL)
-    no_port = re.match(r"[^:\[]*:(?!\d*$)", host)
-    rest = host + more
-    left_over = re.match(r".*@" if named or no_port else r".*:.*[^/]@", rest, re.DOTALL)
-    return f"{scheme}://{rest[left_over.end() :] if left_over else rest}"
-
-
-def _is_busy(error: BaseException) -> bool:
-    """Whether a generator was asked for something while another thread is in it."""
-    return isinstance(error, ValueError) and "already executing" in str(error)
-
-
-def _too_little(name: str, where: str, error: BaseException, *, is_file: bool) -> InputError:
-    """What to say where the machine is short of something; or the file, whose numbers FFmpeg takes on trust."""
-    or_damaged = ", or the file is damaged" if is_file and isinstance(error, MemoryError) else ""
-    return InputError(f"{name}: not enough memory (or threads) {where}{or_damaged} ({_reason(error)}); {ADVICE}")
-
-
-def _reason(error: BaseException) -> str:
-    """FFmpeg's words for an error, without the address, which may hold a password."""
-    if isinstance(error, av.error.InvalidDataError):
-        return "damaged data"
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return words.splitlines()[0].removeprefix("[Errno ").strip().rstrip(".")
