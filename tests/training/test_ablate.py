@@ -10,6 +10,7 @@ import torch
 from fartrack.cli.ablate import Ablate as Command
 from fartrack.config import PICO
 from fartrack.errors import InputError
+from fartrack.evaluation.counting import macs, products
 from fartrack.models import save_weights
 from fartrack.network import FARTrack
 from fartrack.training import checkpoint, data
@@ -36,14 +37,12 @@ def test_layers_are_taken_out_evenly_and_the_last_one_stays(depth, count, layers
     assert evenly(depth, count) == layers
 
 
-def test_what_a_frame_costs():
-    """Section 1 of the method: 1.42 G with pruned templates, 1.70 G without; one-way is about half."""
-    ours = PICO.replace(search_size=224)
-    joint = ours.replace(attention="joint")
-    assert frame_macs(joint) == pytest.approx(1.42e9, rel=0.03)
-    whole, runtime = frame_macs(joint.replace(keep=1.0)), frame_macs(joint, "runtime")
-    assert whole == pytest.approx(1.70e9, rel=0.04) and frame_macs(joint) < runtime < whole
-    assert frame_macs(ours) < 0.65 * frame_macs(joint)
+def test_rows_tell_the_work_of_the_network_that_they_end_with():
+    """A chain that trains six layers ends with three, and one that decides at run time pays for whole templates."""
+    work = {(row.table, row.name): frame_macs(row, PICO) for row in rows(Ablate(model=PICO, deep=8))}
+    assert work["templates", "5"] == work["distillation", "deep to shallow"] == macs(products(PICO))
+    assert work["sparsification", "sequence level"] == work["attention", "joint"]
+    assert work["sparsification", "at run time"] > work["attention", "joint"]
 
 
 def test_a_table_from_training_to_print(tmp_path, capsys, caplog):
@@ -113,7 +112,7 @@ def test_a_page_keeps_the_tables_of_earlier_commands(tmp_path, monkeypatch, caps
     write_shard(tmp_path / "pack.tar", np.random.default_rng(0), tracks=5, stills=12, frames=4)
     folder_set(tmp_path / "dev")
     common = {"data": (str(tmp_path / "pack.tar"),), "out": tmp_path / "out", "model": TINY.replace(depth=2)}
-    page, told = tmp_path / "out" / "tables.md", {"gmacs": 1.0, "held_out_ao": 50.0}
+    page, told = tmp_path / "out" / "tables.md", {"held_out_ao": 50.0}
 
     def trained(self, row):
         folder = self._runs(row)[-1].out

@@ -37,12 +37,8 @@ def parameters(config: ModelConfig) -> int:
 
 def dense_products(config: ModelConfig) -> list[Product]:
     """The released layout: every token in every layer, every template embedded again."""
-    c, d, n = config, config.width, config.tokens
-    return [
-        Product("linear", 1, 1, c.templates * c.template_tokens + c.search_tokens, 3 * c.patch**2, d),
-        *_layer(c, n, c.depth),
-        Product("linear", 1, 1, 4, d, c.words),
-    ]
+    c, n = config, config.tokens
+    return [*_layer(c, c.depth, n, n), *_ends(c, c.templates * c.template_tokens)]
 
 
 def cycle(config: ModelConfig) -> list[Product]:
@@ -57,60 +53,112 @@ def products(config: ModelConfig, new: bool = True) -> list[Product]:
         config: of the network.
         new: a frame with a new template.
     """
-    c, d = config, config.width
+    c = config
     older, newest = (c.templates - new) * c.kept_tokens, new * c.template_tokens
-    n = older + newest + c.search_tokens + c.trajectory_tokens + 4
-    rows = len(c.salient_rows) + 4
-    head = d // c.heads
-    own = n - older if c.attention == "oneway" else n  # tokens that go through the layers
-    layers = _layer(c, n, c.depth - 1)
-    if c.attention == "oneway":
-        layers = [
-            *(p for p in _layer(c, own, c.depth - 1) if p.kind == "linear"),
-            Product("attention", c.depth - 1, c.heads, own - newest, head, n),
-            Product("attention", c.depth - 1, c.heads, own - newest, n, head),
-        ]
-        last = [
-            Product("linear", 1, 1, own, d, 2 * d),
-            Product("attention", 1, c.heads, 4, head, n),
-            Product("attention", 1, c.heads, 4, n, head),
-        ]
-        if new:
-            layers += [
-                Product("attention", c.depth - 1, c.heads, newest, head, newest),
-                Product("attention", c.depth - 1, c.heads, newest, newest, head),
-            ]
-            last.append(Product("attention", 1, 1, c.heads * rows, d, n))
-    else:  # keys and values are folded into the few rows that are read
-        last = [
-            Product("attention", 1, c.heads, rows, head, d),
-            Product("attention", 1, 1, c.heads * rows, d, n),
-            Product("attention", 1, 1, c.heads * 4, n, d),
-            Product("attention", 1, c.heads, 4, d, head),
-        ]
-    if new:  # saliency: rows x heads against whole keys
-        layers.append(Product("attention", c.depth - 1, 1, c.heads * rows, d, n))
+    n = older + newest + _tail(c)
+    if c.attention == "oneway":  # older templates are keys and values, computed when they were new
+        own = n - older
+        layers = [*_layer(c, c.depth - 1, own, n, new), *_last(c, own, n, len(c.salient_rows))]
+        layers += _saliency(c, c.depth, n) if new else []
+    else:
+        layers = [*_layer(c, c.depth - 1, n, n), *_saliency(c, c.depth - 1, n), *_folded(c, n, len(c.salient_rows))]
+    return [*layers, *_ends(c, newest)]
+
+
+def runtime_products(config: ModelConfig) -> list[Product]:
+    """The same where every frame decides anew, after a third of the layers, which tokens of older templates go."""
+    c, tail = config, _tail(config)
+    whole = c.templates * c.template_tokens + tail
+    left = (c.templates - 1) * c.kept_tokens + c.template_tokens + tail
+    deciding = max(1, c.depth // 3)
     return [
-        Product("linear", 1, 1, newest + c.search_tokens, 3 * c.patch**2, d),
-        *layers,
-        *last,
-        Product("linear", 1, 1, rows, d, d),
-        Product("linear", 1, 1, 4, d, d),
-        Product("linear", 1, 1, 4, d, c.mlp_ratio * d),
-        Product("linear", 1, 1, 4, c.mlp_ratio * d, d),
-        Product("linear", 1, 1, 4, d, c.words),
+        *_layer(c, deciding, whole, whole),
+        *_saliency(c, deciding, whole),
+        *_layer(c, max(0, c.depth - deciding - 1), left, left),
+        *_folded(c, left),
+        *_ends(c, c.template_tokens),
     ]
 
 
-def _layer(c: ModelConfig, n: int, count: int) -> list[Product]:
-    d, head = c.width, c.width // c.heads
+def training_products(config: ModelConfig, templates: int, exits: int) -> list[Product]:
+    """A sample's forward pass as training makes it: templates are whole, the last layer is of the commands alone.
+
+    Args:
+        config: of the network.
+        templates: how many it is given.
+        exits: layers that are read.
+    """
+    c, pictured = config, templates * config.template_tokens
+    n = pictured + _tail(c)
+    alone = templates if c.attention == "oneway" else 0
+    return [*_layer(c, c.depth - 1, n, n, alone), *_last(c, n, n), *_ends(c, pictured, exits)]
+
+
+def _tail(c: ModelConfig) -> int:
+    """Tokens after the templates'."""
+    return c.search_tokens + c.trajectory_tokens + 4
+
+
+def _layer(c: ModelConfig, times: int, own: int, seen: int, alone: int = 0) -> list[Product]:
+    """`own` tokens go through; `alone` whole templates of them see only themselves, the others see `seen` tokens."""
+    t = c.template_tokens
     return [
-        Product("linear", count, 1, n, d, 3 * d),
-        Product("attention", count, c.heads, n, head, n),
-        Product("attention", count, c.heads, n, n, head),
-        Product("linear", count, 1, n, d, d),
-        Product("linear", count, 1, n, d, c.mlp_ratio * d),
-        Product("linear", count, 1, n, c.mlp_ratio * d, d),
+        Product("linear", times, 1, own, c.width, 3 * c.width),
+        *_attention(c, times, own - alone * t, seen),
+        *(_attention(c, alone * times, t, t) if alone else []),
+        *_after(c, times, own),
+    ]
+
+
+def _last(c: ModelConfig, own: int, seen: int, salient: int = 0) -> list[Product]:
+    """The last layer, read at the commands, with queries of `salient` rows besides."""
+    return [
+        Product("linear", 1, 1, own, c.width, 2 * c.width),
+        Product("linear", 1, 1, salient + 4, c.width, c.width),
+        *_attention(c, 1, 4, seen),
+        *_after(c, 1, 4),
+    ]
+
+
+def _folded(c: ModelConfig, n: int, salient: int = 0) -> list[Product]:
+    """The same, with keys and values folded into the few rows that are read, whose scores are all computed."""
+    d, head, rows = c.width, c.width // c.heads, salient + 4
+    return [
+        Product("linear", 1, 1, rows, d, d),
+        Product("attention", 1, c.heads, rows, head, d),
+        Product("attention", 1, 1, c.heads * rows, d, n),
+        Product("attention", 1, 1, c.heads * 4, n, d),
+        Product("attention", 1, c.heads, 4, d, head),
+        *_after(c, 1, 4),
+    ]
+
+
+def _attention(c: ModelConfig, times: int, rows: int, seen: int) -> list[Product]:
+    head = c.width // c.heads
+    return [
+        Product("attention", times, c.heads, rows, head, seen),
+        Product("attention", times, c.heads, rows, seen, head),
+    ]
+
+
+def _saliency(c: ModelConfig, times: int, seen: int) -> list[Product]:
+    """Scores of the rows that ask for it, with whole keys: a head's query has zeros for the others'."""
+    rows = len(c.salient_rows) + (0 if c.saliency == "centre-token" else 4)
+    return [Product("attention", times, 1, c.heads * rows, c.width, seen)]
+
+
+def _after(c: ModelConfig, times: int, rows: int) -> list[Product]:
+    """What follows attention in a layer."""
+    d, hidden = c.width, c.mlp_ratio * c.width
+    sizes = ((d, d), (d, hidden), (hidden, d))
+    return [Product("linear", times, 1, rows, into, out) for into, out in sizes]
+
+
+def _ends(c: ModelConfig, pictured: int, exits: int = 1) -> list[Product]:
+    """Patches of the search crop and of so many template tokens; words at the exits."""
+    return [
+        Product("linear", 1, 1, pictured + c.search_tokens, 3 * c.patch**2, c.width),
+        Product("linear", exits, 1, 4, c.width, c.words),
     ]
 
 

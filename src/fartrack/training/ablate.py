@@ -25,6 +25,7 @@ import torch
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.errors import InputError
+from fartrack.evaluation.counting import macs, products, runtime_products
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.passes import begun_anew
 from fartrack.files import write_whole
@@ -108,25 +109,11 @@ def evenly(depth: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({int(i * (depth - 1) / count) for i in range(count)}))
 
 
-def frame_macs(config: ModelConfig, method: str = "sequence") -> float:
-    """Multiply-accumulates of one frame of tracking with a new template, attention's products included.
-
-    Older templates are pruned. One-way ones cost nothing after their first frame: their keys and values are kept.
-    """
-    c, d = config, config.width
-    older, newest = (c.templates - 1) * c.kept_tokens, c.template_tokens
-    asking = c.search_tokens + c.trajectory_tokens + 4
-    linear = (4 + 2 * c.mlp_ratio) * d * d
-    patches = (newest + c.search_tokens) * 3 * c.patch**2 * d + 4 * c.words * d
-    n = older + newest + asking
-    if c.attention == "oneway":
-        layers = c.depth * (linear * (newest + asking) + 2 * d * (asking * n + newest**2))
-    elif method == "runtime":
-        first, whole = max(1, c.depth // 3), c.templates * newest + asking
-        layers = first * (linear * whole + 2 * whole**2 * d) + (c.depth - first) * (linear * n + 2 * n**2 * d)
-    else:
-        layers = c.depth * (linear * n + 2 * n**2 * d)
-    return layers + patches
+def frame_macs(row: Row, base: ModelConfig) -> int:
+    """Multiply-accumulates of one frame with a new template, in the graph that tracks; tables are of `base`."""
+    config = base.replace(**row.model)
+    config = config.replace(depth=row.depth or config.depth)
+    return macs(runtime_products(config) if row.method == "runtime" else products(config))
 
 
 class Ablation:
@@ -169,7 +156,7 @@ class Ablation:
             if not path.exists():
                 measured = self._measure(row, folder)
                 write_whole(path, json.dumps(measured))
-            yield row, json.loads(path.read_text())
+            yield row, self._values(row, path)
 
     def on_disk(self) -> Iterator[tuple[Row, dict[str, float]]]:
         """What was measured under these options so far, of all tables: by earlier commands as well."""
@@ -178,9 +165,9 @@ class Ablation:
             folder = self._runs(row)[-1].out
             path = self._measured(row, folder)
             if path.exists():
-                yield row, json.loads(path.read_text())
+                yield row, self._values(row, path)
             elif others := list(folder.glob(self._measured(row, folder, "*").name)):
-                values = json.loads(max(others, key=lambda other: other.stat().st_mtime).read_text())
+                values = self._values(row, max(others, key=lambda other: other.stat().st_mtime))
                 yield row, {name: value for name, value in values.items() if name != "dev_ao"}  # of other sequences
 
     def write_tables(self) -> None:
@@ -189,6 +176,10 @@ class Ablation:
         count = Counter(row.table for row, _ in known)  # a single row is one that the table shares with another
         if shown := [(row, values) for row, values in known if row.table in asked or count[row.table] > 1]:
             write_whole(self.options.out / "tables.md", markdown(shown, self.options))
+
+    def _values(self, row: Row, path: Path) -> dict[str, float]:
+        """What was measured, and the work of a frame, which needs no measuring."""
+        return json.loads(path.read_text()) | {"gmacs": frame_macs(row, self.options.model) / 1e9}
 
     def _measured(self, row: Row, folder: Path, dev: str | None = None) -> Path:
         return folder / f"measured-{row.depth or 0}-{row.method}-{dev or self.dev_key}.json"
@@ -255,10 +246,7 @@ class Ablation:
         net.load_state_dict(weights)
         step: torch.nn.Module = RuntimeStep(net) if row.method == "runtime" else TrackStep(net)
         remembered = tracking_config(config, row.method)
-        values = {
-            "gmacs": frame_macs(config, row.method) / 1e9,
-            "parameters": float(sum(w.numel() for w in weights.values())),
-        }
+        values = {"parameters": float(sum(w.numel() for w in weights.values()))}
         for name, clips in (("held_out_ao", self.held_out), ("dev_ao", self.dev)):
             if clips:
                 values[name] = 100 * float(np.nanmean(one_pass(step.eval(), remembered, clips, self.pool)))

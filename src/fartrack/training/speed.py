@@ -12,28 +12,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from fartrack.config import ModelConfig
+from fartrack.evaluation.counting import macs, training_products
 from fartrack.training.loop import Trainer
 from fartrack.training.sequence import TAKEN
 
 
-def macs(config: ModelConfig, templates: int | None = None, exits: int = 1) -> float:
-    """Multiply-accumulates of one forward pass as training makes it.
-
-    Templates are whole, attention's products included; in the last layer the commands alone are computed.
-    """
-    t, own = config.templates if templates is None else templates, config.template_tokens
-    pictures, d = t * own + config.search_tokens, config.width
-    n = pictures + config.trajectory_tokens + 4
-    pairs = t * own**2 + (n - t * own) * n if config.attention == "oneway" else n**2
-    layer = (4 + 2 * config.mlp_ratio) * n * d**2 + 2 * pairs * d
-    last = 2 * n * d**2 + 4 * (2 + 2 * config.mlp_ratio) * d**2 + 2 * 4 * n * d
-    ends = pictures * 3 * config.patch**2 * d + exits * 4 * config.words * d
-    return (config.depth - 1) * layer + last + ends
-
-
 def step_flops(config: ModelConfig, templates: int, exits: int) -> float:
     """Floating-point operations of training on one sample: two a MAC, the backward pass twice the forward one."""
-    return 6 * macs(config, templates, exits)
+    return 6 * macs(training_products(config, templates, exits))
 
 
 def counted_flops(trainer: Trainer) -> float:
