@@ -7,14 +7,14 @@ import torch
 from elsewhere import device
 from fartrack.network import FARTrack
 from fartrack.training import finish
-from fartrack.training.loop import Trainer
+from fartrack.training.frame import FrameTrainer
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.sequence import SequenceTrainer
 from fartrack.training.synth import Sampler
 
 COMMON = {"steps": 3, "optimizer": "muon", "exits": (2, 3), "warmup": 1, "log_every": 1, "check_every": 2}
 RUNS = {
-    "frame": (Trainer, lambda out: TrainConfig(out=out, batch=8, templates=3, **COMMON)),
+    "frame": (FrameTrainer, lambda out: TrainConfig(out=out, batch=8, templates=3, **COMMON)),
     "sparsify": (SequenceTrainer, lambda out: Sparsify(out=out, batch=4, frames=6, micro=4, updates=2, **COMMON)),
 }
 

@@ -10,7 +10,7 @@ from fartrack.models import load_weights, save_weights
 from fartrack.network import FARTrack
 from fartrack.training import finish
 from fartrack.training.finish import Mistaken, calibrate, check_outputs, export_run, fit_logistic
-from fartrack.training.loop import Trainer
+from fartrack.training.frame import FrameTrainer
 from fartrack.training.options import TrainConfig
 from fartrack.training.start import cut, depth_of, fit, read_start, without
 from fartrack.training.synth import Sampler
@@ -71,7 +71,7 @@ def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypa
 
 
 def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
-    trainer = Trainer(
+    trainer = FrameTrainer(
         config.replace(depth=6, name="tiny"),
         TrainConfig(out=tmp_path, batch=4, exits=(5, 6), precision="float32"),
         pack,
@@ -91,7 +91,7 @@ def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
 def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
     def run(name, seed, **changes):
         options = TrainConfig(out=tmp_path / name, batch=4, precision="float32", seed=seed)
-        return Trainer(config.replace(**changes), options, pack)
+        return FrameTrainer(config.replace(**changes), options, pack)
 
     smaller = {"search_size": config.search_size - 16, "template_size": config.template_size - 16}
     one, two, deep = run("one", 0), run("two", 1, **smaller), run("deep", 2, depth=4)
@@ -107,7 +107,7 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
     grown, top = load_weights(file)[0], "blocks.3."  # on the shallower one the fourth layer does nothing
     for name, share in (("attn.proj.weight", 0.5), ("mlp.fc2.bias", 0.5), ("mlp.fc1.weight", 1), ("norm1.weight", 1)):
         torch.testing.assert_close(grown[top + name], share * deep.average[top + name])
-    wide = Trainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
+    wide = FrameTrainer(config.replace(width=96, heads=3), TrainConfig(out=tmp_path / "wide", batch=4), pack).save()
     with pytest.raises(InputError, match="does not fit"):
         export_run(paths[0], tmp_path / "out", (), None, 0, also=[wide], onnx=False)
     other_way = {"attention": "oneway" if config.attention == "joint" else "joint"}
@@ -121,7 +121,7 @@ def test_weights_of_several_points_are_averaged(pack, config, tmp_path):
 def test_what_an_export_reads_is_not_replaced(pack, config, tmp_path):
     """A state in half precision took the place of the run's own, and a mean that of the file it was made of."""
     (out := tmp_path / "out").mkdir()
-    path = Trainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save("tiny.safetensors")
+    path = FrameTrainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save("tiny.safetensors")
     (also := tmp_path / "other.safetensors").write_bytes(path.read_bytes())
     before = path.read_bytes()
     (out / "depth2.safetensors").hardlink_to(also)
@@ -142,7 +142,7 @@ def test_an_exported_file_is_tracked_with(pack, config, tmp_path):
     pytest.importorskip("onnx")
     from fartrack import Tracker
 
-    path = Trainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save()
+    path = FrameTrainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save()
     (file,) = export_run(path, tmp_path / "out", (2,), None, 0)
     frame = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
     for model, runtime in ((file, "torch"), (file.with_suffix(".onnx"), "onnxruntime")):
@@ -186,7 +186,7 @@ def test_weights_for_another_number_of_templates(config, tmp_path):
 
 
 def test_every_kind_of_file_can_be_started_from(pack, config, tmp_path):
-    trainer = Trainer(config, TrainConfig(out=tmp_path, batch=4), pack)
+    trainer = FrameTrainer(config, TrainConfig(out=tmp_path, batch=4), pack)
     checkpoint = trainer.save()
     model = tmp_path / "model.safetensors"
     save_weights(model, trainer.average, config)

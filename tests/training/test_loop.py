@@ -11,8 +11,9 @@ from fartrack.errors import InputError
 from fartrack.models import save_weights
 from fartrack.training import checkpoint, loop
 from fartrack.training.data import Resident
-from fartrack.training.loop import Trainer, compile_layers
-from fartrack.training.options import PAPER, Sparsify, SynthConfig, TrainConfig
+from fartrack.training.frame import FrameTrainer
+from fartrack.training.loop import compile_layers
+from fartrack.training.options import PAPER, Sparsify, TrainConfig
 from fartrack.training.parallel import Parallel
 from fartrack.training.sequence import SequenceTrainer
 
@@ -29,7 +30,7 @@ def same(a, b):
 
 
 def test_the_loss_falls(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, steps=40, batch=16, lr=3e-3, log_every=10), pack)
+    trainer = FrameTrainer(config, options(tmp_path, steps=40, batch=16, lr=3e-3, log_every=10), pack)
     rows = list(trainer.run())
     assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
     assert rows[-1]["samples"] == 40 * 16
@@ -41,7 +42,7 @@ def test_all_layers_share_what_is_compiled(attention, pack, config, tmp_path):
     """Or a deep network's start would take minutes of a GPU that is lent by the minute."""
     config = config.replace(attention=attention, depth=6)
     train = options(tmp_path, exits=(3, 6), dense_weight=0, look_weight=0)
-    trainer = Trainer(config, train, pack)
+    trainer = FrameTrainer(config, train, pack)
     plain, _ = trainer.loss(trainer.make(0), 0)
     torch.compiler.reset()
     graphs = torch._dynamo.utils.counters["stats"]
@@ -57,13 +58,13 @@ def test_all_layers_share_what_is_compiled(attention, pack, config, tmp_path):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pack, config, tmp_path, optimizer):
     both = {"optimizer": optimizer, "decay": 2, "curriculum": 40, "exits": (1, 3)}
-    whole = Trainer(config, options(tmp_path / "whole", **both), pack)
+    whole = FrameTrainer(config, options(tmp_path / "whole", **both), pack)
     list(whole.run())
-    first = Trainer(config, options(tmp_path / "parts", **both), pack)
+    first = FrameTrainer(config, options(tmp_path / "parts", **both), pack)
     for _ in range(3):
         first.train_step()
     first.save()
-    second = Trainer(config, options(tmp_path / "parts", **both), pack)
+    second = FrameTrainer(config, options(tmp_path / "parts", **both), pack)
     second.load(tmp_path / "parts" / "last.safetensors")
     assert second.step == 3
     list(second.run())
@@ -72,12 +73,12 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(pack, config, tmp_pa
 
 
 def test_a_run_goes_on_with_crops_of_other_sizes(pack, config, tmp_path):
-    first = Trainer(config, options(tmp_path / "large"), pack)
+    first = FrameTrainer(config, options(tmp_path / "large"), pack)
     list(first.run())
     smaller = config.replace(
         search_size=config.search_size - 2 * config.patch, template_size=config.template_size - config.patch
     )
-    second = Trainer(smaller, options(tmp_path / "small", steps=8), pack)
+    second = FrameTrainer(smaller, options(tmp_path / "small", steps=8), pack)
     second.load(tmp_path / "large" / "last.safetensors")
     assert torch.equal(second.net.words, first.net.words)
     assert second.net.pos_search.shape == (smaller.search_tokens, config.width)
@@ -85,13 +86,13 @@ def test_a_run_goes_on_with_crops_of_other_sizes(pack, config, tmp_path):
     list(second.run())
     assert second.step == 8
     second.save()
-    third = Trainer(smaller, options(tmp_path / "small", steps=8), pack)
+    third = FrameTrainer(smaller, options(tmp_path / "small", steps=8), pack)
     third.load(tmp_path / "small" / "last.safetensors")
     assert same(second, third)
 
 
 def test_a_run_stops_when_told_and_is_saved(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=1), pack)
+    trainer = FrameTrainer(config, options(tmp_path, steps=1000, log_every=1), pack)
     for _ in trainer.run():
         trainer.stop = True
     assert trainer.step <= 3
@@ -128,7 +129,7 @@ def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_
                 raise InputError("9 of 99 pictures are broken")
             return super().at(step)
 
-    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=log_every), Broken(pack))
+    trainer = FrameTrainer(config, options(tmp_path, steps=1000, log_every=log_every), Broken(pack))
     with pytest.raises(InputError, match="9 of 99"):
         list(trainer.run())
     assert checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == trainer.step == 3
@@ -137,7 +138,7 @@ def test_what_was_learned_before_data_that_is_broken_is_saved(pack, config, tmp_
 @pytest.mark.parametrize("fails", ["keeping", "logging", "telling"])
 def test_however_a_run_ends_what_was_learned_is_saved(pack, config, tmp_path, monkeypatch, fails):
     """The disk is full, or whoever read the lines of progress has gone."""
-    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=3, keep_every=3), pack)
+    trainer = FrameTrainer(config, options(tmp_path, steps=1000, log_every=3, keep_every=3), pack)
 
     def full(*_):
         raise InputError("cannot be written")
@@ -151,7 +152,7 @@ def test_however_a_run_ends_what_was_learned_is_saved(pack, config, tmp_path, mo
 
 
 def test_half_an_update_is_not_saved(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=1), pack)
+    trainer = FrameTrainer(config, options(tmp_path, steps=1000, log_every=1), pack)
     with pytest.raises(RuntimeError, match="out of memory"):
         for _ in trainer.run():
             trainer.optimizers[0].step = Alone.stumble
@@ -160,7 +161,7 @@ def test_half_an_update_is_not_saved(pack, config, tmp_path):
 
 def test_one_of_several_processes_stops_after_its_step(pack, config, tmp_path):
     """torchrun kills what has not ended 30 s after SIGTERM: steps until the next line of the log may be minutes."""
-    trainer = Trainer(config, options(tmp_path, steps=1000, log_every=500), pack, parallel=Alone(0, 2))
+    trainer = FrameTrainer(config, options(tmp_path, steps=1000, log_every=500), pack, parallel=Alone(0, 2))
     trainer.stop = True
     assert list(trainer.run()) == []
     assert trainer.step == checkpoint.load(tmp_path / "last.safetensors")[1]["step"] == 1
@@ -172,14 +173,14 @@ def test_clips_are_shared_one_by_one_and_samples_in_pairs(pack, config, tmp_path
     assert len(SequenceTrainer(config, clips, pack, parallel=Alone(1, 2)).make(0)) == 1
     for kind, train, share in (
         (SequenceTrainer, dataclasses.replace(clips, batch=3), 2),
-        (Trainer, options(tmp_path, batch=6), 4),
+        (FrameTrainer, options(tmp_path, batch=6), 4),
     ):
         with pytest.raises(InputError, match=f"is no multiple of {share}"):
             kind(config, train, pack, parallel=Alone(0, 2))
 
 
 def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path), pack)
+    trainer = FrameTrainer(config, options(tmp_path), pack)
     state = checkpoint.load(trainer.save())[1]
     assert state["data"] == pack.fingerprint and state["train"]["seed"] == 0 and state["model"]["depth"] == 3
     assert {"commit", "torch", "numpy", "opencv", "python", "hardware"} <= set(state)
@@ -188,7 +189,7 @@ def test_a_checkpoint_says_how_it_was_made(pack, config, tmp_path):
 def test_a_machine_without_git_can_train(pack, config, tmp_path, monkeypatch):
     """Images for GPUs often lack it: the first checkpoint ended the run in a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    saved = Trainer(config, options(tmp_path), pack).save()
+    saved = FrameTrainer(config, options(tmp_path), pack).save()
     assert checkpoint.load(saved)[1]["commit"] == "not a git checkout"
 
 
@@ -197,25 +198,25 @@ def test_a_machine_without_git_can_train(pack, config, tmp_path, monkeypatch):
     [({"depth": 2}, "depth: 3 there, 2 here"), ({"keep": 0.5}, "keep: 0.75 there, 0.5 here")],
 )
 def test_a_checkpoint_of_another_config_is_refused(pack, config, tmp_path, change, named):
-    Trainer(config, options(tmp_path), pack).save()
-    other = Trainer(config.replace(**change), options(tmp_path), pack)
+    FrameTrainer(config, options(tmp_path), pack).save()
+    other = FrameTrainer(config.replace(**change), options(tmp_path), pack)
     with pytest.raises(InputError, match=named):
         other.load(tmp_path / "last.safetensors")
 
 
 def test_a_checkpoint_of_another_optimiser_is_refused(pack, config, tmp_path):
     """Its moments would be taken for those of other parameters."""
-    Trainer(config, options(tmp_path, optimizer="muon"), pack).save()
+    FrameTrainer(config, options(tmp_path, optimizer="muon"), pack).save()
     with pytest.raises(InputError, match="optimizer: muon there, adamw here"):
-        Trainer(config, options(tmp_path), pack).load(tmp_path / "last.safetensors")
+        FrameTrainer(config, options(tmp_path), pack).load(tmp_path / "last.safetensors")
 
 
 def test_moments_stay_with_their_parameters(pack, config, tmp_path):
     """A run that goes on with other layers frozen, or without the auxiliary heads, keeps what it knows of the rest."""
-    first = Trainer(config, options(tmp_path), pack)
+    first = FrameTrainer(config, options(tmp_path), pack)
     first.train_step()
     first.save()
-    second = Trainer(config, options(tmp_path, freeze=2), pack)
+    second = FrameTrainer(config, options(tmp_path, freeze=2), pack)
     second.load(tmp_path / "last.safetensors")
     name, p = next((n, p) for n, p in second.net.named_parameters() if p.requires_grad)
     before = first.optimizers[0].state[dict(first.net.named_parameters())[name]]
@@ -225,16 +226,16 @@ def test_moments_stay_with_their_parameters(pack, config, tmp_path):
 
 def test_frozen_layers_stand_still_in_the_average_too(pack, config, tmp_path):
     """It went on towards where they stand: what is exported of a branch that froze them had other layers."""
-    first = Trainer(config, options(tmp_path, lr=1e-2), pack)
+    first = FrameTrainer(config, options(tmp_path, lr=1e-2), pack)
     first.train_step()
     first.save()
-    second = Trainer(config, options(tmp_path, freeze=2), pack)
+    second = FrameTrainer(config, options(tmp_path, freeze=2), pack)
     second.load(tmp_path / "last.safetensors")
     still = [name for name, p in second.net.named_parameters() if not p.requires_grad]
     assert any(not torch.equal(first.average[name], first.net.state_dict()[name]) for name in still)
     second.train_step()
     second.save()
-    third = Trainer(config, options(tmp_path, freeze=2), pack)
+    third = FrameTrainer(config, options(tmp_path, freeze=2), pack)
     third.load(tmp_path / "last.safetensors")
     assert same(second, third)
     third.train_step()
@@ -245,37 +246,30 @@ def test_frozen_layers_stand_still_in_the_average_too(pack, config, tmp_path):
 
 def test_a_resumed_run_writes_each_step_once(pack, config, tmp_path):
     """Killed after lines of the log that no checkpoint holds, one of them cut short."""
-    list(Trainer(config, options(tmp_path, steps=2, log_every=1), pack).run())
+    list(FrameTrainer(config, options(tmp_path, steps=2, log_every=1), pack).run())
     with (tmp_path / "metrics.jsonl").open("a") as log:
         log.write(json.dumps({"step": 3}) + "\n" + '{"step": 4, "lo')
-    second = Trainer(config, options(tmp_path, steps=4, log_every=1), pack)
+    second = FrameTrainer(config, options(tmp_path, steps=4, log_every=1), pack)
     second.load(tmp_path / "last.safetensors")
     list(second.run())
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and all("loss" in row for row in rows)
 
 
-def test_exits_may_come_in_any_order(pack, config, tmp_path):
-    """Names of the curve go with the layers, however they were asked for."""
-    trainer = Trainer(config, options(tmp_path, exits=(3, 1, 3)), pack)
-    assert trainer.exits == (1, 3)
-    assert {"held_out_iou_1", "held_out_iou_3"} <= set(trainer.check(batches=1, batch=4))
-
-
 def test_another_score_is_no_other_config(pack, config, tmp_path):
-    Trainer(config, options(tmp_path), pack).save()
-    other = Trainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack)
+    FrameTrainer(config, options(tmp_path), pack).save()
+    other = FrameTrainer(config.replace(name="x", score_bias=1.0), options(tmp_path), pack)
     other.load(tmp_path / "last.safetensors")
     assert (other.config.name, other.config.score_bias) == ("x", 1.0)
 
 
 def test_samples_are_counted_over_batches_of_several_sizes_and_half_precision_will_do(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, optimizer="muon"), pack)
+    trainer = FrameTrainer(config, options(tmp_path, optimizer="muon"), pack)
     trainer.train_step()
     whole = trainer.save()
     checkpoint.compact(whole, tmp_path / "half.safetensors")
     assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * whole.stat().st_size
-    other = Trainer(config, options(tmp_path, batch=4, optimizer="muon"), pack)
+    other = FrameTrainer(config, options(tmp_path, batch=4, optimizer="muon"), pack)
     other.load(tmp_path / "half.safetensors")
     other.train_step()
     assert other.seen(other.step) == 8 + 4
@@ -284,7 +278,7 @@ def test_samples_are_counted_over_batches_of_several_sizes_and_half_precision_wi
 
 
 def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, save_every=2), pack)
+    trainer = FrameTrainer(config, options(tmp_path, save_every=2), pack)
     healthy = trainer.loss
 
     def loss(s, step):
@@ -301,7 +295,7 @@ def test_nan_stops_and_keeps_the_last_checkpoint(pack, config, tmp_path):
 
 def test_weights_that_are_kept_are_numbers(pack, config, tmp_path):
     """On a GPU the loss is not looked at in every step."""
-    trainer = Trainer(config, options(tmp_path, log_every=100, keep_every=2), pack)
+    trainer = FrameTrainer(config, options(tmp_path, log_every=100, keep_every=2), pack)
     trainer.device = SimpleNamespace(type="cuda")
 
     def broken():
@@ -315,7 +309,7 @@ def test_weights_that_are_kept_are_numbers(pack, config, tmp_path):
 
 
 def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):
-    trainer = Trainer(config, options(tmp_path), pack)
+    trainer = FrameTrainer(config, options(tmp_path), pack)
     before = trainer.save().read_bytes()
     trainer.train_step()
 
@@ -334,26 +328,26 @@ def test_a_full_disk_loses_nothing(pack, config, tmp_path, monkeypatch):
 
 def test_what_a_killed_run_left_behind_goes(pack, config, tmp_path):
     (tmp_path / ".last.safetensors.1234.part").write_bytes(b"half")
-    list(Trainer(config, options(tmp_path, steps=1), pack).run())
+    list(FrameTrainer(config, options(tmp_path, steps=1), pack).run())
     assert not list(tmp_path.glob(".*.part"))
 
 
 def test_others_may_read_a_checkpoint_as_any_file(pack, config, tmp_path):
     """safetensors makes files that nobody but their owner can read."""
     (tmp_path / "plain").write_bytes(b"")
-    saved = Trainer(config, options(tmp_path), pack).save()
+    saved = FrameTrainer(config, options(tmp_path), pack).save()
     assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_model_file_given_as_a_checkpoint_is_named(pack, config, tmp_path):
     """`--keep-every` writes them beside the checkpoint."""
-    save_weights(tmp_path / "step-0000008.safetensors", *Trainer(config, options(tmp_path), pack).kept())
+    save_weights(tmp_path / "step-0000008.safetensors", *FrameTrainer(config, options(tmp_path), pack).kept())
     with pytest.raises(InputError, match=r"step-0000008.safetensors is a model file.*last.safetensors"):
         checkpoint.load(tmp_path / "step-0000008.safetensors")
 
 
 def test_a_cut_checkpoint_is_named(pack, config, tmp_path):
-    path = Trainer(config, options(tmp_path), pack).save()
+    path = FrameTrainer(config, options(tmp_path), pack).save()
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="not a whole fartrack checkpoint"):
         checkpoint.load(path)
@@ -368,34 +362,4 @@ def test_a_cut_checkpoint_is_named(pack, config, tmp_path):
 )
 def test_options_that_cannot_be_are_refused(pack, config, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
-        Trainer(config, options(tmp_path, **change), pack)
-
-
-@pytest.mark.parametrize(
-    "change", [{"trajectory": 2}, {"attention": "oneway"}, {"templates": 1}, {"decoding": "release"}]
-)
-def test_other_networks_train_too(pack, config, tmp_path, change):
-    model = config.replace(**change)
-    trainer = Trainer(model, options(tmp_path, templates=min(2, model.templates)), pack)
-    assert torch.isfinite(trainer.train_step()["loss"])
-
-
-def test_one_process_of_two_makes_half_of_the_batch(pack, config, tmp_path):
-    trainer = Trainer(config, options(tmp_path, synth=SynthConfig()), pack)
-    whole = trainer.samples(trainer.sampler, 5, 12)
-    halves = [trainer.samples(trainer.sampler, 5, 12, parallel=Parallel(rank, 2)) for rank in range(2)]
-    rows = [torch.arange(12).view(-1, 2)[rank::2].flatten() for rank in range(2)]
-    for half, which in zip(halves, rows, strict=True):
-        for field in dataclasses.fields(half):
-            ours, theirs = getattr(half, field.name), getattr(whole, field.name)
-            if ours is not None:
-                torch.testing.assert_close(ours, theirs[which], msg=field.name)
-
-
-def test_templates_in_one_call_say_the_same(pack, config, tmp_path):
-    """Without auxiliary losses one-way templates take a shorter way: the weights must not know."""
-    trainer = Trainer(config.replace(attention="oneway"), options(tmp_path, templates=3, exits=(1, 3)), pack)
-    samples, slots = trainer.samples(trainer.sampler, 0, 4), [0, 1, 2]
-    short = trainer.forward(samples, slots, (1, 3)).logits
-    whole = trainer.forward(samples, slots, (1, 3), hidden=(1,)).logits
-    torch.testing.assert_close(short, whole)
+        FrameTrainer(config, options(tmp_path, **change), pack)

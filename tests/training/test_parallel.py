@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from fartrack.errors import InputError
 from fartrack.training import checkpoint
 from fartrack.training.data import Resident
-from fartrack.training.loop import LAST, Trainer
+from fartrack.training.frame import FrameTrainer
+from fartrack.training.loop import LAST
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel, join
@@ -26,7 +27,7 @@ CONFIGS = {
 
 
 def gradients(stage, shard, config, out, parallel):
-    kind = SequenceTrainer if stage == "sparsify" else Trainer
+    kind = SequenceTrainer if stage == "sparsify" else FrameTrainer
     trainer = kind(config, CONFIGS[stage](out), read_pack([shard]), None, "cpu", parallel)
     with torch.no_grad():  # what the first process has is what counts
         trainer.net.word_bias.add_(0.1 * parallel.rank)
@@ -70,7 +71,7 @@ def broken(shard, config, out, parallel):
     again = False
     train = TrainConfig(out=out, steps=9, batch=4, templates=2, precision="float32", save_every=100, log_every=100)
     for _ in range(2):
-        trainer = Trainer(config, train, Supply(read_pack([shard])), None, "cpu", parallel)
+        trainer = FrameTrainer(config, train, Supply(read_pack([shard])), None, "cpu", parallel)
         if again:
             trainer.load(out / LAST)
         try:

@@ -598,19 +598,19 @@ def test_streaming_is_a_function_of_the_step(streamed):
 
 
 def test_training_on_a_stream(streamed, config, tmp_path):
-    from fartrack.training.loop import Trainer
+    from fartrack.training.frame import FrameTrainer
     from fartrack.training.options import SynthConfig, TrainConfig
 
     common = {"steps": 8, "batch": 6, "templates": 2, "log_every": 4, "precision": "float32", "synth": SynthConfig()}
-    one = Trainer(config, TrainConfig(out=tmp_path / "one", check_every=4, **common), streamed())
+    one = FrameTrainer(config, TrainConfig(out=tmp_path / "one", check_every=4, **common), streamed())
     rows = list(one.run())
     assert np.isfinite(rows[-1]["loss"]) and not one.measurable
     assert not any(name.startswith("held_out") for row in rows for name in row)  # it was of what is trained on
-    first = Trainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
+    first = FrameTrainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
     for _ in range(6):
         first.train_step()
     path = first.save()
-    second = Trainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
+    second = FrameTrainer(config, TrainConfig(out=tmp_path / "two", **common), streamed())
     second.load(path)
     list(second.run())
     assert all((a == b).all() for a, b in zip(one.net.parameters(), second.net.parameters(), strict=True))

@@ -1,7 +1,7 @@
 import pytest
 
 from fartrack.evaluation.counting import dense_products, macs
-from fartrack.training.loop import Trainer
+from fartrack.training.frame import FrameTrainer
 from fartrack.training.options import Sparsify, TrainConfig
 from fartrack.training.sequence import TAKEN, SequenceTrainer
 from fartrack.training.speed import counted_flops, report, step_flops
@@ -12,7 +12,7 @@ def test_operations_are_counted_as_they_are_worked_out(attention, config, pack, 
     """Or more use of a card would be read out of a profile than there is."""
     config = config.replace(depth=8, attention=attention)
     train = TrainConfig(out=tmp_path, batch=4, dense_weight=0, look_weight=0, compile="default")
-    trainer = Trainer(config, train, pack)
+    trainer = FrameTrainer(config, train, pack)
     worked_out = 4 * step_flops(config, config.templates, 1)
     assert counted_flops(trainer) == pytest.approx(worked_out, rel=0.05)
 

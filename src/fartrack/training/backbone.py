@@ -17,10 +17,11 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.network import FARTrack
 from fartrack.training.features import Embed
-from fartrack.training.loop import Parts, Trainer
+from fartrack.training.loop import Parts
 from fartrack.training.options import PAPER, Backbone, idle
 from fartrack.training.pack import Objects, Pack
 from fartrack.training.render import Samples, render
+from fartrack.training.sampled import SampleTrainer
 from fartrack.training.synth import Sampler, plan
 from fartrack.training.teacher import WIDTH, Teacher
 
@@ -53,7 +54,7 @@ class Maps(nn.Module):
         """Of the teacher's features of search crops and of templates, taken from the first batch."""
 
 
-class BackboneTrainer(Trainer):
+class BackboneTrainer(SampleTrainer):
     """Distils features; `check` gives the matching number of every layer that learns."""
 
     stage = "backbone"
@@ -130,7 +131,7 @@ class BackboneTrainer(Trainer):
         return total, parts
 
     @torch.no_grad()
-    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
+    def check(self) -> dict[str, float]:
         """The matching number of each layer's tokens, over pairs of all tracks (few are held out); none without any."""
         values: dict[str, float] = {}
         if not can_match(self.sampler):

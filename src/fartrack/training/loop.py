@@ -1,6 +1,7 @@
-"""The training loop of all stages, and frame-level training with its exits (sections 3.1, 3.3 and 4 of the paper).
+"""The training loop of all stages: steps, optimisers, the log, saving and going on.
 
-`Trainer` is one run. Other stages are trainers with another `loss` or `gradients`: `backbone`, `removal`, `sequence`.
+A stage is a `Trainer` that says what a step trains on and what is learned from it: `frame`, `removal`, `backbone` and
+`sequence`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import math
 import platform
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -29,16 +31,14 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import clear_leftovers, write_whole
 from fartrack.models import save_weights
-from fartrack.network import Block, FARTrack, Output, decode, expectation, resized_grids
-from fartrack.training import checkpoint, losses
+from fartrack.network import Block, FARTrack, resized_grids
+from fartrack.training import checkpoint
 from fartrack.training.data import Resident, Supply
 from fartrack.training.features import TeacherFeatures
 from fartrack.training.muon import GroupedMuon
-from fartrack.training.options import TrainConfig, check_values, easier
+from fartrack.training.options import TrainConfig, check_values
 from fartrack.training.pack import Pack
 from fartrack.training.parallel import Parallel
-from fartrack.training.render import Samples, render, render_torch
-from fartrack.training.synth import Sampler, plan
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +56,16 @@ def _of_another_config(path: Path, differs: Sequence[str]) -> InputError:
     return InputError(f"{path} is of another config ({'; '.join(differs)}): give the same options or another --out")
 
 
-class Auxiliary(nn.Module):
-    """Heads that only training reads."""
+class Trainer(ABC):
+    """State of one run: network, its moving average, auxiliary heads, optimisers and the step.
 
-    def __init__(self, config: ModelConfig, layers: tuple[int, ...], channels: int) -> None:
-        super().__init__()
-        self.dense = nn.ModuleList(nn.Linear(config.width, 5) for _ in layers)
-        self.feature = nn.Linear(config.width, max(1, channels))
+    A stage gives `make`, `gradients`, `measurable` and `check`.
+    """
 
-
-class Trainer:
-    """State of one run: network, its moving average, auxiliary heads, optimisers and the step."""
-
-    stage = "frame"
-    together = 2
-    """Samples that must be with the same process: they lend each other occluders."""
-    whole_layers = False
-    """Call layers as wholes: somebody listens to them."""
+    stage: ClassVar[str]
+    """In checkpoints: a run goes on with those of its own stage only."""
+    together = 1
+    """How much of a batch must be with the same process."""
 
     def __init__(
         self,
@@ -103,10 +96,6 @@ class Trainer:
         self.supply: Supply = (Resident(data) if isinstance(data, Pack) else data).to(self.pictures_on)
         self.features = features.to(self.device) if features else None
         self.exits = tuple(sorted(set(train.exits))) or (model.depth,)
-        self.templates = min(train.templates, model.templates)
-        # Not the last layer: there only the commands need computing.
-        self.dense_layers = tuple(sorted({max(1, model.depth * 2 // 3), max(1, model.depth - 1)}))
-        self.look_layers = tuple(range(max(1, model.depth * 3 // 4), model.depth + 1))
         self.net = FARTrack(model).to(self.device)
         for name, p in self.net.named_parameters():
             layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
@@ -116,10 +105,6 @@ class Trainer:
             compile_layers(self.net)
         self.parallel.same_start([*self.net.parameters(), *self.aux.parameters()])
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.look: Callable[..., Output] = self._compiled(self._look)
-        # A graph would want every batch at the same address, so that crops are compiled without.
-        compiles = train.compile != "off" and self.device.type == "cuda"
-        self._draw = torch.compile(render_torch, dynamic=False) if compiles else None
         self.step = self.base = 0
         """Steps done, and the step at which this run branched off from another."""
         self.before = 0
@@ -172,8 +157,31 @@ class Trainer:
             if wrong:
                 raise InputError(f"{message}: choose another")
 
+    # -- what a stage gives ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def make(self, step: int) -> Any:
+        """What a step trains on; a function of the step's number alone."""
+
+    @abstractmethod
+    def gradients(self, step: int) -> Parts:
+        """Fill in the gradients of a step's loss; returns what is logged of it, `loss` among it."""
+
+    @property
+    @abstractmethod
+    def measurable(self) -> bool:
+        """Whether anything is held out that `check` can measure on."""
+
+    @abstractmethod
+    def check(self) -> dict[str, float]:
+        """What the averaged weights reach, measured quickly: numbers by name, none where there is nothing to measure
+        on."""
+
     def _auxiliary(self) -> nn.Module:
-        return Auxiliary(self.config, self.dense_layers, self.features.channels if self.features else 0)
+        """Heads that only training reads: none."""
+        return nn.Module()
+
+    # -- what all stages share ---------------------------------------------------------------------------------
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         mode = self.train.compile
@@ -206,46 +214,12 @@ class Trainer:
         """Where pictures are and samples are made."""
         return self.device
 
-    @property
-    def sampler(self) -> Sampler:
-        """What this step's samples are drawn from."""
-        return self.supply.at(self.step)
-
-    @property
-    def held_out(self) -> Sampler:
-        """What is measured on."""
-        return self.supply.held_out
-
-    @property
-    def measurable(self) -> bool:
-        """Whether anything is held out that `check` can measure on."""
-        return not self.held_out.empty
-
-    # -- samples -----------------------------------------------------------------------------------------------
-
-    def samples(
-        self, sampler: Sampler, seed: int, batch: int, amount: float = 1.0, parallel: Parallel | None = None
-    ) -> Samples:
-        """The batch of a seed, always the same one, so that a resumed run sees what it would have seen."""
-        rng = torch.Generator(self.device).manual_seed(seed)
-        drawn = plan(sampler, self.config, easier(self.train.synth, amount), batch, self.templates, rng)
-        if parallel and parallel.world > 1:
-            drawn = drawn.part(parallel.rank, parallel.world)
-        return render(sampler.pack.pictures, sampler.pack.objects, drawn, self.config, self._draw)
-
     def seen(self, step: int) -> int:
         """Samples trained on before a step."""
         return step * self.train.batch + self.before
 
-    def make(self, step: int) -> Any:
-        """What a step trains on; a function of the step's number alone."""
-        t = self.train
-        # In eight stages, for each number of distractors is compiled anew.
-        amount = min(8, 8 * self.seen(step) // t.curriculum) / 8 if t.curriculum else 1.0
-        return self.samples(self.supply.at(step), t.seed * 1_000_003 + step, t.batch, amount, self.parallel)
-
     def made(self, step: int) -> Any:
-        """The same. Where the CPU makes it, another thread makes that of the next step meanwhile.
+        """What `make` gives. Where the CPU makes it, another thread makes that of the next step meanwhile.
 
         Raises:
             InputError: the data that the step needs is broken, in this process or in another: then all raise, for one
@@ -272,121 +246,9 @@ class Trainer:
         self._ahead = (step + 1, self._maker.submit(self.make, step + 1))
         return ready
 
-    def slots(self, rng: np.random.Generator) -> list[int]:
-        """Which of the network's slots templates stand in: the first always, the newest mostly."""
-        n, t = self.config.templates, self.templates
-        if t >= n:
-            return list(range(n))
-        if t == 1:
-            return [int(rng.integers(n))]
-        return [0, *sorted(rng.choice(np.arange(1, n), t - 1, replace=False).tolist())]
-
-    def slots_of(self, step: int) -> list[int]:
-        """The slots of a step."""
-        return self.slots(np.random.default_rng([self.train.seed, step]))
-
-    # -- forward -----------------------------------------------------------------------------------------------
-
-    def _look(
-        self,
-        templates: Tensor,
-        search: Tensor,
-        slots: Tensor,
-        trajectory: Tensor | None,
-        exits: tuple[int, ...],
-        hidden: tuple[int, ...],
-        looks: tuple[int, ...],
-    ) -> Output:
-        """Crops -> the network's output: one function of tensors, so that it can be compiled as a whole."""
-        net = self.net
-        b, t = templates.shape[:2]
-        past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
-        past = past + net.slot_identity(slots).view(-1, 1, net.config.width)
-        words = None if trajectory is None else losses.trajectory_words(trajectory, self.config)
-        seen = net.embed_search(net.normalise(search))
-        if self.train.residual == "bfloat16":
-            past, seen = past.bfloat16(), seen.bfloat16()
-        if self.config.attention == "oneway" and not (hidden or looks or self.whole_layers):
-            # All templates in one call a layer.
-            remembered = net.remember(past.flatten(0, 1), max(exits))
-            older = [layer.unflatten(0, (b, t)).flatten(1, 2) for layer in remembered]
-            return Output(net.look(older, seen, words, exits), None, [], [])
-        return net(list(past.unbind(1)), seen, words, exits=exits, hidden_at=hidden, looks_at=looks)
-
-    def forward(
-        self,
-        s: Samples,
-        slots: list[int],
-        exits: tuple[int, ...],
-        hidden: tuple[int, ...] = (),
-        looks: tuple[int, ...] = (),
-        compiled: bool = False,
-    ) -> Output:
-        """Run the network on samples whose templates stand in `slots`."""
-        look = self.look if compiled else self._look
-        at = torch.tensor(slots).to(self.device, non_blocking=True)
-        return look(s.templates, s.search, at, s.trajectory, exits, hidden, looks)
-
     def autocast(self) -> torch.autocast:
         """Half precision where it does no harm."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.train.precision == "bfloat16")
-
-    # -- losses ------------------------------------------------------------------------------------------------
-
-    def track_loss(self, logits: Tensor, truth: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Parts]:
-        """Cross entropy, SIoU and self-distillation of all exits.
-
-        Args:
-            logits: (E, B, 4, words).
-            truth: (B, 4).
-            weight: (B,) of the samples, of mean 1; none counts all alike.
-        """
-        t, config = self.train, self.config
-        box, truth = expectation(logits, config), truth.expand(len(logits), -1, -1)
-        even = torch.ones_like(truth[0, :, 0]) if weight is None else weight
-        ce = (losses.word_cross_entropy(logits, truth, config, t.word_sigma) * even).mean()
-        siou = (losses.siou(box, truth) * even).mean()
-        parts = {"ce": ce, "siou": siou, "iou": (losses.iou(box[-1], truth[-1]) * even).mean()}
-        total = t.ce_weight * ce + t.siou_weight * siou
-        if len(logits) > 1:
-            parts["kl"] = losses.distillation(logits, config, even)
-            total = total + t.kl_weight * parts["kl"]
-        return total, parts
-
-    def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
-        """The whole loss of one batch and its parts."""
-        t, config = self.train, self.config
-        slots = self.slots_of(step)
-        hidden = (self.dense_layers if t.dense_weight else ()) + (
-            (t.feature_layer,) if self.features and t.feature_weight else ()
-        )
-        hidden = tuple(sorted(set(hidden)))
-        with self.autocast():
-            out = self.forward(s, slots, self.exits, hidden, self.look_layers if t.look_weight else (), compiled=True)
-        tokens = dict(zip(hidden, out.hidden, strict=True))
-        total, parts = self.track_loss(out.logits, s.box)
-        m = self.templates * config.template_tokens
-        if t.dense_weight:
-            for head, layer in zip(self.aux.dense, self.dense_layers, strict=True):  # type: ignore[arg-type]
-                search = tokens[layer][:, m : m + config.search_tokens].float()
-                bce, offset = losses.dense(head(search), s.box, config.search_grid)
-                parts[f"bce{layer}"], parts[f"box{layer}"] = bce, offset
-                total = total + t.dense_weight * (bce + offset) / len(self.dense_layers)
-        if out.looks:
-            truth = losses.inside_box(s.box, config.search_grid)
-            parts["look"] = torch.stack([losses.attention_on_target(look, truth) for look in out.looks]).mean()
-            total = total + t.look_weight * parts["look"]
-        if self.features and t.feature_weight:
-            pack = self.supply.at(step).pack
-            x = tokens[t.feature_layer].float()
-            seen, seen_weight = self.features.at(s.pictures[:, -1], s.search_grid, pack)
-            past, past_weight = self.features.at(s.pictures[:, :-1].flatten(), s.template_grid.flatten(0, 1), pack)
-            x = torch.cat([x[:, :m].flatten(0, 1), x[:, m : m + config.search_tokens].flatten(0, 1)])
-            weight = torch.cat([past_weight, seen_weight])
-            mass = self.parallel.mean(weight.sum())
-            parts["feature"] = losses.feature_distance(self.aux.feature(x), torch.cat([past, seen]), weight, mass)  # type: ignore[operator]
-            total = total + t.feature_weight * parts["feature"]
-        return total, parts
 
     # -- one step ----------------------------------------------------------------------------------------------
 
@@ -400,12 +262,6 @@ class Trainer:
         rise = min(1.0, (step + 1) / max(1, t.warmup))
         fall = min(1.0, (t.steps - step) / t.decay) if t.decay else 1.0
         return rise * fall
-
-    def gradients(self, step: int) -> Parts:
-        """Fill in the gradients of a step's loss."""
-        total, parts = self.loss(self.made(step), step)
-        total.backward()
-        return {"loss": total.detach(), **{k: v.detach() for k, v in parts.items()}}
 
     def update(self) -> Tensor:
         """One step of the optimisers and of the average; returns the norm of the gradients."""
@@ -433,22 +289,6 @@ class Trainer:
         row = {"norm": self.update(), **parts}
         self.step += 1
         return row
-
-    @torch.no_grad()
-    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
-        """Mean IoU of one search crop on pictures held out, if any, with the averaged weights: the fast curve."""
-        if not self.measurable:
-            return {}
-        values = []
-        with self.averaged(), torch.compiler.set_stance("force_eager"):  # a batch of another size, now and then
-            for i in range(batches):
-                s = self.samples(self.held_out, 77_000 + i, batch)
-                with self.autocast():
-                    out = self.forward(s, self.slots(np.random.default_rng(i)), self.exits)
-                values.append(losses.iou(decode(out.logits, self.config), s.box).cpu())
-        value = torch.cat(values, 1)
-        result = {f"held_out_iou_{layer}": float(v) for layer, v in zip(self.exits, value.mean(1), strict=True)}
-        return result | {"held_out_sr50": float((value[-1] > 0.5).float().mean())}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -652,13 +492,6 @@ class Trainer:
             raise InputError(
                 f"the loss is {loss} and its gradient {norm} at step {self.step}: {then} with a lower --lr"
             )
-
-
-class Distiller(Trainer):
-    """Layer-by-layer distillation: frame level with several exits, by a name of its own, so that neither goes on with
-    the other's run."""
-
-    stage = "distill"
 
 
 def _finite(parts: Parts) -> bool:

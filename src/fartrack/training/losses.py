@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fartrack.config import ModelConfig
+from fartrack.network import expectation
+from fartrack.training.options import TrainConfig
 
 
 def iou(p: Tensor, g: Tensor) -> Tensor:
@@ -33,6 +35,30 @@ def siou(p: Tensor, g: Tensor) -> Tensor:
     omega = (ps - gs).abs() / torch.maximum(ps, gs).clamp(min=1e-4)
     shape = (1 - torch.exp(-omega)).pow(4).sum(-1)
     return 1 - iou(p, g) + (distance + shape) / 2
+
+
+def tracking(
+    logits: Tensor, truth: Tensor, config: ModelConfig, train: TrainConfig, weight: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross entropy, SIoU and self-distillation of all exits, weighted as the options say; and each by its name.
+
+    Args:
+        logits: (E, B, 4, words).
+        truth: (B, 4).
+        config: of the network.
+        train: whose weights count.
+        weight: (B,) of the samples, of mean 1; none counts all alike.
+    """
+    box, truth = expectation(logits, config), truth.expand(len(logits), -1, -1)
+    even = torch.ones_like(truth[0, :, 0]) if weight is None else weight
+    ce = (word_cross_entropy(logits, truth, config, train.word_sigma) * even).mean()
+    near = (siou(box, truth) * even).mean()
+    parts = {"ce": ce, "siou": near, "iou": (iou(box[-1], truth[-1]) * even).mean()}
+    total = train.ce_weight * ce + train.siou_weight * near
+    if len(logits) > 1:
+        parts["kl"] = distillation(logits, config, even)
+        total = total + train.kl_weight * parts["kl"]
+    return total, parts
 
 
 def coordinate_words(box: Tensor, config: ModelConfig) -> Tensor:

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.network import FARTrack
+from fartrack.network import FARTrack, Output
 from fartrack.training import checkpoint, losses
-from fartrack.training.loop import Parts, Trainer
+from fartrack.training.frame import FrameTrainer
+from fartrack.training.loop import Parts
 from fartrack.training.options import Distill
 from fartrack.training.render import Samples
 from fartrack.training.start import without
 
 
-class RemovalTrainer(Trainer):
+class RemovalTrainer(FrameTrainer):
     """Trains the whole network while some layers lose their say; `kept` is what is left in the end."""
 
     stage = "removal"
@@ -67,10 +68,14 @@ class RemovalTrainer(Trainer):
         self.teacher.load_state_dict(weights)
 
     def loss(self, s: Samples, step: int) -> tuple[Tensor, Parts]:
-        """The loss of tracking, and KL to the teacher's coordinate distributions."""
+        """As `FrameTrainer`, of layers as weak as they are by now."""
+        self.strength.fill_(max(0.0, 1 - step / self.train.fade))
+        return super().loss(s, step)
+
+    def loss_of(self, out: Output, s: Samples, step: int) -> tuple[Tensor, Parts]:
+        """As `FrameTrainer`, and KL to the teacher's coordinate distributions."""
         assert self.teacher is not None
-        self._weaken(step)
-        total, parts = super().loss(s, step)
+        total, parts = super().loss_of(out, s, step)
         c = self.config.coordinate_words
         own, self.net = self.net, self.teacher
         try:
@@ -78,24 +83,16 @@ class RemovalTrainer(Trainer):
                 taught = self.forward(s, self.slots_of(step), self.exits).logits[-1]
         finally:
             self.net = own
-        ours = self._last[-1][..., :c].float().log_softmax(-1)
+        ours = out.logits[-1][..., :c].float().log_softmax(-1)
         parts["kl"] = losses.kl(taught[..., :c].float().log_softmax(-1), ours).mean()
         return total + self.train.kl_weight * parts["kl"], parts
 
-    def track_loss(self, logits: Tensor, truth: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Parts]:
-        """Keeps the logits for the teacher's part."""
-        self._last = logits
-        return super().track_loss(logits, truth, weight)
-
-    def _weaken(self, step: int) -> None:
-        self.strength.fill_(max(0.0, 1 - step / self.train.fade))
-
-    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
+    def check(self) -> dict[str, float]:
         """As if the layers had gone already."""
         before = self.strength.clone()
         self.strength.zero_()
         try:
-            return super().check(batches, batch)
+            return super().check()
         finally:
             self.strength.copy_(before)
 

@@ -33,8 +33,20 @@ from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TABLE, TeacherFeatures, make_features
 from fartrack.training.finish import check_outputs, export_run
-from fartrack.training.loop import LAST, Distiller, Trainer
-from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Run, Sparsify, check_values, idle
+from fartrack.training.frame import Distiller, FrameTrainer
+from fartrack.training.loop import LAST, Trainer
+from fartrack.training.options import (
+    STAGES,
+    Backbone,
+    Distill,
+    Export,
+    Features,
+    Frame,
+    Run,
+    Sparsify,
+    check_values,
+    idle,
+)
 from fartrack.training.parallel import Parallel, join
 from fartrack.training.preview import save_preview
 from fartrack.training.progress import Progress
@@ -45,8 +57,9 @@ from fartrack.training.start import depth_of, open_start, with_score
 from fartrack.training.teacher import open_teacher
 
 log = logging.getLogger("fartrack.training")
-TRAINERS: dict[type, type[Trainer]] = {Backbone: BackboneTrainer, Distill: Distiller, Sparsify: SequenceTrainer}
-"""Of the stages that have one of their own."""
+TRAINERS: dict[type, type[Trainer]] = {
+    Backbone: BackboneTrainer, Frame: FrameTrainer, Distill: Distiller, Sparsify: SequenceTrainer,
+}  # fmt: skip
 
 
 def start(options: Features | Run | Export) -> int:
@@ -129,7 +142,7 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         raise InputError("--method removal needs a trained network to take layers from: give --init")
     if options.features and not (options.features / TABLE).exists():
         raise FileNotFoundError(f"--features {options.features} has no {TABLE}: make it with `fartrack train features`")
-    kind = RemovalTrainer if removes else TRAINERS.get(type(options), Trainer)
+    kind = RemovalTrainer if removes else TRAINERS[type(options)]
     kind.check_options(model, options, parallel.world, options.features is not None)
     more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
     source = last if last.exists() else options.resume

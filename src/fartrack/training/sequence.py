@@ -23,6 +23,7 @@ from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.network import FARTrack, decode
 from fartrack.step import TrackStep
+from fartrack.training import losses
 from fartrack.training.clips import Clip, Tracks, begins_in_view
 from fartrack.training.loop import Parts, Trainer
 from fartrack.training.options import Sparsify, idle
@@ -49,7 +50,6 @@ class SequenceTrainer(Trainer):
 
     stage = "sparsify"
     train: Sparsify
-    together = 1
 
     def __init__(self, model: ModelConfig, train: Sparsify, *more: Any, **named: Any) -> None:
         """As `Trainer`."""
@@ -202,7 +202,7 @@ class SequenceTrainer(Trainer):
             with self.autocast():
                 logits = self.look_kept(*seen, self.exits)
             count = len(weight)
-            total, parts = self.track_loss(logits, truth, weight * count / mass)
+            total, parts = losses.tracking(logits, truth, self.config, self.train, weight * count / mass)
             total.backward()
             for name, value in {"loss": total, **parts}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
@@ -286,7 +286,7 @@ class SequenceTrainer(Trainer):
         return len(Tracks(self.supply.held_out)) > 0
 
     @torch.no_grad()
-    def check(self, batches: int = 4, batch: int = 64) -> dict[str, float]:
+    def check(self) -> dict[str, float]:
         """Average overlap of one pass over held-out tracks, if any, with the averaged weights, for each exit."""
         tracks = Tracks(self.supply.held_out)
         if not len(tracks):

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fartrack.config import ModelConfig
 from fartrack.evaluation.counting import macs, training_products
 from fartrack.training.loop import Trainer
+from fartrack.training.sampled import SampleTrainer
 from fartrack.training.sequence import TAKEN
 
 
@@ -68,7 +69,7 @@ def report(trainer: Trainer, steps: int = 10) -> str:
     parts: dict[str, float] = {}
     update = "optimiser and average"
     frames = t.batch * max(1, getattr(t, "frames", 2) - 1)
-    if type(trainer).gradients is Trainer.gradients:
+    if isinstance(trainer, SampleTrainer):
         flops = step_flops(trainer.config, trainer.templates, len(trainer.exits)) * frames / trainer.parallel.world
         trainer._maker = None  # one thing after the other, or the parts cannot be told apart
         made = trainer.make(trainer.step)
