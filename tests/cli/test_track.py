@@ -18,7 +18,7 @@ import pytest
 import fartrack.tracker
 from fartrack.cli.labels import Labels
 from fartrack.cli.main import main
-from fartrack.cli.track import parse_box, parse_labels, untouched
+from fartrack.cli.outputs import untouched
 from fartrack.errors import InputError
 from fartrack.multitracker import MultiTracker
 from fartrack.video import writer
@@ -136,13 +136,6 @@ def test_labels_that_cannot_be_are_refused_before_the_work(folder, capfd, labels
     given = [word for label in labels for word in ("--label", label)]
     assert message in complaint(capfd, "a.mp4", "--box", BOX, *given)
     assert not Path("out").exists()
-
-
-def test_a_label_that_the_locale_lacks(monkeypatch):
-    """It was asked for a name of one line, which it was."""
-    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
-    with pytest.raises(InputError, match=r"no text in this locale, which knows ascii alone; set LC_ALL=C\.UTF-8"):
-        parse_labels(["H\udcc3\udcbcnd"], 1)
 
 
 def test_results_of_another_run_stay(folder, capfd):
@@ -443,11 +436,6 @@ def test_wrong_boxes(folder, capfd, box, message):
     clip("a.mp4", 3)
     assert message in complaint(capfd, "a.mp4", "--box", box)
     assert not Path("out").exists()
-
-
-@pytest.mark.parametrize("text", ["1,2,3,4", " 1, 2, 3, 4 ", "1 2 3 4", "(1, 2, 3, 4)", "[1.0,2.0,3.0,4.0]", "1;2;3;4"])
-def test_boxes_as_people_paste_them(text):
-    assert parse_box(text) == (1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(

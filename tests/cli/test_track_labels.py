@@ -213,7 +213,7 @@ def test_a_video_that_fails_in_the_first_frame_is_not_said_to_be_written(clip, m
     ("place", "lacking"),
     [
         ("fartrack.video.writer.VideoWriter.write", "tracked.mp4"),
-        ("fartrack.cli.track._Outputs._write_rows", "boxes.csv"),
+        ("fartrack.cli.outputs.Outputs._write_rows", "boxes.csv"),
         ("fartrack.formats.yolo.write_image", "yolo"),
     ],
 )

@@ -121,7 +121,7 @@ class Benchmark:
         return 0
 
     def _frames(self) -> tuple[list[Image], Box]:
-        from fartrack.cli.track import parse_box
+        from fartrack.cli.parse import parse_box
         from fartrack.evaluation import benchmark
         from fartrack.geometry import check_box
         from fartrack.video.demo import CLIP, about

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
 from fartrack import corrections
-from fartrack.cli.track import parse_labels
+from fartrack.cli.parse import parse_labels
 from fartrack.errors import InputError
 from fartrack.files import readable
 from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes, yolo
 from fartrack.formats.tracks import check_tracks
 from fartrack.tracking import Result, SingleTracker
 from fartrack.video.reader import VideoSource, frames_from_source
-
-
-def parse_formats(texts: Sequence[str]) -> tuple[str, ...]:
-    """The formats of `--format cvat,coco --format mot`, each once."""
-    names = [name for text in texts for name in re.split(r"[,;|\s]+", text.strip().lower()) if name]
-    for name in names:
-        if name not in FORMATS:
-            raise InputError(f"--format {name}: not known; choose from {', '.join(FORMATS)}")
-    return tuple(dict.fromkeys(names))
 
 
 class Corrections:
