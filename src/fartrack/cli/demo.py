@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from fartrack.cli.options import ENGINE_NAMES, Model, Threads
 from fartrack.cli.track import Track
 from fartrack.video.demo import CLIP, about
 
@@ -21,12 +22,11 @@ class Demo:
 
     out: Annotated[Path, arg(metavar="DIR")] = Path("out/demo")
     """Folder for the results."""
-    model: Annotated[str, arg(metavar="MODEL")] = "pico"
-    """Packaged model (see fartrack models) or the path of a model file."""
-    runtime: Annotated[str, arg(metavar="RUNTIME")] = "onnxruntime"
-    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda."""
-    threads: Annotated[int | None, arg(metavar="N")] = None
-    """CPU threads of the network; by default the engine decides."""
+    model: Model = "pico"
+    runtime: Annotated[str, arg(metavar="RUNTIME", help=f"Engine that runs the network: {ENGINE_NAMES}.")] = (
+        "onnxruntime"
+    )
+    threads: Threads = None
 
     def run(self) -> int:
         """Say what is seen, and track it."""

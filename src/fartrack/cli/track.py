@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from fartrack.cli.options import Model, Runtime, Threads
 from fartrack.cli.parse import parse_box, parse_formats, parse_labels
 from fartrack.errors import InputError
 from fartrack.signals import end_by, noted
@@ -57,13 +58,9 @@ class Track:
     label: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="TEXT")] = ()
     """What the object is called in the labels, target by default; with several objects once for all, or for each. With
     --boxes it is for those without a label in that file and in --before; several count in the order of the ids."""
-    model: Annotated[str, arg(metavar="MODEL")] = "pico"
-    """Packaged model (see fartrack models) or the path of a model file."""
-    runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine that runs the network: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda. By default what is
-    fastest here without loss for a packaged model, and for a file what reads it."""
-    threads: Annotated[int | None, arg(metavar="N")] = None
-    """CPU threads of the network; by default the engine decides."""
+    model: Model = "pico"
+    runtime: Runtime = None
+    threads: Threads = None
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Folder for the results, where earlier ones are overwritten; by default out/ and the name of the source, with a
     number behind it where there are results already."""

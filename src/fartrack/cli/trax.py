@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from tyro.conf import arg
+from fartrack.cli.options import Model, Runtime, Threads
 
 
 @dataclass(frozen=True)
@@ -15,13 +14,9 @@ class Trax:
     In the toolkit's trackers.ini: `protocol = trax` and `command = fartrack trax --model pico`.
     """
 
-    model: Annotated[str, arg(metavar="MODEL")] = "pico"
-    """Packaged model (femto, pico, nano, tiny) or a model file."""
-    runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda; by default the fastest without loss,
-    for a file what reads it."""
-    threads: Annotated[int | None, arg(metavar="N")] = None
-    """CPU threads; all cores when not given."""
+    model: Model = "pico"
+    runtime: Runtime = None
+    threads: Threads = None
 
     def run(self) -> int:
         """Answer one client."""

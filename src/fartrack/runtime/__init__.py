@@ -58,7 +58,7 @@ class Runtime(Protocol):
         ...
 
 
-_ENGINES = {
+ENGINES = {
     "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
     "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", "pip install openvino"),
     "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", "pip install openvino"),
@@ -66,6 +66,7 @@ _ENGINES = {
     "torch": ("fartrack.runtime.torch_", "Torch", "torch", INSTALL_TRAIN),
     "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", INSTALL_TRAIN),
 }
+"""By name: where the engine's class is, the package that it needs, and how that is installed."""
 
 
 def open_runtime(path: Path, runtime: str | None = None, threads: int | None = None) -> Runtime:
@@ -83,13 +84,13 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
     """
     if runtime is None:
         runtime = {".safetensors": "torch", ".xml": "openvino"}.get(suffix_of(path), "onnxruntime")
-    if not isinstance(runtime, str) or runtime not in _ENGINES:
-        raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(_ENGINES)}")
+    if not isinstance(runtime, str) or runtime not in ENGINES:
+        raise InputError(f"runtime {runtime!r} is unknown: choose one of {', '.join(ENGINES)}")
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise InputError(f"threads is {threads!r}: give a whole number, 1 or more")
     if threads is not None:  # more would only wait for each other, and hundreds bring a machine to a halt
         threads = min(int(threads), os.cpu_count() or int(threads))
-    module, name, package, install = _ENGINES[runtime]
+    module, name, package, install = ENGINES[runtime]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"runtime {runtime} is not installed: {install}")
     refuse_too_old(runtime)
@@ -128,7 +129,7 @@ def refuse_too_old(runtime: str) -> None:
     Raises:
         InputError: with both versions.
     """
-    _, _, package, install = _ENGINES[runtime]
+    _, _, package, install = ENGINES[runtime]
     if version := too_old(package):
         oldest = ".".join(map(str, OLDEST[package]))
         raise InputError(f"runtime {runtime} needs {package} {oldest} or newer, here is {version}: {install} --upgrade")
