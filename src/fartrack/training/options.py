@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from fartrack.config import PICO, TINY, ModelConfig
 from fartrack.errors import InputError
 
+Optimizer = Literal["adamw", "muon"]
+Precision = Literal["float32", "bfloat16"]
+Compile = Literal["off", "layers", "default", "reduce-overhead", "max-autotune"]
+Table = Literal["keep", "templates", "distillation", "sparsification", "trajectory", "losses", "attention"]
+TABLES: tuple[Table, ...] = get_args(Table)
+
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """How samples are drawn. Shares are of the batch, jitters as in section 5 of the method.
+    """How samples are drawn. Shares are of the batch; a scale's jitter is the deviation of the logarithm of a side.
 
     The defaults are what the packaged weights learned from, for search regions of three times the target's size. Those
     of `backbone` are others: nearly `PAPER`, the field's jitter for regions of four times.
@@ -59,7 +65,7 @@ PAPER = SynthConfig(
     template_scale_jitter=0.12, wrong_template_share=0.1, drift_share=0.0, pose_share=0.0, part_share=0.0,
     loose_share=0.0, turn_share=0.0, distractor_share=0.3, blur_share=0.15, light=0.25, dark_share=0.0,
 )  # fmt: skip
-"""The field's jitter (section 5 of the method), and of everything else little."""
+"""The field's jitter (search crops are off by up to 1.75 times the target's size), and of everything else little."""
 
 
 def easier(synth: SynthConfig, amount: float) -> SynthConfig:
@@ -96,7 +102,7 @@ class TrainConfig:
     """Templates per sample; fewer than the network's slots are spread over them."""
     exits: tuple[int, ...] = ()
     """Layers (1-based) that read their commands; none means the last. Several switch self-distillation on."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Optimizer = "adamw"
     lr: float = 4e-4
     """Learning rate at its highest."""
     encoder_lr: float = 1.0
@@ -127,11 +133,11 @@ class TrainConfig:
     curriculum: int = 0
     """Samples over which jitter, distractors and occluders grow to their full size."""
     seed: int = 0
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "bfloat16"
     """Of activations; weights and optimiser are float32."""
-    residual: Literal["float32", "bfloat16"] = "float32"
+    residual: Precision = "float32"
     """Of the stream that the layers add to; half of it is half of a GPU's memory traffic."""
-    compile: Literal["off", "layers", "default", "reduce-overhead", "max-autotune"] = "off"
+    compile: Compile = "off"
     """torch.compile of the network: each layer by the same code, compiled once, or the whole network, which takes
     minutes where it is deep. The last two use CUDA graphs."""
     save_every: int = 200
@@ -180,8 +186,22 @@ def idle(given: TrainConfig, plain: TrainConfig, names: Sequence[str]) -> list[s
     return [f"--{name.replace('_', '-')}" for name in names if getattr(given, name) != getattr(plain, name)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where a command runs, and with how much of the machine."""
+
+    device: str = "auto"
+    threads: int | None = None
+    """CPU threads of each process."""
+    workers: int = 4
+    """Threads that decode pictures."""
+    cache: Path | None = None
+    """Folder for a pack's decoded pictures: made once, then mapped, so that later starts take seconds and the processes
+    of a machine share them (10 GB for 36,000 pictures)."""
+
+
 @dataclass(frozen=True)
-class Run(TrainConfig):
+class Run(Machine, TrainConfig):
     """What every training stage takes besides: data, where to start, how long."""
 
     data: tuple[str, ...] = ()
@@ -198,16 +218,8 @@ class Run(TrainConfig):
     """Folder of the teacher's features, for the auxiliary loss (`fartrack train features`)."""
     minutes: float | None = None
     """Stop after so long, and save; run again to go on."""
-    device: str = "auto"
-    threads: int | None = None
-    """CPU threads of each process."""
-    workers: int = 4
-    """Threads that decode pictures."""
     memory: float = 24.0
     """GB that decoded pictures may take; data sets that need more are streamed."""
-    cache: Path | None = None
-    """Folder for a pack's decoded pictures: made once, then mapped, so that later starts take seconds and the processes
-    of a machine share them (10 GB for 36,000 pictures)."""
     chunk_steps: int = 200
     """Streaming: steps before the next share of the pictures, decoded meanwhile, takes over."""
     profile: bool = False
@@ -295,7 +307,7 @@ class Sparsify(Run):
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Machine):
     """Cache a teacher's patch features of every picture, for `backbone` and the auxiliary loss of `frame`."""
 
     teacher: Path
@@ -312,15 +324,10 @@ class Features:
     minutes: float | None = None
     """Stop after so long. Pictures that have no features yet are trained on without; run again to go on."""
     batch: int = 32
-    device: str = "auto"
-    threads: int | None = None
-    workers: int = 4
-    cache: Path | None = None
-    """As for training."""
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Machine):
     """Turn a checkpoint into model files: averaged weights, cut to the depths wanted, with a calibrated score."""
 
     checkpoint: Path
@@ -346,28 +353,19 @@ class Export:
     """Of the weights in the ONNX files."""
     state: Path | None = None
     """Also keep the whole state here, in half precision, to go on from with --resume."""
-    device: str = "auto"
-    threads: int | None = None
-    workers: int = 4
     memory: float = 24.0
-    cache: Path | None = None
     """As for training."""
 
 
-TABLES = ("keep", "templates", "distillation", "sparsification", "trajectory", "losses", "attention")
-
-
 @dataclass(frozen=True)
-class Ablate:
+class Ablate(Machine):
     """Train small versions under one budget and print tables of what each choice is worth.
 
     Every row is a chain of stages whose runs are kept in --out: a run that several rows share is made once, and the
     same command goes on where it was stopped.
     """
 
-    tables: tuple[
-        Literal["keep", "templates", "distillation", "sparsification", "trajectory", "losses", "attention"], ...
-    ] = ()
+    tables: tuple[Table, ...] = ()
     """Which tables; none means all."""
     out: Path = Path("runs/ablation")
     data: tuple[str, ...] = ()
@@ -390,18 +388,14 @@ class Ablate:
     clips: int = 8
     frames: int = 16
     lr: float = 6e-4
-    optimizer: Literal["adamw", "muon"] = "muon"
-    compile: Literal["off", "layers", "default", "reduce-overhead", "max-autotune"] = "off"
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    optimizer: Optimizer = "muon"
+    compile: Compile = "off"
+    precision: Precision = "bfloat16"
     features: Path | None = None
     synth: SynthConfig = field(default_factory=SynthConfig)
     """Of the frame-level runs."""
     seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    workers: int = 4
     memory: float = 24.0
-    cache: Path | None = None
     """As for training."""
 
 
