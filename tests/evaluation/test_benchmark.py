@@ -15,6 +15,7 @@ from fartrack.cli.main import main
 from fartrack.config import ModelConfig
 from fartrack.evaluation import benchmark, counting
 from fartrack.evaluation.benchmark import Contestant, Floor
+from fartrack.evaluation.peers import Nano, OpenCVs
 from fartrack.network import FARTrack
 from fartrack.tracker import Tracker
 from template_tracker import TemplateTracker, moving_square
@@ -139,23 +140,15 @@ def test_released_layout_of_a_file_with_a_blank_in_its_name(tmp_path):
 def test_peers_that_threads_make_slower_are_run_with_one_as_well(monkeypatch, tiny_model):
     """NanoTrack V3 took twice as long with two threads as with one, and that was its only row."""
     made: list[tuple[str, int]] = []
-
-    class Peer:
-        def __init__(self, spec, threads):
-            made.append((spec, threads))
-            self.label = spec
-
-        def __call__(self):
-            return None
-
-    monkeypatch.setattr("fartrack.evaluation.peers.parse_model", Peer)
+    for kind in (OpenCVs, Nano):
+        monkeypatch.setattr(kind, "open", lambda peer: made.append((peer.label, peer.threads)))
     monkeypatch.setattr(command, "_opencv_peers", lambda: ["kcf"])
     of = command.Benchmark(
         model=((str(tiny_model.onnx),),), runtime=(("onnxruntime",),), no_dense=True, peer=(("nanotrackv3:D",),)
     )
     names = [one.name for one in of._contestants(2)][1:]
-    assert names == ["kcf", "nanotrackv3:D", "nanotrackv3:D, one thread"]
-    assert made == [("kcf", 2), ("nanotrackv3:D", 2), ("nanotrackv3:D", 1)]
+    assert names == ["kcf", "nanotrackv3", "nanotrackv3, one thread"]
+    assert made == [("kcf", 2), ("nanotrackv3", 2), ("nanotrackv3", 1)]
 
 
 def test_a_model_that_nothing_runs(tmp_path, capsys):

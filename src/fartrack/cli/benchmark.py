@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from fartrack.geometry import Box
 
 RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "opencv", "torch")
-ONE_THREAD = ("nanotrackv2:", "nanotrackv3:")
-"""Peers that are run with one thread as well: ONNX Runtime shares their small products among two at a loss."""
 LONGEST = 300
 """Frames of a video that are kept, at most; of 1080p they take two gigabytes."""
 
@@ -143,7 +141,7 @@ class Benchmark:
 
         from fartrack import models
         from fartrack.evaluation.benchmark import Contestant, Crowd
-        from fartrack.evaluation.peers import parse_model
+        from fartrack.evaluation.peers import Nano, parse_model
         from fartrack.multitracker import MultiTracker
         from fartrack.runtime.choice import choose
         from fartrack.tracker import Tracker
@@ -180,37 +178,28 @@ class Benchmark:
             found += _dense(found, paths, threads)
         for spec in [*_opencv_peers(), *(p for group in self.peer for p in group)]:
             peer = parse_model(spec, threads=threads)
-            found.append(Contestant(peer.label, peer()))
-            if threads > 1 and spec.startswith(ONE_THREAD):
-                found.append(Contestant(f"{peer.label}, one thread", parse_model(spec, threads=1)()))
+            found.append(Contestant(peer.label, peer.open()))
+            if threads > 1 and isinstance(peer, Nano):  # ONNX Runtime shares its small products among two at a loss
+                found.append(Contestant(f"{peer.label}, one thread", replace(peer, threads=1).open()))
         return found
 
     def _grow(self, frames: list[Image], box: Box, threads: int) -> int:
         from fartrack import models
         from fartrack.evaluation import benchmark
+        from fartrack.evaluation.peers import labelled
         from fartrack.tracker import Tracker
 
         paths = [m for group in self.model for m in group] or [p.stem for p in models.packaged()]
         runtime = next((r for group in self.runtime for r in group), "onnxruntime")
         if not paths:
             raise InputError("no models are packaged: give a model file with --model FILE")
-        label, model = _labelled(paths[0])
+        label, model = labelled(paths[0])
         name = f"{label or model} {runtime}"
         before, after = benchmark.growth(Tracker(model, runtime, threads), frames, box, self.growth)
         grown = (after - before) / 1e6
         early, late = benchmark.SETTLE, self.growth
         print(f"{name}: {before / 1e6:.1f} MB after {early} frames, {grown:+.2f} MB after {late} more")
         return 0
-
-
-def _labelled(text: str) -> tuple[str, str]:
-    """Label and model of `LABEL=MODEL`; a model alone has an empty label, also one with a `=` in its path."""
-    label, equals, model = text.partition("=")
-    if not equals or "/" in label or "\\" in label or Path(text).exists():
-        return "", text
-    if not label or not model:
-        raise InputError(f"--model {text}: give LABEL=MODEL")
-    return label, model
 
 
 def _named(texts: Sequence[str]) -> list[tuple[str, Path]]:
@@ -222,15 +211,15 @@ def _named(texts: Sequence[str]) -> list[tuple[str, Path]]:
         InputError: two are called the same, or there is none.
     """
     from fartrack import models
+    from fartrack.evaluation.peers import labelled, refuse_twins
 
-    given = [(label, models.find(model)) for label, model in map(_labelled, texts)]
+    given = [(label, models.find(model)) for label, model in map(labelled, texts)]
     given = given or [("", path) for path in models.packaged()]
     if not given:
         raise InputError("no models are packaged: give model files with --model FILE")
     unlabelled = [_names_of(path) for label, path in given if not label]
     names = [label or _alone(_names_of(path), unlabelled) for label, path in given]
-    if (twice := next((name for name in names if names.count(name) > 1), None)) is not None:
-        raise InputError(f"--model: two of them are called {twice!r}; tell them apart with LABEL=MODEL")
+    refuse_twins(names)
     return list(zip(names, (path for _, path in given), strict=True))
 
 

@@ -66,7 +66,7 @@ class Evaluate:
         """Evaluate, print the table, and return 1 when something failed."""
         from fartrack.evaluation.datasets import open_dataset
         from fartrack.evaluation.passes import begun_anew, begun_later
-        from fartrack.evaluation.peers import parse_model
+        from fartrack.evaluation.peers import parse_model, refuse_twins
         from fartrack.evaluation.results import load_annotations, score_folder
 
         if self.workers < 1 or self.threads < 1:
@@ -76,9 +76,7 @@ class Evaluate:
         specs = [spec for group in self.model for spec in group] or ["pico"]
         models = [parse_model(spec, self.runtime, self.threads, self.seek) for spec in specs]
         labels = [model.label for model in models]
-        twice = next((label for label in labels if labels.count(label) > 1), None)
-        if twice is not None:
-            raise InputError(f"--model: two of them are called {twice!r}; tell them apart with LABEL=MODEL")
+        refuse_twins(labels)
         dataset = open_dataset(self.dataset, self.root).read_once()
         if self.only:
             dataset = dataset.only(list(self.only))
@@ -87,7 +85,7 @@ class Evaluate:
         if self.starts:
             dataset = begun_later(dataset, self.starts)
         for model in models:
-            model()  # one that cannot be opened is said before hours are spent on the others
+            model.open()  # one that cannot be opened is said before hours are spent on the others
 
         out = self.out or Path("out", "evaluation", dataset.name)
         failed = 0
@@ -133,7 +131,10 @@ class Evaluate:
                 if event.kind == "failed":
                     print(f"fartrack: {model.label}: {event.name} failed: {event.reason}", file=sys.stderr)
 
-            outcome = evaluate(dataset, model, folder, self.workers, ray=self.ray, about=about, on_event=on_event)
+            outcome = evaluate(
+                dataset, model.open, folder, self.workers,
+                threads=self.threads, ray=self.ray, about=about, on_event=on_event,
+            )  # fmt: skip
         if outcome.resumed:
             print(f"fartrack: {model.label}: {len(outcome.resumed)} sequences were there already", file=sys.stderr)
         if outcome.failed:
@@ -164,10 +165,11 @@ class Evaluate:
 
 def _packaged_of(models: list[Model]) -> str:
     """The rows that a packaged name runs in."""
+    from fartrack.evaluation.peers import Ours
     from fartrack.models import packaged
 
     names = {path.stem for path in packaged()}
-    return ", ".join(model.label for model in models if model.spec in names)
+    return ", ".join(model.label for model in models if isinstance(model, Ours) and model.model in names)
 
 
 class _Bar:

@@ -17,24 +17,24 @@ import ctypes
 import hashlib
 import importlib
 import inspect
-import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
+from fartrack.evaluation.nanotrack import NANO_SETTINGS, NanoTrack, nano_files
 from fartrack.geometry import Box
-from fartrack.protobuf import fields, varint
+
+OPENCV = ("csrt", "kcf", "mil")
+NANO_IN_OPENCV = "nanotrackv2-opencv"
 
 
 class TrackerLike(Protocol):
@@ -99,274 +99,228 @@ def _seed() -> None:
         ctypes.CDLL(None).srand(0)
 
 
-def _opencv(name: str, threads: int | None) -> OpenCVTracker:
-    make = getattr(cv2, f"Tracker{name}", None)
-    if make is None or not hasattr(make, "create"):
-        raise InputError(
-            f"--model {name.lower()}: OpenCV {cv2.__version__} here has no {name}; in an environment of its own run "
-            f'pip uninstall opencv-python-headless, then pip install "opencv-contrib-python-headless<5"'
-        )
-    if threads is not None:
-        cv2.setNumThreads(threads)
-    return OpenCVTracker(make.create)
-
-
-def _nano_opencv(folder: Path, threads: int | None) -> OpenCVTracker:
-    backbone, head = _nano_files(folder)
-
-    def make() -> Any:
-        parameters = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
-        parameters.backbone, parameters.neckhead = str(backbone), str(head)
-        return cv2.TrackerNano.create(parameters)
-
-    if threads is not None:
-        cv2.setNumThreads(threads)
-    try:
-        make()
-    except cv2.error as error:
-        raise InputError(f"--model nanotrackv2-opencv:{folder}: OpenCV cannot open these files ({error.err})") from None
-    return OpenCVTracker(make)
-
-
-# --- NanoTrack --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class NanoSettings:
-    """The three numbers NanoTrack decodes with."""
-
-    window: float
-    penalty: float
-    rate: float
-
-
-NANO_SETTINGS = {2: NanoSettings(0.490, 0.150, 0.385), 3: NanoSettings(0.455, 0.138, 0.348)}
-TEMPLATE, SEARCH, STRIDE = 127, 255, 16
-
-
-class NanoTrack:
-    """NanoTrack (HonglinChu/SiamTrackers) through ONNX Runtime."""
-
-    def __init__(self, folder: Path, settings: NanoSettings, threads: int | None = None) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-
-        def open_session(model: str | bytes) -> Any:
-            try:
-                return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # ONNX Runtime's errors have no common base
-                raise InputError(f"{folder}: ONNX Runtime cannot open NanoTrack's files ({error})") from None
-
-        backbone, head = _nano_files(folder)
-        self._backbone, self._head = open_session(str(backbone)), open_session(str(head))
-        self._backbone_small = open_session(_for_template(backbone.read_bytes()))
-        side = self._head.get_outputs()[0].shape[-1]
-        hann = np.hanning(side)
-        self._settings = settings
-        self._window = np.outer(hann, hann)
-        self._grid = (np.arange(side) - side // 2) * float(STRIDE)
-        self._template: NDArray[np.float32] = np.empty(0, np.float32)
-        self._fill: NDArray[np.float64] = np.zeros(3)
-        self._centre, self._size = np.zeros(2), np.zeros(2)
-        self.score = 0.0
-
-    def init(self, frame: Image, box: Box) -> None:
-        """Remember the target's look."""
-        x, y, w, h = box
-        self._centre = np.array([x + w / 2, y + h / 2])
-        self._size = np.array([w, h], float)
-        self._fill = frame.mean((0, 1))
-        crop = self._crop(frame, self._context(), TEMPLATE)
-        self._template = self._backbone_small.run(None, {"input": crop})[0]
-        self.score = 1.0
-
-    def update(self, frame: Image) -> tuple[bool, Box]:
-        """Follow the target to the next frame."""
-        settings, context = self._settings, self._context()
-        scale = TEMPLATE / context
-        crop = self._crop(frame, context * SEARCH / TEMPLATE, SEARCH)
-        features = self._backbone.run(None, {"input": crop})[0]
-        classes, sides = self._head.run(None, {"input1": self._template, "input2": features})
-        score = 1 / (1 + np.exp(classes[0, 0].astype(float) - classes[0, 1]))
-        left, top, right, bottom = sides[0].astype(float)
-        across, down = self._grid[None, :], self._grid[:, None]
-        w, h = left + right, top + bottom
-        x, y = across + (right - left) / 2, down + (bottom - top) / 2
-
-        change = _larger(_padded(w, h) / _padded(*(self._size * scale)))
-        ratio = _larger((self._size[0] / self._size[1]) / (w / h))
-        penalty = np.exp(-(change * ratio - 1) * settings.penalty)
-        ranked = penalty * score * (1 - settings.window) + self._window * settings.window
-        best = np.unravel_index(int(ranked.argmax()), ranked.shape)
-
-        rate = float(penalty[best] * score[best] * settings.rate)
-        self._centre = self._centre + np.array([x[best], y[best]]) / scale
-        self._size = self._size * (1 - rate) + np.array([w[best], h[best]]) / scale * rate
-        height, width = frame.shape[:2]
-        self._centre = np.clip(self._centre, 0, (width, height))
-        self._size = np.clip(self._size, 10, (width, height))
-        self.score = float(score[best])
-        corner = self._centre - self._size / 2
-        return True, (float(corner[0]), float(corner[1]), float(self._size[0]), float(self._size[1]))
-
-    def _context(self) -> float:
-        """Side of the template crop in the frame."""
-        return float(_padded(*self._size))
-
-    def _crop(self, frame: Image, extent: float, size: int) -> NDArray[np.float32]:
-        """Square of `extent` pixels around the target, resized to `size`; outside the frame its mean colour.
-
-        Corner and side are cut to whole pixels, each on its own: half a pixel more or less moves AO by three points.
-        """
-        height, width = frame.shape[:2]
-        left, top = (math.floor(value - extent / 2) for value in self._centre)
-        side = max(1, int(extent))
-        window = np.empty((side, side, 3), np.uint8)
-        window[:] = self._fill
-        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
-        if x1 > x0 and y1 > y0:
-            window[y0 - top : y1 - top, x0 - left : x1 - left] = frame[y0:y1, x0:x1]
-        return np.ascontiguousarray(cv2.resize(window, (size, size)).transpose(2, 0, 1)[None], np.float32)
-
-
-def _padded(w: Any, h: Any) -> Any:
-    padding = (w + h) / 2
-    return np.sqrt((w + padding) * (h + padding))
-
-
-def _larger(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.maximum(ratio, 1 / ratio)
-
-
-def _for_template(model: bytes) -> bytes:
-    """The same backbone for 127 px crops: the files fix the input to 255 px though the layers take any size.
-
-    A few bytes of the file are changed, so that no ONNX library is needed: the written-down shapes between the layers
-    are dropped, and the input's shape, four length-prefixed numbers, gets 127 written in two bytes as 255 was.
-    """
-    batch, side, small = b"\x0a\x02\x08\x01", b"\x0a\x03\x08\xff\x01", b"\x0a\x03\x08\xff\x00"
-    shape = batch + b"\x0a\x02\x08\x03" + side * 2
-    if model.count(shape) != 1:
-        raise InputError("NanoTrack's backbone was expected to take 1 x 3 x 255 x 255; these are other files")
-    model = model.replace(shape, batch + b"\x0a\x02\x08\x03" + small * 2)
-    changed = b""
-    for number, whole, payload in fields(model):
-        if number == 7:  # the graph; its fields 12 and 13 are the outputs and the shapes between the layers
-            graph = b""
-            for inner, field, _ in fields(payload):
-                graph += field.replace(b"\x0a\x02\x08\x10" * 2, b"\x0a\x02\x08\x08" * 2) if inner == 12 else b""
-                graph += field if inner not in (12, 13) else b""
-            whole = b"\x3a" + varint(len(graph)) + graph
-        changed += whole
-    return changed
-
-
-def _nano_files(folder: Path) -> tuple[Path, Path]:
-    """Backbone and head in a folder."""
-    found = []
-    for part in ("backbone", "head"):
-        files = sorted(folder.glob(f"*{part}*.onnx"))
-        if len(files) != 1:
-            raise InputError(f"{folder}: looked for one *{part}*.onnx of NanoTrack, found {len(files)}")
-        found.append(files[0])
-    return found[0], found[1]
-
-
 # --- by name ----------------------------------------------------------------------------------------------------------
 
-OPENCV_NAMES = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL"}
-NANO_NAMES = ("nanotrackv2", "nanotrackv3", "nanotrackv2-opencv")
 
-
-def kind_of(spec: str) -> Literal["opencv", "nanotrack", "module", "ours"]:
-    """Which of the lines at the top of this file a tracker's name is written as."""
-    name, _, rest = spec.partition(":")
-    if spec in OPENCV_NAMES:
-        return "opencv"
-    if name in NANO_NAMES:
-        return "nanotrack"
-    # A file's whole path has a colon on Windows.
-    if rest and name.replace(".", "").isidentifier() and not Path(spec).exists():
-        return "module"
-    return "ours"
-
-
-@dataclass(frozen=True)
-class Model:
+class Model(Protocol):
     """A tracker as it was named on the command line, with what is needed to open it in another process.
 
-    Calling it opens the tracker; it can be pickled.
+    It can be pickled.
     """
 
-    spec: str
-    label: str
-    runtime: str | None = None
-    threads: int | None = 1
-    seek: bool = False
-    """Of ours: a lost target is looked for elsewhere too (`fartrack.seek`)."""
+    @property
+    def label(self) -> str:
+        """Name of the results' folder and of the row of the table."""
+        ...
 
-    def __call__(self) -> TrackerLike:
+    def open(self) -> TrackerLike:
         """Open the tracker."""
-        name, _, rest = self.spec.partition(":")
-        kind = kind_of(self.spec)
-        if kind == "opencv":
-            return _opencv(OPENCV_NAMES[self.spec], self.threads)
-        if kind == "nanotrack" and name.endswith("-opencv"):
-            return _nano_opencv(_given(self.spec), self.threads)
-        if kind == "nanotrack":
-            return NanoTrack(_given(self.spec), NANO_SETTINGS[int(name[-1])], self.threads)
-        if kind == "module":
-            return _imported(name, rest, self.threads)
-        from fartrack.tracker import Tracker
-
-        return Tracker(self.spec, self.runtime, self.threads, seek=self.seek)
+        ...
 
     def fingerprint(self) -> dict[str, str]:
         """What tells results of this tracker from others': its name, its engine and the bytes of its files."""
-        name, _, rest = self.spec.partition(":")
-        kind = kind_of(self.spec)
-        if kind == "opencv":
-            return {"model": self.spec, "opencv": cv2.__version__}
-        if kind == "nanotrack":
-            return {"model": name, "files": _digest(_nano_files(_given(self.spec)))}
-        if kind == "module":
-            source = getattr(_module(name, rest), "__file__", None)  # built-in ones have none
-            return {"model": self.spec} | ({"files": _digest((Path(source),))} if source else {})
+        ...
+
+
+@dataclass(frozen=True)
+class OpenCVs:
+    """A tracker that comes with OpenCV."""
+
+    label: str
+    name: str
+    threads: int = 1
+
+    def open(self) -> TrackerLike:
+        """As `Model` says."""
+        make = getattr(cv2, f"Tracker{self.name.upper()}", None)
+        if make is None or not hasattr(make, "create"):
+            raise InputError(
+                f"--model {self.name}: OpenCV {cv2.__version__} here has no {self.name.upper()}; in an environment of "
+                'its own run pip uninstall opencv-python-headless, then pip install "opencv-contrib-python-headless<5"'
+            )
+        cv2.setNumThreads(self.threads)
+        return OpenCVTracker(make.create)
+
+    def fingerprint(self) -> dict[str, str]:
+        """As `Model` says."""
+        return {"model": self.name, "opencv": cv2.__version__}
+
+
+@dataclass(frozen=True)
+class Nano:
+    """NanoTrack in ONNX Runtime, from its two files in `folder`."""
+
+    label: str
+    name: str
+    folder: str
+    threads: int = 1
+
+    def open(self) -> TrackerLike:
+        """As `Model` says."""
+        return NanoTrack(_there(self.name, self.folder), NANO_SETTINGS[self.name], self.threads)
+
+    def fingerprint(self) -> dict[str, str]:
+        """As `Model` says."""
+        return {"model": self.name, "files": _digest(nano_files(_there(self.name, self.folder)))}
+
+
+@dataclass(frozen=True)
+class NanoInOpenCV:
+    """The same files in OpenCV, which knows NanoTrack V2."""
+
+    label: str
+    folder: str
+    threads: int = 1
+
+    def open(self) -> TrackerLike:
+        """As `Model` says."""
+        folder = _there(NANO_IN_OPENCV, self.folder)
+        backbone, head = nano_files(folder)
+
+        def make() -> Any:
+            parameters = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
+            parameters.backbone, parameters.neckhead = str(backbone), str(head)
+            return cv2.TrackerNano.create(parameters)
+
+        cv2.setNumThreads(self.threads)
+        try:
+            make()
+        except cv2.error as error:
+            reason = f"OpenCV cannot open these files ({error.err})"
+            raise InputError(f"--model {NANO_IN_OPENCV}:{folder}: {reason}") from None
+        return OpenCVTracker(make)
+
+    def fingerprint(self) -> dict[str, str]:
+        """As `Model` says."""
+        return {"model": NANO_IN_OPENCV, "files": _digest(nano_files(_there(NANO_IN_OPENCV, self.folder)))}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a function or class of somebody's own module makes."""
+
+    label: str
+    module: str
+    name: str
+    threads: int = 1
+
+    def open(self) -> TrackerLike:
+        """As `Model` says."""
+        spec = f"{self.module}:{self.name}"
+        try:
+            make = getattr(_module(self.module, self.name), self.name)
+        except AttributeError as error:
+            raise InputError(f"--model {spec}: {error}") from None
+        try:
+            takes_threads = "threads" in inspect.signature(make).parameters
+        except (TypeError, ValueError):  # some built-in things do not tell
+            takes_threads = False
+        try:
+            tracker = make(threads=self.threads) if takes_threads else make()
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"--model {spec}: {_said(error)}") from None
+        if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
+            raise InputError(f"--model {spec}: it makes no tracker; init(frame, box) and update(frame) are needed")
+        return tracker
+
+    def fingerprint(self) -> dict[str, str]:
+        """As `Model` says."""
+        source = getattr(_module(self.module, self.name), "__file__", None)  # built-in ones have none
+        return {"model": f"{self.module}:{self.name}"} | ({"files": _digest((Path(source),))} if source else {})
+
+
+@dataclass(frozen=True)
+class Ours:
+    """fartrack itself, with a packaged model or a file."""
+
+    label: str
+    model: str
+    runtime: str | None = None
+    threads: int = 1
+    seek: bool = False
+    """A lost target is looked for elsewhere too (`fartrack.seek`)."""
+
+    def open(self) -> TrackerLike:
+        """As `Model` says."""
+        from fartrack.tracker import Tracker
+
+        return Tracker(self.model, self.runtime, self.threads, seek=self.seek)
+
+    def fingerprint(self) -> dict[str, str]:
+        """As `Model` says."""
         from fartrack.runtime.choice import choose
 
-        file, runtime = choose(self.spec, self.runtime)
+        file, runtime = choose(self.model, self.runtime)
         beside = [file.with_suffix(".bin")] if file.suffix == ".xml" else []  # OpenVINO keeps the weights there
         files = _digest((file, *(path for path in beside if path.is_file())))
         seeks = {"seek": "yes"} if self.seek else {}
         return {"model": self.label, "runtime": runtime or "by the file", "files": files} | seeks
 
 
-def parse_model(text: str, runtime: str | None = None, threads: int | None = 1, seek: bool = False) -> Model:
-    """Understand `SPEC` or `LABEL=SPEC`; the label names the results' folder and the row of the table."""
-    label, equals, spec = text.partition("=")
-    if not equals:
-        label, spec = "", text
+def parse_model(text: str, runtime: str | None = None, threads: int = 1, seek: bool = False) -> Model:
+    """Understand `SPEC` or `LABEL=SPEC`, where SPEC is one of the lines at the top of this file.
+
+    Args:
+        text: as it was given.
+        runtime: engine of ours.
+        threads: CPU threads of any.
+        seek: of ours, see `Ours`.
+
+    Raises:
+        InputError: no tracker is named, or the label cannot be a folder's name.
+    """
+    label, spec = labelled(text)
     if not spec:
         raise InputError(f"--model {text!r}: no tracker named; give pico, a model file or a peer such as csrt")
-    if not label:
-        name, _, rest = spec.partition(":")
-        kind = kind_of(spec)
-        label = {"opencv": spec, "nanotrack": name, "module": rest, "ours": Path(spec).stem}[kind]
-        if kind == "ours":
-            label += (f"-{runtime}" if runtime is not None else "") + ("-seek" if seek else "")
-    if not label or any(character in label for character in '/\\:*?"<>|') or label.startswith("."):
-        raise InputError(f"--model {text!r}: {label!r} cannot be a folder's name; give LABEL=MODEL")
-    return Model(spec, label, runtime, threads, seek)
+    name, _, rest = spec.partition(":")
+    model: Model
+    if spec in OPENCV:
+        model = OpenCVs(label or spec, spec, threads)
+    elif name in NANO_SETTINGS:
+        model = Nano(label or name, name, rest, threads)
+    elif name == NANO_IN_OPENCV:
+        model = NanoInOpenCV(label or name, rest, threads)
+    elif rest and name.replace(".", "").isidentifier() and not Path(spec).exists():  # a whole path has one on Windows
+        model = Imported(label or rest, name, rest, threads)
+    else:
+        own = Path(spec).stem + (f"-{runtime}" if runtime is not None else "") + ("-seek" if seek else "")
+        model = Ours(label or own, spec, runtime, threads, seek)
+    if not model.label or any(character in model.label for character in '/\\:*?"<>|') or model.label.startswith("."):
+        raise InputError(f"--model {text!r}: {model.label!r} cannot be a folder's name; give LABEL=MODEL")
+    return model
 
 
-def _given(spec: str) -> Path:
+def labelled(text: str) -> tuple[str, str]:
+    """Label and model of `LABEL=MODEL`; a model alone has an empty label, also one with a `=` in its path.
+
+    Raises:
+        InputError: there is nothing before the `=`, or nothing after it.
+    """
+    label, equals, model = text.partition("=")
+    if not equals or "/" in label or "\\" in label or Path(text).exists():
+        return "", text
+    if not label or not model:
+        raise InputError(f"--model {text}: give LABEL=MODEL")
+    return label, model
+
+
+def refuse_twins(labels: Sequence[str]) -> None:
+    """See that no two are called the same.
+
+    Raises:
+        InputError: with the name.
+    """
+    if (twice := next((label for label in labels if labels.count(label) > 1), None)) is not None:
+        raise InputError(f"--model: two of them are called {twice!r}; tell them apart with LABEL=MODEL")
+
+
+def _there(name: str, given: str) -> Path:
     """The folder in NAME:DIR."""
-    folder = Path(spec.partition(":")[2])
+    folder = Path(given)
     if not folder.is_dir() or folder == Path():
-        raise InputError(f"--model {spec}: give NanoTrack's two ONNX files as {spec.partition(':')[0]}:DIR")
+        raise InputError(f"--model {name}:{given}: give NanoTrack's two ONNX files as {name}:DIR")
     return folder
 
 
@@ -381,27 +335,6 @@ def _module(module: str, name: str) -> ModuleType:
         raise InputError(f"--model {module}:{name}: {_said(error)}") from None
     finally:
         sys.path.remove("")
-
-
-def _imported(module: str, name: str, threads: int | None) -> TrackerLike:
-    """What `module:name` makes."""
-    try:
-        make = getattr(_module(module, name), name)
-    except AttributeError as error:
-        raise InputError(f"--model {module}:{name}: {error}") from None
-    try:
-        takes_threads = "threads" in inspect.signature(make).parameters
-    except (TypeError, ValueError):  # some built-in things do not tell
-        takes_threads = False
-    try:
-        tracker = make(threads=threads) if takes_threads else make()
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"--model {module}:{name}: {_said(error)}") from None
-    if not callable(getattr(tracker, "init", None)) or not callable(getattr(tracker, "update", None)):
-        raise InputError(f"--model {module}:{name}: it makes no tracker; init(frame, box) and update(frame) are needed")
-    return tracker
 
 
 def _said(error: Exception) -> str:

@@ -36,6 +36,8 @@ TrackerFactory = Callable[[], TrackerLike]
 Tell = Callable[["Event"], None]
 RETRIES = 2
 """How often a sequence is given to another worker after its worker died."""
+TELL_EVERY = 0.5
+"""Seconds from one event of a sequence's frames to the next."""
 SETTINGS, FAILURES = "run.json", "failures.txt"
 
 
@@ -67,6 +69,7 @@ def evaluate(
     out: str | Path,
     workers: int = 1,
     *,
+    threads: int = 1,
     ray: str | None = None,
     about: Mapping[str, str] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -79,6 +82,7 @@ def evaluate(
         out: folder of the result files, named as pytracking names them (uav_bike1.txt); sequences whose file is
             there are not run again.
         workers: processes; each runs one sequence at a time.
+        threads: CPU threads of each tracker: OpenCV gets as many, and Ray reserves them.
         ray: address of a Ray cluster ("local" starts one here) to run on instead.
         about: what these results belong to. It is kept in `run.json`; a folder that belongs to something else is
             refused.
@@ -113,13 +117,14 @@ def evaluate(
         if on_event is not None:
             on_event(event)
 
+    runner = _Runner(dataset, tracker_factory, threads)
     if pending and ray is not None:
-        _on_ray(dataset, tracker_factory, pending, ray, tell)
+        _on_ray(runner, pending, ray, tell)
     elif pending and workers > 1:
         tracker_factory()  # a tracker that cannot be opened is one error here, not one for each sequence
-        _in_processes(dataset, tracker_factory, pending, min(workers, len(pending)), tell)
+        _in_processes(runner, pending, min(workers, len(pending)), tell)
     elif pending:
-        _here(dataset, tracker_factory, pending, tell)
+        _here(runner, pending, tell)
     return Outcome(tuple(done), resumed, failed)
 
 
@@ -185,9 +190,7 @@ def _same_sequences(folder: Path, dataset: Dataset, names: Iterable[str]) -> Non
 # --- one sequence -----------------------------------------------------------------------------------------------------
 
 
-def run_sequence(
-    tracker: TrackerLike, sequence: Sequence, on_frames: Callable[[int], None] | None = None, every: float = 0.5
-) -> Pass:
+def run_sequence(tracker: TrackerLike, sequence: Sequence, on_frames: Callable[[int], None] | None = None) -> Pass:
     """Follow the target through a sequence. What is timed is `init` and `update`, from decoded frame to box."""
     count = len(sequence)
     boxes, times, scores = np.empty((count, 4)), np.empty(count), np.full(count, np.nan)
@@ -216,7 +219,7 @@ def run_sequence(
             raise ValueError(
                 f"the tracker gave {(x, y, w, h)} as box of frame {index} ({sequence.frames.where(index)})"
             )
-        if on_frames is not None and time.monotonic() - told > every:
+        if on_frames is not None and time.monotonic() - told > TELL_EVERY:
             on_frames(index)
             told = time.monotonic()
     if index + 1 != count:
@@ -226,15 +229,18 @@ def run_sequence(
 
 
 class _Runner:
-    """Opens the tracker when it is first needed and turns whatever goes wrong with a sequence into an event."""
+    """Opens the tracker when it is first needed and turns whatever goes wrong with a sequence into an event.
 
-    def __init__(self, dataset: Dataset, factory: TrackerFactory) -> None:
-        self.dataset, self.factory = dataset, factory
+    Until then it can be sent to another process.
+    """
+
+    def __init__(self, dataset: Dataset, factory: TrackerFactory, threads: int) -> None:
+        self.dataset, self.factory, self.threads = dataset, factory, threads
         self._tracker: TrackerLike | None = None
 
     def open(self) -> None:
         """Open the tracker."""
-        cv2.setNumThreads(getattr(self.factory, "threads", None) or 1)  # the same bytes however many work here
+        cv2.setNumThreads(self.threads)  # the same bytes however many work here
         self._tracker = self.factory()
 
     def run(self, name: str, tell: Tell | None = None) -> Event:
@@ -254,11 +260,10 @@ class _Runner:
             return Event("failed", name, reason=" ".join(reason.split()), details=traceback.format_exc())
 
 
-def _here(dataset: Dataset, factory: TrackerFactory, names: list[str], tell: Tell) -> None:
+def _here(runner: _Runner, names: list[str], tell: Tell) -> None:
     """One sequence after the other in this process."""
     threads = cv2.getNumThreads()
     try:
-        runner = _Runner(dataset, factory)
         runner.open()
         for name in names:
             tell(runner.run(name, tell))
@@ -272,10 +277,10 @@ def _here(dataset: Dataset, factory: TrackerFactory, names: list[str], tell: Tel
 class _Worker:
     """A process that runs one sequence at a time, and the end of the pipe that talks to it."""
 
-    def __init__(self, dataset: Dataset, factory: TrackerFactory) -> None:
+    def __init__(self, runner: _Runner) -> None:
         context = multiprocessing.get_context("spawn")  # forked copies of threads and sessions hang
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, dataset, factory), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, runner), daemon=True)
         with handled(
             signal.SIG_IGN, [signal.SIGINT]
         ):  # which it takes over: a Ctrl-C while it loads is not for it either
@@ -296,17 +301,16 @@ class _Worker:
         self.process.join()
 
 
-def _serve(pipe: Connection, dataset: Dataset, factory: TrackerFactory) -> None:
+def _serve(pipe: Connection, runner: _Runner) -> None:
     """Run the sequences that come through the pipe until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
-    runner = _Runner(dataset, factory)
     with suppress(EOFError, OSError):
         while True:
             name = pipe.recv()
             pipe.send(runner.run(name, pipe.send))
 
 
-def _in_processes(dataset: Dataset, factory: TrackerFactory, names: list[str], count: int, tell: Tell) -> None:
+def _in_processes(runner: _Runner, names: list[str], count: int, tell: Tell) -> None:
     """Run sequences in `count` processes; one whose process dies is given to a new one, at most `RETRIES` times."""
     waiting = deque(names)
     deaths: dict[str, int] = {}
@@ -314,7 +318,7 @@ def _in_processes(dataset: Dataset, factory: TrackerFactory, names: list[str], c
     try:
         while waiting or any(worker.name is not None for worker in workers):
             while waiting and len(workers) < count:
-                workers.append(_Worker(dataset, factory))
+                workers.append(_Worker(runner))
             for worker in workers:
                 if worker.name is None and waiting:
                     worker.give(waiting.popleft())
@@ -351,11 +355,11 @@ def _death(code: int | None, times: int) -> str:
 _RUNNERS: dict[int, _Runner] = {}  # in a Ray worker: the tracker stays open from one task to the next
 
 
-def _ray_task(job: int, dataset: Dataset, factory: TrackerFactory, name: str) -> Event:
+def _ray_task(job: int, runner: _Runner, name: str) -> Event:
     """Run one sequence in a Ray worker."""
     if job not in _RUNNERS:
         _RUNNERS.clear()
-        _RUNNERS[job] = _Runner(dataset, factory)
+        _RUNNERS[job] = runner
     return _RUNNERS[job].run(name)
 
 
@@ -370,7 +374,7 @@ def _knock(address: str) -> None:
         raise InputError(f"--ray {address}: no cluster answers there ({error}); use local to start one") from None
 
 
-def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address: str, tell: Tell) -> None:
+def _on_ray(runner: _Runner, names: list[str], address: str, tell: Tell) -> None:
     """Run one sequence a task on a Ray cluster; Ray runs a task again when its worker or machine dies.
 
     The data set has to be under the same path on every machine. Results come back here and are written here.
@@ -379,7 +383,7 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
         import ray
     except ImportError:
         raise InputError("--ray: Ray is not installed; pip install ray") from None
-    factory()
+    runner.factory()
     _knock(address)
     started = not ray.is_initialized()
     if started:
@@ -390,15 +394,15 @@ def _on_ray(dataset: Dataset, factory: TrackerFactory, names: list[str], address
             reason = gist(error)
             raise InputError(f"--ray {address}: no cluster answers there ({reason}); use local to start one") from None
     try:
-        task = ray.remote(max_retries=RETRIES, num_cpus=getattr(factory, "threads", None) or 1)(_ray_task)
-        job, shared, maker = time.time_ns(), ray.put(dataset), ray.put(factory)
+        task = ray.remote(max_retries=RETRIES, num_cpus=runner.threads)(_ray_task)
+        job, shared = time.time_ns(), ray.put(runner)
         room = max(4, 2 * int(ray.cluster_resources().get("CPU", 1)))  # a queue of thousands would only cost memory
         waiting = deque(names)
         running: dict[Any, str] = {}
         while waiting or running:
             while waiting and len(running) < room:
                 name = waiting.popleft()
-                running[task.remote(job, shared, maker, name)] = name
+                running[task.remote(job, shared, name)] = name
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
                 name = running.pop(reference)
