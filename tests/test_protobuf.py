@@ -2,7 +2,7 @@
 
 import pytest
 
-from fartrack.protobuf import fields, read_varint, varint
+from fartrack.protobuf import field, fields, read_varint, varint
 
 
 @pytest.mark.parametrize("value", [0, 127, 128, 2**63, 2**64 - 1])
@@ -16,3 +16,8 @@ def test_a_number_ends():
         read_varint(b"\xff" * 10 + b"\x01", 0)
     with pytest.raises(ValueError, match="no protobuf message"):
         list(fields(b"\x08" + b"\xff" * 2_000_000))
+
+
+def test_fields_come_back():
+    long = bytes(300)
+    assert list(fields(field(14, b"a") + field(7, long))) == [(14, field(14, b"a"), b"a"), (7, field(7, long), long)]

@@ -20,8 +20,8 @@ from onnx import numpy_helper
 from fartrack import graph, quantise, static
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_content, config_of, not_whole, sealed
 from fartrack.network import FARTrack
+from fartrack.onnxfile import check_content, config_of, not_whole, sealed
 from fartrack.quantise import Inputs
 from fartrack.runtime import Output, open_runtime
 from fartrack.runtime.torch_ import Torch

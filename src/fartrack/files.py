@@ -91,6 +91,11 @@ def identity(path: Path) -> tuple[int, int] | Path:
     return (there.st_dev, there.st_ino) if there.st_ino else path  # some file systems do not count theirs
 
 
+def suffix_of(path: Path) -> str:
+    """What kind of file it is, however its name is written."""
+    return path.suffix.lower()
+
+
 def readable(name: str) -> str:
     """A file's name as text that can be written anywhere, on one line.
 

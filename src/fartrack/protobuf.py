@@ -56,3 +56,8 @@ def varint(value: int) -> bytes:
     while value >= 128:
         encoded, value = encoded + bytes([value & 127 | 128]), value >> 7
     return encoded + bytes([value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field with a length, as `fields` reads it."""
+    return varint(number << 3 | 2) + varint(len(content)) + content

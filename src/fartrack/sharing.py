@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from fartrack import models
+from fartrack import models, onnxfile
 from fartrack.errors import InputError, lacks_package
 from fartrack.files import write_whole
 from fartrack.guard import guarded
@@ -92,7 +92,7 @@ def _thinned(path: Path, model: onnx.ModelProto, places: Places) -> bytes:
     kept = [entry for entry in model.metadata_props if entry.key != "crc32"]  # of the whole file
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
-    return models.sealed(model.SerializeToString())
+    return onnxfile.sealed(model.SerializeToString())
 
 
 def _bytes(tensors: Iterable[bytes]) -> int:
@@ -133,7 +133,7 @@ def _read(path: Path) -> onnx.ModelProto:
     except FileNotFoundError:
         raise
     except Exception as error:  # protobuf's own class
-        raise models.not_whole(path, str(error)) from None
+        raise onnxfile.not_whole(path, str(error)) from None
 
 
 def _load(path: Path) -> onnx.ModelProto:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from fartrack.config import ModelConfig
 from fartrack.errors import INSTALL_TRAIN, InputError, gist
-from fartrack.models import check_model_file, suffix_of
+from fartrack.files import suffix_of
+from fartrack.models import check_model_file
 from fartrack.runtime.choice import OLDEST, too_old
 from fartrack.shortage import ADVICE, is_shortage
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fartrack.models import check_content, config_of, engine_failed
+from fartrack.onnxfile import check_content, config_of, engine_failed
 from fartrack.runtime import Bytes, Floats, Output, checked
 from fartrack.runtime.choice import features
 

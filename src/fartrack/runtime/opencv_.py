@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.errors import InputError
-from fartrack.models import check_content, config_of, engine_failed, read_about
+from fartrack.onnxfile import check_content, config_of, engine_failed, read_about
 from fartrack.runtime import Bytes, Floats, Output, checked
 
 OUTPUTS = Output._fields

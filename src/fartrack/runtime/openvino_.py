@@ -15,7 +15,7 @@ from openvino import opset13 as op
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.models import check_content, engine_failed
+from fartrack.onnxfile import check_content, engine_failed
 from fartrack.runtime import Bytes, Floats, Output, checked, note_threads, refuse_forked
 
 OUTPUTS = Output._fields
