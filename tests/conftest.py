@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from small import SMALL, SmallModel, call, network
+from toolkits.environments import Environment
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +38,16 @@ def tiny_model(tmp_path_factory):
     save_weights(model.weights, net.state_dict(), SMALL)
     export(net, model.onnx, "fp32", inputs=[call(SMALL), call(SMALL, tokens=SMALL.template_tokens)])
     return model
+
+
+@pytest.fixture
+def environment():
+    """`environment("vot")`: an environment of its own, or skip."""
+
+    def get(name):
+        found = Environment(name)
+        if not found.python.exists():
+            pytest.skip(f"no environment for {name}; make test-toolkits builds it")
+        return found
+
+    return get

@@ -130,10 +130,11 @@ def test_half_precision_files_are_smaller_and_near(tiny_model, tmp_path):
         np.testing.assert_allclose(weights[name], value, atol=1e-3, rtol=1e-3)
 
 
-def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
+@pytest.mark.parametrize("static", [False, True])
+def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch, static):
     monkeypatch.setitem(fartrack.export.BOUND, "fp32", (0.0, 0.0))
     with pytest.raises(InputError, match="not written"):
-        export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1])
+        export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1], fixed=static)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -309,13 +310,6 @@ def test_a_static_half_file_is_half_and_the_same_as_the_network_rounded_once(tmp
     expected = open_runtime(tmp_path / "open.onnx", "onnxruntime", 1)(*inputs)
     for ours, theirs in zip(expected, Static(tmp_path / "half.onnx")(*inputs), strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-4)
-
-
-def test_a_static_file_that_differs_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setitem(fartrack.export.BOUND, "fp32", (0.0, 0.0))
-    with pytest.raises(InputError, match="not written"):
-        export(network(), tmp_path / "m.onnx", "fp32", inputs=CALLS[:1], fixed=True)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_static_file_is_not_opened_to_track(tmp_path, capsys, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fartrack.video.draw import FOUND, LOST, Filmstrip, draw_result, filmstrip
+from fartrack.video.draw import FOUND, LOST, Filmstrip, draw_result
 from videos import picture
 
 
@@ -76,7 +76,10 @@ def test_filmstrip_is_even_and_bounded():
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 8, 9, 17, 40])
 def test_filmstrip_of_short_videos(frames):
-    image = filmstrip([(picture(i), (8.0 + i, 20, 24, 24), 0.5, i, i % 2 == 0) for i in range(frames)])
+    strip = Filmstrip()
+    for i in range(frames):
+        strip.add(picture(i), (8.0 + i, 20, 24, 24), 0.5, i, i % 2 == 0)
+    image = strip.image()
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert has(image, FOUND)

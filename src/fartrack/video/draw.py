@@ -141,14 +141,6 @@ class Filmstrip:
         return cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(24, 24, 24))  # type: ignore[return-value]
 
 
-def filmstrip(results: Sequence[tuple[Image, Box, float, int, bool]], count: int = 8) -> Image:
-    """The strip of a list of (image, box, score, frame, found)."""
-    strip = Filmstrip(count)
-    for result in results:
-        strip.add(*result)
-    return strip.image()
-
-
 def _state(score: float, found: bool) -> str:
     return f"{score:.2f}" if found else f"lost {score:.2f}"
 
