@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from fartrack.cli.options import ENGINE_CHOICE
 from fartrack.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ class Evaluate:
     """Folder of the benchmark (docs/benchmarks.md says what it looks like)."""
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged model, model file or another tracker; several make several rows. Default: pico."""
-    runtime: Annotated[str | None, arg(metavar="RUNTIME")] = None
-    """Engine of our models: onnxruntime, openvino, openvino-bf16, opencv, torch or cuda. By default what is fastest
-    here without loss for a packaged model, and for a file what reads it."""
+    runtime: Annotated[str | None, arg(metavar="RUNTIME", help=f"Engine of our models: {ENGINE_CHOICE}")] = None
     seek: bool = False
     """Our models look for a lost target elsewhere in the frame too, which the paper's tracker does not."""
     threads: Annotated[int, arg(metavar="N")] = 1
