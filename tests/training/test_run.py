@@ -22,13 +22,14 @@ from fartrack.errors import InputError
 from fartrack.models import load_weights, save_weights
 from fartrack.network import FARTrack
 from fartrack.training import checkpoint, run
+from fartrack.training.arguments import parse
 from fartrack.training.data import Resident
 from fartrack.training.loop import Trainer
 from fartrack.training.options import STAGES, Backbone, Distill, Export, Features, Frame, Sparsify, SynthConfig
 from fartrack.training.pack import read_pack
 from fartrack.training.parallel import Parallel
 from fartrack.training.progress import Progress
-from fartrack.training.run import make_trainer, parse, start
+from fartrack.training.run import make_trainer, start
 from fartrack.training.start import read_start, read_trained
 from fartrack.training.teacher import WIDTH
 from small_sets import folder_set
@@ -218,12 +219,6 @@ def test_grown_layers_change_nothing_at_first_and_learn_alone(shard, at, tmp_pat
     assert moved and all(name.startswith(("blocks.3", "blocks.4")) for name in moved)
 
 
-def test_several_files_of_one_option_and_nested_ones():
-    options = parse(Sparsify, ["--data", "a", "b", "--model.keep", "0.5", "--synth.gap", "9", "--no-profile"])
-    assert options.data == ("a", "b") and options.model.keep == 0.5 and options.synth.gap == 9
-    assert options.model.depth == Sparsify().model.depth and options.lr == Sparsify().lr
-
-
 def test_the_manuals_recipe_is_the_papers():
     """Its options undo what ours do otherwise: one that is forgotten would be found out after days on GPUs."""
     manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
@@ -259,24 +254,6 @@ def test_paths_in_the_home_folder(tmp_path, monkeypatch):
     assert run.main(["frame", "--out", "~/runs", "--data", "otb=~/OTB", "~/pack"]) == 0
     assert given[0].out == tmp_path / "runs"
     assert given[0].data == (f"otb={tmp_path / 'OTB'}", str(tmp_path / "pack"))
-
-
-def test_options_from_a_file(tmp_path):
-    file = tmp_path / "options.json"
-    model = {"depth": 10, "withhold": True}
-    file.write_text(json.dumps({"steps": 7, "model": model, "exits": [5, 10], "minutes": None}))
-    options = parse(Distill, ["--json", str(file), "--steps", "8"])
-    assert (options.steps, options.model.depth, options.exits, options.minutes) == (8, 10, (5, 10), None)
-    assert options.model.name == "tiny" and options.model.withhold
-
-
-def test_switches_are_called_as_on_the_command_line(tmp_path):
-    """`fartrack train` has its options from tyro: the same words have to do without it."""
-    words = ["--checkpoint", "a", "--no-onnx"]
-    assert parse(Export, words) == pytest.importorskip("tyro").cli(Export, args=words)
-    words = ["--model.withhold", "--profile"]
-    plain, command = parse(Frame, words), pytest.importorskip("tyro").cli(Frame, args=words)
-    assert plain == command and plain.model.withhold and plain.profile
 
 
 def test_a_bare_gpu_machine_can_train():

@@ -6,28 +6,27 @@ torchrun --nproc-per-node 8 -m fartrack.training.run STAGE ...
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import logging
 import math
-import signal
 import sys
 import time
-import types
-import typing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, cast
 
 import cv2
 import torch
+from torch import Tensor
 
+from fartrack.config import ModelConfig
 from fartrack.errors import InputError
 from fartrack.files import at_home
-from fartrack.signals import handled
+from fartrack.guard import guarded
+from fartrack.signals import noted
 from fartrack.training import checkpoint
+from fartrack.training.arguments import parse
 from fartrack.training.backbone import BackboneTrainer, can_match, matching, with_backgrounds
 from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
@@ -89,7 +88,7 @@ def _train(options: Run, parallel: Parallel) -> int:
     if not parallel.first:
         logging.getLogger("fartrack").setLevel(logging.ERROR)
     trainer = make_trainer(options, parallel)
-    options = typing.cast(Run, trainer.train)
+    options = cast(Run, trainer.train)
     if parallel.first:
         save_preview(options.out / "preview.png", trainer.make(trainer.step))
         log.info("preview: %s", options.out / "preview.png")
@@ -122,82 +121,70 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
         options: of the stage.
         parallel: the other processes.
         supply: the data, when it is open already.
+
+    Raises:
+        InputError: options that do not go together, or a file or data that they do not fit.
+        FileNotFoundError: something given is not there.
     """
     parallel = parallel or Parallel()
     device = pick_device(options.device, parallel)
-    last = options.out / LAST
+    kind = _kind(options)
+    _check_given(options, kind)
+    earlier = _earlier(options)
+    options = _completed(options, kind, earlier)
+    kind.check_options(options.model, options, parallel.world, options.features is not None)
+    more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
+    if earlier is not None:
+        kind.check_state(earlier.path, earlier.state, options.model, options.optimizer)
+    weights, model = _first_weights(options, kind, earlier)
+    options = dataclasses.replace(options, model=model)
+    # Only now: it takes minutes.
+    supply = _supply(options, parallel, supply)
+    trainer = kind(model, options, supply, _teacher_features(options, supply), device, parallel, **more)
+    if weights is not None:
+        _begin_with(trainer, weights)
+    if isinstance(trainer, RemovalTrainer):
+        trainer.teach(trainer.average)
+    if earlier is not None:
+        _go_on_with(trainer, earlier)
+    _refuse_other_steps(trainer)
+    _say_what_is_measured(trainer, new=earlier is None or not earlier.own)
+    return trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Earlier:
+    """What a run goes on with."""
+
+    path: Path
+    state: dict[str, Any]
+    own: bool
+    """The run's own checkpoint; else it branches off from another's."""
+
+    @property
+    def base(self) -> int:
+        """The step at which the run branched off from another, 0 for one that did not."""
+        return int(self.state.get("base", 0) if self.own else self.state["step"])
+
+
+def _kind(options: Run) -> type[Trainer]:
     removes = isinstance(options, Distill) and options.method == "removal"
+    return RemovalTrainer if removes else TRAINERS[type(options)]
+
+
+def _check_given(options: Run, kind: type[Trainer]) -> None:
+    """Refuse options that contradict each other, or lack another one."""
+    removes = kind is RemovalTrainer
     if options.init and options.resume and not removes:
         raise InputError("--init and --resume both say what to begin with: give one of them")
-    base = _base(options, last)
-    model = options.model
     if isinstance(options, Distill):
         _check_method(options)
-        if not removes and not options.exits:
-            options = dataclasses.replace(options, exits=tuple(range(options.lowest, model.depth + 1)))
-    options = dataclasses.replace(options, steps=base + options.steps)
     if options.above and not options.init:
         raise InputError(f"--above {options.above} has nothing to stand on: give --init")
     if removes and not options.init:
         raise InputError("--method removal needs a trained network to take layers from: give --init")
     if options.features and not (options.features / TABLE).exists():
         raise FileNotFoundError(f"--features {options.features} has no {TABLE}: make it with `fartrack train features`")
-    kind = RemovalTrainer if removes else TRAINERS[type(options)]
-    kind.check_options(model, options, parallel.world, options.features is not None)
-    more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
-    source = last if last.exists() else options.resume
-    state = checkpoint.load(source)[1] if source is not None else {}
-    if source is not None:
-        kind.check_state(source, state, model, options.optimizer)
-    # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
-    begins = removes or source is None
-    weights, own = open_start(options.init, model, options.above) if options.init and begins else (None, None)
-    model = with_score(model, state["model"] if source is not None else vars(own) if own is not None else {})
-    options = dataclasses.replace(options, model=model)
-    supply = supply or open_data(
-        options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
-        gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
-        cache=options.cache,
-    )  # fmt: skip
-    if isinstance(options, Backbone) and isinstance(supply, Resident):
-        supply = Resident(with_backgrounds(supply.pack))
-    features = None
-    if options.features:
-        if not isinstance(supply, Resident):
-            raise InputError("--features holds the pictures of a pack: train on packs alone, or leave it out")
-        features = TeacherFeatures(options.features, supply.pack)
-    trainer = kind(model, options, supply, features, device, parallel, **more)
-    trainer.base = base
-    if weights is not None:
-        missing = trainer.start_from(weights)
-        log.info(
-            "start: %s, %d layers%s", options.init, depth_of(weights), f"; new: {', '.join(missing)}" if missing else ""
-        )
-    if isinstance(trainer, RemovalTrainer):
-        trainer.teach(trainer.average)
-    if source is not None:
-        trainer.load(source)
-        log.info("%s %s at step %d", "going on with" if source == last else "branching off from", source, trainer.step)
-        now = trainer.supply.fingerprint
-        if (before := state.get("data", now)) != now:
-            log.warning(
-                "%s learned from other data (fingerprint %s, now %s): what is held out now may have been among it",
-                source, before, now,
-            )  # fmt: skip
-    step = torch.tensor(float(trainer.step), device=trainer.device)
-    if float(parallel.mean(step)) != trainer.step:
-        raise InputError(
-            f"not every process has step {trainer.step} of {last}: give an --out that all machines share, or copy it"
-        )
-    # Only now: shares of the data that are streamed are decoded for the step they are asked for.
-    if isinstance(trainer, BackboneTrainer):
-        if not can_match(trainer.sampler):
-            log.warning("the matching number needs tracks, and the data has none: it is left out")
-        elif trainer.teacher is not None and not last.exists() and parallel.first:
-            log.info("matching number of the teacher: %.3f", matching(trainer.teacher, trainer.sampler, model))
-    elif not trainer.measurable:
-        log.warning("nothing fit for measuring is held out of the data, it is too small: there will be losses alone")
-    return trainer
 
 
 def _check_method(options: Distill) -> None:
@@ -214,16 +201,99 @@ def _check_method(options: Distill) -> None:
         raise InputError(f"--lowest {lowest} is not in 1..{depth - 1}: choose another")
 
 
-def _base(options: Run, last: Path) -> int:
-    """The step at which a run branched off from another, 0 for one that did not."""
+def _earlier(options: Run) -> Earlier | None:
+    """The checkpoint in the run's folder, else the one of --resume, if there is either."""
+    last = options.out / LAST
     if last.exists():
-        return int(checkpoint.load(last)[1].get("base", 0))
+        return Earlier(last, checkpoint.load(last)[1], own=True)
     if options.resume is None:
-        return 0
+        return None
     state = checkpoint.load(options.resume)[1]
     if "step" not in state:  # a decoded pack's tables, say
         raise InputError(f"--resume {options.resume} is no checkpoint of a run: give its last.safetensors")
-    return int(state["step"])
+    return Earlier(options.resume, state, own=False)
+
+
+def _completed(options: Run, kind: type[Trainer], earlier: Earlier | None) -> Run:
+    """The options with what they leave open: the exits of a distillation, and steps counted from where it branched."""
+    if isinstance(options, Distill) and kind is not RemovalTrainer and not options.exits:
+        options = dataclasses.replace(options, exits=tuple(range(options.lowest, options.model.depth + 1)))
+    return dataclasses.replace(options, steps=options.steps + (earlier.base if earlier is not None else 0))
+
+
+def _first_weights(
+    options: Run, kind: type[Trainer], earlier: Earlier | None
+) -> tuple[dict[str, Tensor] | None, ModelConfig]:
+    """Weights to begin with, if any, and the network's config with the score that goes with what it begins from."""
+    # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
+    begins = kind is RemovalTrainer or earlier is None
+    weights, own = None, None
+    if options.init and begins:
+        weights, own = open_start(options.init, options.model, options.above)
+    told = earlier.state["model"] if earlier is not None else vars(own) if own is not None else {}
+    return weights, with_score(options.model, told)
+
+
+def _supply(options: Run, parallel: Parallel, supply: Supply | None) -> Supply:
+    """The data, opened unless it is; as the stage wants it."""
+    supply = supply or open_data(
+        options.data, memory=options.memory, steps=options.chunk_steps, workers=options.workers, seed=options.seed,
+        gap=options.synth.gap, tracks=isinstance(options, Sparsify), rank=parallel.rank,
+        cache=options.cache,
+    )  # fmt: skip
+    if isinstance(options, Backbone) and isinstance(supply, Resident):
+        return Resident(with_backgrounds(supply.pack))
+    return supply
+
+
+def _teacher_features(options: Run, supply: Supply) -> TeacherFeatures | None:
+    if not options.features:
+        return None
+    if not isinstance(supply, Resident):
+        raise InputError("--features holds the pictures of a pack: train on packs alone, or leave it out")
+    return TeacherFeatures(options.features, supply.pack)
+
+
+def _begin_with(trainer: Trainer, weights: dict[str, Tensor]) -> None:
+    new = trainer.start_from(weights)
+    init = cast(Run, trainer.train).init
+    log.info("start: %s, %d layers%s", init, depth_of(weights), f"; new: {', '.join(new)}" if new else "")
+
+
+def _go_on_with(trainer: Trainer, earlier: Earlier) -> None:
+    trainer.base = earlier.base
+    trainer.load(earlier.path)
+    how = "going on with" if earlier.own else "branching off from"
+    log.info("%s %s at step %d", how, earlier.path, trainer.step)
+    now = trainer.supply.fingerprint
+    if (before := earlier.state.get("data", now)) != now:
+        log.warning(
+            "%s learned from other data (fingerprint %s, now %s): what is held out now may have been among it",
+            earlier.path, before, now,
+        )  # fmt: skip
+
+
+def _refuse_other_steps(trainer: Trainer) -> None:
+    """All processes go on from the same step, or the mean of their gradients is of no network."""
+    step = torch.tensor(float(trainer.step), device=trainer.device)
+    if float(trainer.parallel.mean(step)) != trainer.step:
+        raise InputError(
+            f"not every process has step {trainer.step} of {trainer.train.out / LAST}: "
+            "give an --out that all machines share, or copy it"
+        )
+
+
+def _say_what_is_measured(trainer: Trainer, new: bool) -> None:
+    """What the curve will lack; and for a new backbone what its teacher reaches."""
+    # Late, for shares of the data that are streamed are decoded for the step they are asked for.
+    if isinstance(trainer, BackboneTrainer):
+        if not can_match(trainer.sampler):
+            log.warning("the matching number needs tracks, and the data has none: it is left out")
+        elif trainer.teacher is not None and new and trainer.parallel.first:
+            reached = matching(trainer.teacher, trainer.sampler, trainer.config)
+            log.info("matching number of the teacher: %.3f", reached)
+    elif not trainer.measurable:
+        log.warning("nothing fit for measuring is held out of the data, it is too small: there will be losses alone")
 
 
 def pick_device(name: str, parallel: Parallel | None = None) -> str:
@@ -288,25 +358,17 @@ def _export(options: Export) -> int:
     return 0
 
 
-@contextmanager
-def stop_noted(trainer: Trainer) -> Iterator[Callable[[], int]]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP end the run after its step, saved; the second one ends it at once.
+def stop_noted(trainer: Trainer) -> AbstractContextManager[Callable[[], int]]:
+    """Let the first signal to stop (Ctrl-C, SIGTERM, SIGHUP) end the run after its step, saved; the second one at once.
 
     Gives what says which of them came, 0 for none.
     """
-    caught: list[int] = []
 
-    def stop(number: int, _frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
+    def stop() -> None:
         trainer.stop = True
         log.warning("stopping after this step; the run will be saved")
 
-    # A closed terminal ends a run too, unless `nohup` has it go on.
-    closed = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else []
-    with handled(stop, (signal.SIGINT, signal.SIGTERM, *closed)):
-        yield lambda: caught[0] if caught else 0
+    return noted(stop)
 
 
 def speak() -> None:
@@ -319,116 +381,13 @@ def speak() -> None:
     logger.setLevel(logging.INFO)
 
 
-# -- options without tyro --------------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong, as tyro's command line does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}; --help lists the options")
-
-
-def parse(kind: type, arguments: Sequence[str], program: str = "run") -> Any:
-    """A frozen dataclass of options from ``--name value``; nested ones have dotted names, `--json FILE` gives many.
-
-    Raises:
-        InputError: there is no such option or value, or the file is no JSON.
-    """
-    parser = _Parser(program, allow_abbrev=False)
-    parser.add_argument("--json", type=Path, help="file with options by name, dotted or nested")
-    _add(parser, kind, "")
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    path = given.pop("json", None)
-    if path is not None:
-        try:
-            read = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"--json {path} cannot be read: {error}") from None
-        if not isinstance(read, dict):
-            raise InputError(f'--json {path} holds no options by name: give an object, such as {{"steps": 100}}')
-        filed = _flat(read)
-        words: list[str] = []
-        for name, value in filed.items():
-            if isinstance(value, bool):
-                words.append(f"--{name if value else _negative(name)}")
-            elif value is not None:
-                words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-        given = {k: v for k, v in vars(parser.parse_args(words)).items() if v is not None and k != "json"} | given
-    return _build(kind, given, "")
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        name = before + name.replace("_", "-")
-        result |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return result
-
-
-def _add(parser: argparse.ArgumentParser, kind: type, before: str) -> None:
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        name, hint = before + field.name.replace("_", "-"), hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            _add(parser, typing.cast(type, hint), f"{name}.")
-            continue
-        required = not before and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if typing.get_origin(hint) in (typing.Union, types.UnionType):
-            hint = next(part for part in typing.get_args(hint) if part is not type(None))
-        if typing.get_origin(hint) is Literal:
-            parser.add_argument(f"--{name}", choices=typing.get_args(hint), required=required)
-        elif typing.get_origin(hint) is tuple:
-            parser.add_argument(
-                f"--{name}", nargs="*", action="extend", type=typing.get_args(hint)[0], required=required
-            )
-        elif hint is bool:
-            key = before + field.name
-            parser.add_argument(f"--{name}", dest=key, action="store_true", default=None)
-            parser.add_argument(f"--{_negative(name)}", dest=key, action="store_false", default=None)
-        else:
-            parser.add_argument(f"--{name}", type=hint, required=required)
-
-
-def _negative(name: str) -> str:
-    """``model.withhold`` -> ``model.no-withhold``, as tyro has it."""
-    before, dot, own = name.rpartition(".")
-    return f"{before}{dot}no-{own}"
-
-
-def _build(kind: type, given: dict[str, Any], before: str, default: Any = None) -> Any:
-    values = {}
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        key = before + field.name  # argparse turns dashes into underscores, dots stay
-        if dataclasses.is_dataclass(hints[field.name]):
-            own = getattr(default, field.name) if default is not None else _default(field)
-            values[field.name] = _build(typing.cast(type, hints[field.name]), given, f"{key}.", own)
-        elif key in given:
-            values[field.name] = tuple(given[key]) if isinstance(given[key], list) else given[key]
-        elif default is not None:
-            values[field.name] = getattr(default, field.name)
-    return kind(**values)
-
-
-def _default(field: Any) -> Any:
-    return field.default_factory() if field.default is dataclasses.MISSING else field.default
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m fartrack.training.run STAGE ...`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in STAGES:
         print(f"usage: python -m fartrack.training.run {{{','.join(STAGES)}}} [--help]", file=sys.stderr)
         return 2
-    try:
-        return start(at_home(parse(STAGES[words[0]], words[1:], f"run {words[0]}")))
-    except (InputError, OSError) as error:
-        print("fartrack:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fartrack: stopped", file=sys.stderr)
-        return 130
+    return guarded(lambda: start(at_home(parse(STAGES[words[0]], words[1:], f"run {words[0]}"))))
 
 
 if __name__ == "__main__":
