@@ -7,7 +7,7 @@ from onnx import helper
 
 from fartrack import export, graph
 from fartrack.config import PRESETS, ModelConfig
-from fartrack.evaluation.benchmark import Contestant
+from fartrack.evaluation.contestants import Contestant
 from fartrack.evaluation.counting import cycle, dense_products, macs, parameters, products, runtime_products
 from fartrack.network import FARTrack
 from template_tracker import TemplateTracker

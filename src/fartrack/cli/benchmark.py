@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,13 +17,9 @@ from fartrack.errors import InputError
 from fartrack.files import write_whole
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from fartrack.crops import Image
-    from fartrack.evaluation.benchmark import Contestant, Floor
     from fartrack.geometry import Box
 
-RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "opencv", "torch")
 LONGEST = 300
 """Frames of a video that are kept, at most; of 1080p they take two gigabytes."""
 
@@ -70,7 +66,7 @@ class Benchmark:
 
     def run(self) -> int:
         """Measure, print and write."""
-        from fartrack.evaluation import benchmark
+        from fartrack.evaluation import benchmark, contestants
 
         for name, number in (("--rounds", self.rounds), ("--targets", self.targets)):
             if number < 1:
@@ -84,8 +80,11 @@ class Benchmark:
         frames, box = self._frames()
         if self.growth:
             return self._grow(frames, box, threads)
-        contestants = self._contestants(threads)
-        floors = [] if self.no_floor else _floors(contestants, threads)
+        peers = [p for group in self.peer for p in group]
+        everybody = contestants.gather(
+            self._models, self._runtimes, peers, threads, self.targets, dense=not self.no_dense
+        )
+        floors = [] if self.no_floor else benchmark.floors_of(everybody, threads)
         self.out.mkdir(parents=True, exist_ok=True)
 
         from rich.progress import Progress
@@ -94,19 +93,19 @@ class Benchmark:
         with Progress(transient=True) as bar:
             task = bar.add_task("measuring", total=self.rounds + warmup)
             benchmark.race(
-                contestants, floors, frames, box, self.rounds, warmup, lambda done: bar.update(task, completed=done)
+                everybody, floors, frames, box, self.rounds, warmup, lambda done: bar.update(task, completed=done)
             )
         height, width = frames[0].shape[:2]
         result = {
             "fartrack": __version__,
             "processor": benchmark.processor(),
             "threads": threads,
-            "versions": _versions(),
+            "versions": benchmark.versions(),
             "frame": [width, height],
             "timed": "update(frame): decoded frame in, box out; milliseconds",
             "frames": self.rounds * benchmark.TURN,
             "warm_up": f"{warmup} rounds, and the first of every {benchmark.TURN + 1} consecutive frames",
-            "rows": [_row(one, contestants, floors, scores) for one in contestants],
+            "rows": [benchmark.row_of(one, everybody, floors, scores) for one in everybody],
             "floors": [
                 {"model": f.config.name, "precision": f.precision, "milliseconds": 1e3 * f.seconds()} for f in floors
             ],
@@ -117,6 +116,14 @@ class Benchmark:
         if plot(result["rows"], self.out / "speed.png"):  # type: ignore[arg-type]
             print(self.out / "speed.png")
         return 0
+
+    @property
+    def _models(self) -> list[str]:
+        return [m for group in self.model for m in group]
+
+    @property
+    def _runtimes(self) -> list[str]:
+        return [r for group in self.runtime for r in group]
 
     def _frames(self) -> tuple[list[Image], Box]:
         from fartrack.cli.parse import parse_box
@@ -136,202 +143,23 @@ class Benchmark:
             raise InputError(f"{self.video} has {len(frames)} frame: give a video of at least two")
         return frames, checked
 
-    def _contestants(self, threads: int) -> list[Contestant]:
-        import cv2
-
-        from fartrack import models
-        from fartrack.evaluation.benchmark import Contestant, Crowd
-        from fartrack.evaluation.peers import Nano, parse_model
-        from fartrack.multitracker import MultiTracker
-        from fartrack.runtime.choice import choose
-        from fartrack.tracker import Tracker
-
-        cv2.setNumThreads(threads)
-        named = _named([m for group in self.model for m in group])
-        paths = [path for _, path in named]
-        asked = [r for group in self.runtime for r in group]
-        found: list[Contestant] = []
-        for label, path in named:
-            file, engine = choose(path.stem) if path.parent == models.WEIGHTS else (path, None)
-            if engine is not None and not asked:
-                packaged = Tracker(file, engine, threads)
-                name, precision = f"{label} as packaged", packaged.runtime.precision
-                found.append(Contestant(name, packaged, engine, precision, packaged.config, file=path))
-            refused: list[InputError] = []
-            for runtime in asked or RUNTIMES:
-                try:
-                    tracker = Tracker(path, runtime, threads)
-                except InputError as error:
-                    refused.append(error)
-                    if asked or len(refused) == len(RUNTIMES):
-                        raise refused[0] from None
-                    continue  # not installed, or it cannot run this kind of file
-                name = f"{label} {runtime}"
-                precision = getattr(tracker.runtime, "precision", "")
-                found.append(Contestant(name, tracker, runtime, precision, tracker.config, file=path))
-                if self.targets > 1:
-                    crowd = Crowd(MultiTracker(path, runtime, threads), self.targets)
-                    name = f"  {label}, each of {self.targets} targets, {runtime}"
-                    config, several = tracker.config, self.targets
-                    found.append(Contestant(name, crowd, runtime, precision, config, targets=several, file=path))
-        if not self.no_dense and importlib.util.find_spec("torch"):
-            found += _dense(found, paths, threads)
-        for spec in [*_opencv_peers(), *(p for group in self.peer for p in group)]:
-            peer = parse_model(spec, threads=threads)
-            found.append(Contestant(peer.label, peer.open()))
-            if threads > 1 and isinstance(peer, Nano):  # ONNX Runtime shares its small products among two at a loss
-                found.append(Contestant(f"{peer.label}, one thread", replace(peer, threads=1).open()))
-        return found
-
     def _grow(self, frames: list[Image], box: Box, threads: int) -> int:
         from fartrack import models
         from fartrack.evaluation import benchmark
         from fartrack.evaluation.peers import labelled
         from fartrack.tracker import Tracker
 
-        paths = [m for group in self.model for m in group] or [p.stem for p in models.packaged()]
-        runtime = next((r for group in self.runtime for r in group), "onnxruntime")
-        if not paths:
+        texts = self._models or [path.stem for path in models.packaged()]
+        runtime = next(iter(self._runtimes), "onnxruntime")
+        if not texts:
             raise InputError("no models are packaged: give a model file with --model FILE")
-        label, model = labelled(paths[0])
+        label, model = labelled(texts[0])
         name = f"{label or model} {runtime}"
         before, after = benchmark.growth(Tracker(model, runtime, threads), frames, box, self.growth)
         grown = (after - before) / 1e6
         early, late = benchmark.SETTLE, self.growth
         print(f"{name}: {before / 1e6:.1f} MB after {early} frames, {grown:+.2f} MB after {late} more")
         return 0
-
-
-def _named(texts: Sequence[str]) -> list[tuple[str, Path]]:
-    """The models, every packaged one where none is given, with the names of their rows.
-
-    Those without a label have their files', with as much of their folders as tells them apart.
-
-    Raises:
-        InputError: two are called the same, or there is none.
-    """
-    from fartrack import models
-    from fartrack.evaluation.peers import labelled, refuse_twins
-
-    given = [(label, models.find(model)) for label, model in map(labelled, texts)]
-    given = given or [("", path) for path in models.packaged()]
-    if not given:
-        raise InputError("no models are packaged: give model files with --model FILE")
-    unlabelled = [_names_of(path) for label, path in given if not label]
-    names = [label or _alone(_names_of(path), unlabelled) for label, path in given]
-    refuse_twins(names)
-    return list(zip(names, (path for _, path in given), strict=True))
-
-
-def _names_of(path: Path) -> tuple[str, ...]:
-    """What a model's rows can be called, the shortest first."""
-    folder = path.absolute().parent.name
-    return path.stem, path.name, f"{folder}/{path.stem}", f"{folder}/{path.name}", str(path)
-
-
-def _alone(names: tuple[str, ...], of_all: Sequence[tuple[str, ...]]) -> str:
-    """The first that no other has; of a model that is given twice the first."""
-    ways = zip(names, zip(*of_all, strict=True), strict=True)
-    return next((name for name, others in ways if others.count(name) == 1), names[0])
-
-
-def _dense(found: Sequence[Contestant], paths: Sequence[Path], threads: int) -> list[Contestant]:
-    """The released layout, once for each network that is measured; with its weights where PyTorch can read them."""
-    import torch
-
-    from fartrack import models
-    from fartrack.evaluation.benchmark import Contestant
-    from fartrack.evaluation.dense import DenseTracker, released
-    from fartrack.network import FARTrack
-
-    torch.set_num_threads(threads)
-    made: dict[int, list[Contestant]] = {}
-    for path in paths:
-        config = next((c.config for c in found if c.file == path), None)
-        if config is None or config.depth in made:
-            continue
-        config = released(config)
-        net = FARTrack(config)
-        try:
-            loaded = models.load_network(path)
-            net = loaded if loaded.config == config else net
-        except InputError:
-            pass  # rounded to int8: the time does not depend on the weights
-        made[config.depth] = [
-            Contestant(f"released layout, {config.depth} layers", DenseTracker(net), "torch", "fp32", config, True),
-            Contestant("  the same, fused attention", DenseTracker(net, "fused"), "torch", "fp32", config, True),
-        ]
-    return list(itertools.chain(*made.values()))
-
-
-def _opencv_peers() -> list[str]:
-    import cv2
-
-    return [name.lower() for name in ("CSRT", "KCF") if hasattr(getattr(cv2, f"Tracker{name}", None), "create")]
-
-
-def _floors(contestants: Sequence[Contestant], threads: int) -> list[Floor]:
-    from fartrack.evaluation.benchmark import floor_of
-
-    wanted = {(c.config, _arithmetic(c)) for c in contestants if c.config is not None and not c.dense}
-    floors = (floor_of(config, precision, threads) for config, precision in sorted(wanted, key=str))
-    return [floor for floor in floors if floor is not None]
-
-
-def _arithmetic(one: Contestant) -> str:
-    """What is computed with: weights stored in half are computed with in float32."""
-    return one.precision.replace("fp16", "fp32")
-
-
-def _row(
-    one: Contestant, all_: Sequence[Contestant], floors: Sequence[Floor], scores: dict[str, float]
-) -> dict[str, Any]:
-    import numpy as np
-
-    from fartrack import models
-    from fartrack.evaluation import counting
-    from fartrack.evaluation.benchmark import ratio
-
-    frames, networks = (1e3 * np.array(turns) for turns in (one.frame, one.network))
-    frame, network = frames.mean(1), networks.mean(1)
-    row: dict[str, Any] = {
-        "name": one.name.strip(),
-        "runtime": one.runtime,
-        "precision": one.precision,
-        "frame_median": float(np.median(frame)),
-        "frame_p95": float(np.quantile(frames, 0.95)),
-        "fps": float(1e3 / np.median(frame)),
-    }
-    if one.config is not None:
-        row |= {
-            "network_median": float(np.median(network)),
-            "network_p95": float(np.quantile(networks, 0.95)),
-            "around": float(np.median((frame - network) / frame)),
-            "layers": one.config.depth,
-            "parameters": counting.parameters(one.config),
-            "macs": counting.macs(one.work) / one.cycle,
-        }
-        same = [c for c in all_ if c.dense and c.config is not None and c.config.depth == one.config.depth]
-        if same:
-            row["times_released"] = ratio(same[0], one)
-        floor = next((f for f in floors if (f.config, f.precision) == (one.config, _arithmetic(one))), None)
-        if floor is not None and not one.dense:
-            row["floor"] = 1e3 * floor.seconds()
-            row["over_floor"] = row["network_median"] / row["floor"]
-    score = scores.get(one.name.strip(), scores.get(one.name.split()[0]))
-    if one.targets > 1:
-        row["targets"] = one.targets
-        kind = (one.file, one.runtime, one.precision)
-        alone = next((c for c in all_ if c.targets == 1 and (c.file, c.runtime, c.precision) == kind), None)
-        if alone is not None:  # what each but the first costs, of what a tracker of its own costs
-            share = 1 / ratio(alone, one)
-            row["extra_target"] = (one.targets * share - 1) / (one.targets - 1)
-    elif score is None and one.file in models.packaged():
-        dev = (models.card(one.file).get("scores") or {}).get("dev") or {}
-        score = dev.get("ao")
-    if score is not None:
-        row["score"] = float(score)
-    return row
 
 
 def _read_scores(path: Path | None) -> dict[str, float]:
@@ -341,18 +169,6 @@ def _read_scores(path: Path | None) -> dict[str, float]:
         return {str(k): float(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(f"{path} is not JSON of {{name: accuracy}} ({error})") from None
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("numpy", "onnxruntime", "openvino", "torch", "opencv-python-headless"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -420,26 +236,5 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> bool:
     from fartrack.evaluation import plots
 
     with plots.any_script():
-        write_whole(path, plots.png(_figure(points)))
+        write_whole(path, plots.png(plots.draw_speed(points)))
     return True
-
-
-def _figure(points: Sequence[dict[str, Any]]) -> Figure:
-    """Accuracy over speed of rows that have a score."""
-    from matplotlib.figure import Figure
-
-    from fartrack.evaluation.plots import plain
-
-    figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    for row in points:
-        ours = "layers" in row
-        axes.scatter(row["fps"], row["score"], color="#d1495b" if ours else "#5d6b7c", s=30)
-        name, at = plain(row["name"]), (row["fps"], row["score"])
-        axes.annotate(name, at, xytext=(5, 3), textcoords="offset points", fontsize=8)
-    axes.set_xscale("log")
-    axes.set_xlabel("frames per second, decoded frame to box")
-    axes.set_ylabel("average overlap, %")
-    axes.grid(color="#dde3ea")
-    axes.set_axisbelow(True)
-    return figure

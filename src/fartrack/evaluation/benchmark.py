@@ -9,26 +9,25 @@ frames, because not every frame has a new template; its ratios to others' are ta
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fartrack.config import ModelConfig
+from fartrack import models
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.evaluation import counting
-from fartrack.evaluation.counting import Product
+from fartrack.evaluation.contestants import Contestant
+from fartrack.evaluation.floor import Floor, floor_of
 from fartrack.evaluation.peers import TrackerLike
 from fartrack.geometry import Box
-from fartrack.multitracker import MultiTracker
 
 TURN = 4
 """Frames a contestant runs in a row, with and without new templates; one more comes first and is not counted."""
@@ -38,77 +37,6 @@ SETTLE = 500
 """Frames after which memory is first looked at: until then buffers and the template memory fill up."""
 REST = 0.03
 """Seconds before a turn, in which the threads of the one before stop waiting for work on the cores."""
-
-
-@dataclass
-class Contestant:
-    """Something that is timed, and the times it took, one list per turn."""
-
-    name: str
-    tracker: TrackerLike
-    runtime: str = ""
-    precision: str = ""
-    config: ModelConfig | None = None
-    dense: bool = False
-    targets: int = 1
-    """Targets tracked at once; times are divided by it."""
-    file: Path | None = None
-    """The model's; none of the released layout and of peers."""
-    frame: list[list[float]] = field(default_factory=list)
-    network: list[list[float]] = field(default_factory=list)
-    position: int = 0
-
-    @property
-    def work(self) -> list[Product]:
-        """The matrix products of `cycle` frames; none for peers."""
-        if self.config is None:
-            return []
-        return counting.dense_products(self.config) if self.dense else counting.cycle(self.config)
-
-    @property
-    def cycle(self) -> int:
-        """Frames from one new template to the next."""
-        return 1 if self.config is None or self.dense else self.config.renewal
-
-
-class Crowd:
-    """Several targets of a `MultiTracker` as one tracker: boxes around the one given."""
-
-    def __init__(self, tracker: MultiTracker, targets: int) -> None:
-        self.tracker, self.targets = tracker, targets
-        tracker.prepare()  # or it would begin with them one by one
-
-    @property
-    def network_seconds(self) -> float:
-        """Time in the network so far."""
-        return self.tracker.network_seconds
-
-    def init(self, frame: Image, box: Box) -> None:
-        """Start all of them, afresh."""
-        for number in list(self.tracker):
-            self.tracker.remove(number)
-        x, y, w, h = box
-        for i in range(self.targets):
-            self.tracker.add(frame, (x + w * 0.1 * (i % 3 - 1), y + h * 0.1 * (i // 3 % 3 - 1), w, h))
-
-    def update(self, frame: Image) -> tuple[bool, Box]:
-        """Find all; the first one is returned."""
-        found, box, _ = next(iter(self.tracker.update(frame).values()))
-        return found, box
-
-
-@dataclass
-class Floor:
-    """The matrix products of frames from one new template to the next, at one precision, in the engines at hand."""
-
-    config: ModelConfig
-    precision: str
-    runs: dict[str, Callable[[], object]]
-    times: dict[str, list[float]] = field(default_factory=dict)
-
-    def seconds(self) -> float:
-        """A frame's, as the median of the fastest engine."""
-        return min(float(np.median(t)) for t in self.times.values()) / self.config.renewal
 
 
 def cores() -> int:
@@ -123,6 +51,24 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide speed, of those that are installed."""
+    found = {}
+    for package in ("numpy", "onnxruntime", "openvino", "torch", "opencv-python-headless"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def floors_of(contestants: Sequence[Contestant], threads: int) -> list[Floor]:
+    """A floor for each network and arithmetic of ours, where there is an engine for it."""
+    wanted = {(c.config, c.arithmetic) for c in contestants if c.config is not None and not c.dense}
+    floors = (floor_of(config, precision, threads) for config, precision in sorted(wanted, key=str))
+    return [floor for floor in floors if floor is not None]
 
 
 def frames_of(rounds: int, warmup: int = WARMUP) -> int:
@@ -197,84 +143,50 @@ def ratio(reference: Contestant, one: Contestant) -> float:
     return float(np.median([np.mean(r) / np.mean(o) for r, o in zip(reference.frame, one.frame, strict=True)]))
 
 
-# -- the floor -------------------------------------------------------------------------------------------------------
-
-
-def floor_of(config: ModelConfig, precision: str, threads: int) -> Floor | None:
-    """The products of `counting.cycle` in the engines at hand: PyTorch for every precision, ONNX Runtime for float32.
-
-    "int8" multiplies weights in int8 and the attention in float32, "int8-bf16" the attention in bfloat16.
-    """
-    work = counting.cycle(config)
-    runs: dict[str, Callable[[], object]] = {}
-    if importlib.util.find_spec("torch"):
-        runs["torch"] = _torch_products(work, precision)
-    if precision in ("fp32", "fp16") and importlib.util.find_spec("onnx"):
-        runs["onnxruntime"] = _onnx_products(work, threads)
-    return Floor(config, precision, runs) if runs else None
-
-
-def _torch_products(work: Sequence[Product], precision: str) -> Callable[[], object]:
-    import torch
-
-    linear = {"int8": torch.int8, "int8-bf16": torch.int8, "bf16": torch.bfloat16}.get(precision, torch.float32)
-    attention = torch.bfloat16 if precision in ("bf16", "int8-bf16") else torch.float32
-    calls: list[tuple[Callable[..., object], Any, Any, int]] = []
-    for p in work:
-        kind = linear if p.kind == "linear" else attention
-        if kind == torch.int8 and p.m >= 16:
-            a, b = (torch.randint(-99, 99, s, dtype=kind) for s in ((p.m, p.k), (p.k, p.n)))
-            calls.append((torch._int_mm, a, b, p.times))  # type: ignore[attr-defined]
-        else:
-            kind = torch.float32 if kind == torch.int8 else kind
-            a, b = (torch.rand(p.batch, *s).to(kind) for s in ((p.m, p.k), (p.k, p.n)))
-            calls.append((torch.matmul, a, b, p.times))
-
-    @torch.inference_mode()
-    def run() -> None:
-        for multiply, a, b, count in calls:
-            for _ in range(count):
-                multiply(a, b)
-
-    return run
-
-
-def _onnx_products(work: Sequence[Product], threads: int) -> Callable[[], object]:
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    from fartrack.graph import IR, OPSET
-
-    random = np.random.default_rng(0)
-    nodes, arrays, taken, given = [], [], [], []
-    feeds: dict[str, Any] = {}
-
-    def value(name: str, shape: tuple[int, ...] | None) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-    for i, p in enumerate(work):
-        left = random.random((p.batch, p.m, p.k), dtype=np.float32)
-        feeds[f"a{i}"] = left
-        taken.append(value(f"a{i}", left.shape))
-        for j in range(p.times):
-            # Each has a right side of its own: equal products would be computed once.
-            at, right = f"{i}.{j}", random.random((p.batch, p.k, p.n), dtype=np.float32)
-            if p.kind == "linear":
-                arrays.append(numpy_helper.from_array(right[0], f"b{at}"))
-            else:
-                feeds[f"b{at}"] = right
-                taken.append(value(f"b{at}", right.shape))
-            nodes.append(helper.make_node("MatMul", [f"a{i}", f"b{at}"], [f"y{at}"]))
-            nodes.append(helper.make_node("Slice", [f"y{at}", "zero", "one", "zero"], [f"o{at}"]))
-            nodes.append(helper.make_node("Slice", [f"o{at}", "zero", "one", "one"], [f"p{at}"]))
-            given.append(value(f"p{at}", None))
-    arrays += [numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "zero"), (1, "one"))]
-    graph = helper.make_graph(nodes, "products", taken, given, arrays)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, feeds)
+def row_of(
+    one: Contestant, all_: Sequence[Contestant], floors: Sequence[Floor], scores: dict[str, float]
+) -> dict[str, Any]:
+    """What the table, the plot and benchmark.json say of one of them, in milliseconds; `scores` are accuracies."""
+    frames, networks = (1e3 * np.array(turns) for turns in (one.frame, one.network))
+    frame, network = frames.mean(1), networks.mean(1)
+    row: dict[str, Any] = {
+        "name": one.name.strip(),
+        "runtime": one.runtime,
+        "precision": one.precision,
+        "frame_median": float(np.median(frame)),
+        "frame_p95": float(np.quantile(frames, 0.95)),
+        "fps": float(1e3 / np.median(frame)),
+    }
+    if one.config is not None:
+        row |= {
+            "network_median": float(np.median(network)),
+            "network_p95": float(np.quantile(networks, 0.95)),
+            "around": float(np.median((frame - network) / frame)),
+            "layers": one.config.depth,
+            "parameters": counting.parameters(one.config),
+            "macs": counting.macs(one.work) / one.cycle,
+        }
+        same = [c for c in all_ if c.dense and c.config is not None and c.config.depth == one.config.depth]
+        if same:
+            row["times_released"] = ratio(same[0], one)
+        floor = next((f for f in floors if (f.config, f.precision) == (one.config, one.arithmetic)), None)
+        if floor is not None and not one.dense:
+            row["floor"] = 1e3 * floor.seconds()
+            row["over_floor"] = row["network_median"] / row["floor"]
+    score = scores.get(one.name.strip(), scores.get(one.name.split()[0]))
+    if one.targets > 1:
+        row["targets"] = one.targets
+        kind = (one.file, one.runtime, one.precision)
+        alone = next((c for c in all_ if c.targets == 1 and (c.file, c.runtime, c.precision) == kind), None)
+        if alone is not None:  # what each but the first costs, of what a tracker of its own costs
+            share = 1 / ratio(alone, one)
+            row["extra_target"] = (one.targets * share - 1) / (one.targets - 1)
+    elif score is None and one.file in models.packaged():
+        dev = (models.card(one.file).get("scores") or {}).get("dev") or {}
+        score = dev.get("ao")
+    if score is not None:
+        row["score"] = float(score)
+    return row
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

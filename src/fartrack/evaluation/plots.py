@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn with matplotlib: curves, bars, reliability, filmstrips of failures."""
+"""Pictures drawn with matplotlib: a report's curves, bars, reliability and filmstrips of failures; a plot of speeds."""
 
 from __future__ import annotations
 
@@ -291,6 +291,24 @@ def _own_scores(entry: Scored) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     scores = [score.scores for score in entry.scores.values()]
     right = [score.right for score in entry.scores.values()]
     return (np.concatenate(scores), np.concatenate(right)) if scores else (np.empty(0), np.empty(0, bool))
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def draw_speed(rows: Items[dict[str, Any]]) -> Figure:
+    """Accuracy over speed of rows of `fartrack benchmark` that have a score; our models are red."""
+    figure = _figure(7, 4.5)
+    figure.set_layout_engine("constrained")
+    axes = figure.add_subplot()
+    for row in rows:
+        at = row["fps"], row["score"]
+        axes.scatter(*at, color=COLOURS[0] if "layers" in row else SOFT, s=30)
+        axes.annotate(plain(row["name"]), at, xytext=(5, 3), textcoords="offset points", fontsize=8, color=INK)
+    axes.set_xscale("log")
+    _dress(axes, "frames per second, decoded frame to box", "average overlap, %", axes.get_xlim(), axes.get_ylim())
+    axes.tick_params(which="minor", colors=SOFT, labelsize=8.5, length=0)
+    return figure
 
 
 # --- one failure ------------------------------------------------------------------------------------------------------
