@@ -15,7 +15,7 @@ from fartrack.training import data, pack
 from fartrack.training.data import decode_jobs, draw_jobs, find_data, is_held_out, open_data
 from fartrack.training.got10k_vot import EXCLUDED
 from fartrack.training.pack import read_pack
-from fartrack.training.readers import READERS, Clip, Files, Listing
+from fartrack.training.readers import READERS, Files, Listing, Recording
 from fartrack.training.synth import Sampler
 from tiny_pack import ground, write_shard
 
@@ -159,16 +159,16 @@ SETS = {
 def test_what_a_set_holds(name, tmp_path):
     expected = SETS[name](tmp_path)
     listing = READERS[name](tmp_path, 2)
-    assert len(listing.clips) == expected["clips"] and not listing.broken
+    assert len(listing.recordings) == expected["clips"] and not listing.broken
     assert listing.excluded == expected["excluded"]
     missing = expected["missing"]
     assert (listing.missing == missing) if isinstance(missing, list) else len(listing.missing) == missing
-    for clip in listing.clips:
-        assert np.isfinite(clip.boxes).all(1).sum() == expected["seen"]
-        assert clip.frames()[0].shape == (120, 160, 3)
-        assert np.allclose(clip.boxes[0], BOX, atol=1)
-        if clip.mask:
-            owner = clip.mask(0, (120, 160))
+    for recording in listing.recordings:
+        assert np.isfinite(recording.boxes).all(1).sum() == expected["seen"]
+        assert recording.frames()[0].shape == (120, 160, 3)
+        assert np.allclose(recording.boxes[0], BOX, atol=1)
+        if recording.mask:
+            owner = recording.mask(0, (120, 160))
             assert owner[35, 50] == 1 and owner[5, 5] == 0
     assert (f"{len(missing) if isinstance(missing, list) else missing:,} MISSING" in listing.summary()) == bool(missing)
 
@@ -182,7 +182,7 @@ def test_an_object_of_coco_without_a_box_is_named(tmp_path, box):
     index["annotations"].append({"id": 7, "image_id": 2, "bbox": box, "segmentation": []})
     path.write_text(json.dumps(index))
     listing = READERS["coco"](tmp_path, 1)
-    assert [len(clip.boxes) for clip in listing.clips] == [1, 1]
+    assert [len(recording.boxes) for recording in listing.recordings] == [1, 1]
     assert len(listing.broken) == 1 and "annotation 7" in listing.broken[0]
 
 
@@ -194,7 +194,7 @@ def test_rings_of_one_object_of_coco_that_overlap_are_one(tmp_path):
     rings = [[x, 30, x + 20, 30, x + 20, 50, x, 50] for x in (40, 50)]
     index["annotations"][0]["segmentation"] = rings
     path.write_text(json.dumps(index))
-    owner = READERS["coco"](tmp_path, 1).clips[0].mask(0, (120, 160))
+    owner = READERS["coco"](tmp_path, 1).recordings[0].mask(0, (120, 160))
     assert owner[30:51, 40:71].all() and owner.sum() == 21 * 31
 
 
@@ -229,7 +229,7 @@ def test_a_broken_annotation_is_named_and_the_others_stay(name, tmp_path):
     ]
     path.write_text(path.read_text().replace(",", ",x", 1))
     listing = READERS[name](tmp_path, 2)
-    assert len(listing.clips) == 1
+    assert len(listing.recordings) == 1
     assert len(listing.broken) == 1 and expected["broken"] in listing.broken[0] and "line 1" in listing.broken[0]
     assert "1 BROKEN" in listing.summary()
 
@@ -239,7 +239,7 @@ def test_frames_become_pictures_with_boxes_in_place(name, tmp_path):
     SETS[name](tmp_path)
     listing = READERS[name](tmp_path, 2)
     for tracks in (False, True):
-        jobs = draw_jobs([listing.clips], 100, np.random.default_rng(0), 300, tracks)
+        jobs = draw_jobs([listing.recordings], 100, np.random.default_rng(0), 300, tracks)
         pack = decode_jobs(jobs, 2, tracks)
         assert pack.sources == [name]
         o, p = pack.objects, pack.pictures
@@ -257,14 +257,14 @@ def test_the_list_of_davis_2016_is_read(tmp_path, caplog):
     """A line for each picture, in a folder of another name: the validation videos were trained on, silently."""
     davis(tmp_path)
     (tmp_path / "ImageSets/2017/train.txt").unlink()
-    assert len(READERS["davis"](tmp_path, 1).clips) == 3 and "every folder is trained on" in caplog.text
+    assert len(READERS["davis"](tmp_path, 1).recordings) == 3 and "every folder is trained on" in caplog.text
     caplog.clear()
     listed = [f"/JPEGImages/480p/{v}/{i:05d}.jpg /Annotations/480p/{v}/{i:05d}.png \n" for v in ("boat", "bear")
               for i in range(3)]  # fmt: skip
     (tmp_path / "ImageSets/480p").mkdir()
     (tmp_path / "ImageSets/480p/train.txt").write_text("".join(listed))
     listing = READERS["davis"](tmp_path, 1)
-    assert [clip.video for clip in listing.clips] == ["boat", "bear"]
+    assert [recording.video for recording in listing.recordings] == ["boat", "bear"]
     assert (listing.excluded, listing.missing, caplog.text) == (1, [], "")
 
 
@@ -275,7 +275,7 @@ def test_a_name_with_a_space_in_a_list_of_davis(tmp_path):
         (tmp_path / part / "480p/bear").rename(tmp_path / part / "480p/my bear")
     (tmp_path / "ImageSets/2017/train.txt").write_text("boat\nmy bear\n")
     listing = READERS["davis"](tmp_path, 1)
-    assert {clip.video for clip in listing.clips} == {"boat", "my bear"} and listing.missing == []
+    assert {recording.video for recording in listing.recordings} == {"boat", "my bear"} and listing.missing == []
 
 
 def test_masks_of_davis_2016(tmp_path):
@@ -286,8 +286,8 @@ def test_masks_of_davis_2016(tmp_path):
     mask[10:30, 20:60] = 255
     cv2.imwrite(str(tmp_path / "Annotations/480p/bear/00000.png"), mask)
     cv2.imwrite(str(tmp_path / "JPEGImages/480p/bear/00000.jpg"), mask)
-    (clip,) = READERS["davis"](tmp_path, 1).clips
-    assert clip.boxes.tolist() == [[20, 10, 40, 20]] and clip.mask(0, (60, 80)).sum() == 800
+    (recording,) = READERS["davis"](tmp_path, 1).recordings
+    assert recording.boxes.tolist() == [[20, 10, 40, 20]] and recording.mask(0, (60, 80)).sum() == 800
 
 
 def test_hidden_frames_of_got10k_val_are_left_out(tmp_path):
@@ -295,8 +295,8 @@ def test_hidden_frames_of_got10k_val_are_left_out(tmp_path):
     lines(root / "groundtruth.txt", frames(root, 3))
     (root / "absence.label").write_text("0\n0\n0\n")
     (root / "cover.label").write_text("8\n0\n8\n")
-    (clip,) = READERS["got10k-val"](tmp_path, 1).clips
-    assert np.isfinite(clip.boxes).all(1).tolist() == [True, False, True]
+    (recording,) = READERS["got10k-val"](tmp_path, 1).recordings
+    assert np.isfinite(recording.boxes).all(1).tolist() == [True, False, True]
 
 
 def test_the_official_exclusions():
@@ -309,7 +309,7 @@ def test_a_small_target_in_a_large_frame_is_cut_out_of_it(tmp_path):
     boxes = np.array(frames(folder / "img", 2, size=(1600, 1200)), np.float32)
     lines(folder / "groundtruth_rect.txt", boxes)
     listing = READERS["folder"](tmp_path, 1)
-    pack = decode_jobs([data.Job(listing.clips[0], (0, 1))], 1)
+    pack = decode_jobs([data.Job(listing.recordings[0], (0, 1))], 1)
     assert pack.pictures.size[:, 0].max() < 300
     assert np.allclose(pack.objects.box[:, 2:], boxes[:, 2:], atol=0.5)
 
@@ -318,11 +318,11 @@ def test_a_small_target_in_a_large_frame_is_cut_out_of_it(tmp_path):
 def test_a_target_is_not_shrunk_below_what_search_crops_show(tracks, tmp_path):
     """It crosses a wide picture; enlarged again it would be blurred, as in no video."""
     boxes = np.array([[20, 300, 60, 60], [600, 300, 60, 60], [1180, 300, 60, 60]], np.float32)
-    clip = Clip("folder", "a", boxes, lambda: [np.zeros((720, 1280, 3), np.uint8)] * 3)
-    pack = decode_jobs([data.Job(clip, (0, 1, 2))], 1, tracks)
+    recording = Recording("folder", "a", boxes, lambda: [np.zeros((720, 1280, 3), np.uint8)] * 3)
+    pack = decode_jobs([data.Job(recording, (0, 1, 2))], 1, tracks)
     assert np.allclose(pack.objects.box[:, 2:], 60)
     assert pack.pictures.size[:, 0].max() == (1280 if tracks else 601)
-    large = Clip("folder", "b", boxes * 3, lambda: [np.zeros((2160, 3840, 3), np.uint8)] * 3)
+    large = Recording("folder", "b", boxes * 3, lambda: [np.zeros((2160, 3840, 3), np.uint8)] * 3)
     assert decode_jobs([data.Job(large, (0, 1, 2))], 1, tracks).pictures.size[:, 0].max() <= data.LARGEST
 
 
@@ -332,7 +332,7 @@ def test_what_is_broken_is_judged_over_all_parts_of_the_data(tmp_path, monkeypat
     for i in range(60):
         lines(root / f"s{i}" / "groundtruth_rect.txt", frames(root / f"s{i}" / "img", 2, digits=4))
     (root / "s3" / "img" / "0002.jpg").write_bytes(b"no picture")
-    monkeypatch.setattr(data, "is_held_out", lambda clip: clip.name in ("s3", "s4"))
+    monkeypatch.setattr(data, "is_held_out", lambda recording: recording.name in ("s3", "s4"))
     supply = open_data([f"folder={root}"], workers=2)
     assert len(supply.held_out.pack.files) == 3 and len(supply.pack.files) == 116
     (root / "s5" / "img" / "0002.jpg").write_bytes(b"no picture")
@@ -345,8 +345,8 @@ def test_a_clip_that_lacks_pictures_is_as_many_broken_ones(tmp_path, caplog):
     for i in range(60):
         lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 4, digits=4))
     boxes = np.array([BOX] * 4, np.float32)
-    healthy = [clip for clip in READERS["folder"](tmp_path, 2).clips if clip.name != "s3"]
-    cut = Clip("folder", "s3", boxes, Files(tmp_path / "s3" / "img", 5).found)
+    healthy = [recording for recording in READERS["folder"](tmp_path, 2).recordings if recording.name != "s3"]
+    cut = Recording("folder", "s3", boxes, Files(tmp_path / "s3" / "img", 5).found)
     with pytest.raises(InputError, match=r"4 of 240 pictures are broken, first folder/s3: .*4 pictures for 5 boxes"):
         decode_jobs(data.all_jobs([Listing("folder", [*healthy, cut])]), 2)
     assert caplog.text.count("4 pictures for 5 boxes") == 1
@@ -385,7 +385,7 @@ def test_nothing_left_of_what_is_held_out(tmp_path, monkeypatch):
         lines(tmp_path / f"s{i}" / "groundtruth_rect.txt", frames(tmp_path / f"s{i}" / "img", 2, digits=4))
     for name in ("0001", "0002"):
         (tmp_path / "s3" / "img" / f"{name}.jpg").write_bytes(b"no picture")
-    monkeypatch.setattr(data, "is_held_out", lambda clip: clip.name == "s3")
+    monkeypatch.setattr(data, "is_held_out", lambda recording: recording.name == "s3")
     monkeypatch.setattr(pack, "MAX_BROKEN", 0.05)
     supply = open_data([f"folder={tmp_path}"], workers=2)
     assert len(supply.pack.files) == 118 and len(supply.held_out.pack.files) == 118
@@ -430,10 +430,10 @@ def test_a_target_that_has_left_the_picture_is_no_broken_data(tmp_path):
 
 def test_videos_are_held_out_whole(tmp_path):
     """What is measured on must not show what was trained on: other targets, or another part, of the same video."""
-    clips = [Clip("davis", f"v{i}_{k}", np.zeros((1, 4)), list, video=f"v{i}") for i in range(60) for k in range(2)]
-    some = [clip for clip in clips if not is_held_out(clip)][:40]
+    both = [Recording("davis", f"v{i}_{k}", np.zeros((1, 4)), list, video=f"v{i}") for i in range(60) for k in range(2)]
+    some = [one for one in both if not is_held_out(one)][:40]
     (apart,) = data.held_out_videos(some)  # the names choose none
-    assert sum(data._video(clip) == apart for clip in some) == 2
+    assert sum(data._video(recording) == apart for recording in some) == 2
     assert data.held_out_videos(some[:2]) == set()  # a single video is for training
     for name in ("Jogging", "Car"):
         lines(tmp_path / "otb" / name / "groundtruth_rect.txt", frames(tmp_path / "otb" / name / "img", 3, digits=4))
@@ -441,22 +441,22 @@ def test_videos_are_held_out_whole(tmp_path):
     for number in (1, 2):
         (truth.parent / f"groundtruth_rect.{number}.txt").write_text(truth.read_text())
     truth.unlink()
-    found = READERS["otb"](tmp_path / "otb", 2).clips
-    assert len(found) == 3 and len({data._video(clip) for clip in found}) == 2
+    found = READERS["otb"](tmp_path / "otb", 2).recordings
+    assert len(found) == 3 and len({data._video(recording) for recording in found}) == 2
     for name in ("yt_0", "yt_1", "other_0"):
         home = tmp_path / "TRAIN_0"
         lines(home / "anno" / f"{name}.txt", frames(home / "frames" / name, 2, first=0, digits=1))
-    found = READERS["trackingnet"](tmp_path, 2).clips
-    assert len(found) == 3 and len({data._video(clip) for clip in found}) == 2
+    found = READERS["trackingnet"](tmp_path, 2).recordings
+    assert len(found) == 3 and len({data._video(recording) for recording in found}) == 2
 
 
 def test_what_follows_a_gap_is_drawn_too():
     """Streamed videos lost their targets' reappearances: a window was begun by frames seen, and cut by frames."""
     boxes = np.full((550, 4), 9.0, np.float32)
     boxes[100:400] = np.nan
-    clip, rng = Clip("a", "b", boxes, list), np.random.default_rng(0)
+    recording, rng = Recording("a", "b", boxes, list), np.random.default_rng(0)
     for tracks in (False, True):
-        drawn = {f for _ in range(400) for job in draw_jobs([[clip]], 10, rng, 300, tracks) for f in job.frames}
+        drawn = {f for _ in range(400) for job in draw_jobs([[recording]], 10, rng, 300, tracks) for f in job.frames}
         assert drawn <= {*range(100), *range(400, 550)}
         assert len(drawn) > 240
 
@@ -467,7 +467,7 @@ def test_a_broken_picture_of_any_set_is_named_and_skipped(name, gone, tmp_path):
     """Of hundreds of thousands one is always cut off, and hours of training must not end there."""
     SETS[name](tmp_path)
     jobs = data.all_jobs([READERS[name](tmp_path, 2)])
-    files, index = jobs[0].clip.frames(), jobs[0].frames[0]
+    files, index = jobs[0].recording.frames(), jobs[0].frames[0]
     picture = files.folder / files.names[index]
     if gone:
         picture.unlink()
@@ -654,8 +654,8 @@ def test_a_wrong_folder_says_what_was_looked_for(name, tmp_path):
 
 
 def test_what_is_held_out_does_not_depend_on_what_else_is_there():
-    clips = [Clip("got10k", f"n{i}", np.zeros((1, 4), np.float32), list) for i in range(3000)]
-    held = [is_held_out(clip) for clip in clips]
-    assert 0.01 < np.mean(held) < 0.03 and held == [is_held_out(clip) for clip in clips]
-    two = [dataclasses.replace(clip, video=f"v{i // 2}") for i, clip in enumerate(clips)]  # objects of one video
+    recordings = [Recording("got10k", f"n{i}", np.zeros((1, 4), np.float32), list) for i in range(3000)]
+    held = [is_held_out(one) for one in recordings]
+    assert 0.01 < np.mean(held) < 0.03 and held == [is_held_out(one) for one in recordings]
+    two = [dataclasses.replace(one, video=f"v{i // 2}") for i, one in enumerate(recordings)]  # objects of one video
     assert all(is_held_out(a) == is_held_out(b) for a, b in zip(two[::2], two[1::2], strict=True))

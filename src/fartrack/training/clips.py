@@ -15,7 +15,7 @@ from fartrack.training.synth import Sampler
 
 
 class Frames(Protocol):
-    """Pictures in order, each H x W x 3 BGR."""
+    """Pictures in order, each H x W x 3 BGR and read or made when it is asked for."""
 
     def __len__(self) -> int: ...
 

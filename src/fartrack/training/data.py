@@ -25,7 +25,7 @@ import torch
 from fartrack.errors import InputError
 from fartrack.training.cache import read_cached
 from fartrack.training.pack import Levels, Pack, Row, Tally, assemble, empty_pack, pyramid, shows
-from fartrack.training.readers import READERS, Clip, Listing
+from fartrack.training.readers import READERS, Listing, Recording
 from fartrack.training.synth import Sampler
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ REACH = 10.0
 BYTES, BYTES_OF_TRACKS = 2e6, 4e6
 """What a picture takes in memory, in all its sizes, about: cut around its target, or around all of its track."""
 HELD_OUT = 20
-"""Of a thousand clips, or tracks and stills of a pack, how many are never trained on."""
+"""Of a thousand recordings, or tracks and stills of a pack, how many are never trained on."""
 
 
 class Supply(Protocol):
@@ -100,7 +100,7 @@ class Resident:
 
 
 class Streamed:
-    """A share of the clips for some steps, then another; the next one is decoded meanwhile."""
+    """A share of the recordings for some steps, then another; the next one is decoded meanwhile."""
 
     def __init__(
         self, listings: Sequence[Listing], *, memory: float, steps: int, workers: int, seed: int, gap: int,
@@ -114,17 +114,17 @@ class Streamed:
             steps: for how many steps a share is used.
             workers: decoding threads.
             seed: of the run.
-            gap: frames that the pictures drawn of a clip lie apart at most.
+            gap: frames that the pictures drawn of a recording lie apart at most.
             tracks: whole runs of frames in one fixed window, for sequences, instead of frames around their target.
             rank: of this process; each draws its own shares.
         """
         self.steps, self.workers, self.seed, self.gap, self.tracks, self.rank = steps, workers, seed, gap, tracks, rank
         self.pictures = max(64, int(memory * 1e9 / picture_bytes(tracks) / 2))
         self.fingerprint = fingerprint(listings)
-        apart = held_out_videos([clip for one in listings for clip in one.clips])
+        apart = held_out_videos([one for each in listings for one in each.recordings])
 
-        def of_each(measured: bool) -> list[list[Clip]]:
-            parts = ([clip for clip in one.clips if (_video(clip) in apart) is measured] for one in listings)
+        def of_each(measured: bool) -> list[list[Recording]]:
+            parts = ([one for one in each.recordings if (_video(one) in apart) is measured] for each in listings)
             return [part for part in parts if part]
 
         self._sources = of_each(measured=False)
@@ -198,14 +198,14 @@ class Mixed:
         return self
 
 
-# -- clips -> a pack -------------------------------------------------------------------------------------------
+# -- recordings -> a pack --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Job:
-    """Frames of one clip to decode."""
+    """Frames of one recording to decode."""
 
-    clip: Clip
+    recording: Recording
     frames: tuple[int, ...]
 
 
@@ -214,28 +214,28 @@ def picture_bytes(tracks: bool) -> float:
     return BYTES_OF_TRACKS if tracks else BYTES
 
 
-def is_held_out(clip: Clip) -> bool:
-    """Whether a clip is for measuring only: a matter of its video's name, not of what else is there."""
-    return _lot(_video(clip)) % 1000 < HELD_OUT
+def is_held_out(recording: Recording) -> bool:
+    """Whether a recording is for measuring only: a matter of its video's name, not of what else is there."""
+    return _lot(_video(recording)) % 1000 < HELD_OUT
 
 
-def held_out_videos(clips: Sequence[Clip]) -> set[str]:
+def held_out_videos(recordings: Sequence[Recording]) -> set[str]:
     """Videos (and pictures) that are for measuring only; of a small set whose names choose none, as many by lot."""
-    sources: dict[str, list[Clip]] = {}
-    for clip in clips:
-        sources.setdefault(clip.source, []).append(clip)
+    sources: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        sources.setdefault(recording.source, []).append(recording)
     apart: set[str] = set()
     for some in sources.values():
-        chosen = {_video(clip) for clip in some if is_held_out(clip)}
-        videos = {_video(clip) for clip in some}
+        chosen = {_video(one) for one in some if is_held_out(one)}
+        videos = {_video(one) for one in some}
         if not chosen and HELD_OUT and len(videos) > 1:
             chosen = set(sorted(videos, key=_lot)[: max(1, len(videos) * HELD_OUT // 1000)])
         apart |= chosen
     return apart
 
 
-def _video(clip: Clip) -> str:
-    return f"{clip.source}/{clip.video or clip.name}"
+def _video(recording: Recording) -> str:
+    return f"{recording.source}/{recording.video or recording.name}"
 
 
 def _lot(video: str) -> int:
@@ -246,36 +246,37 @@ def fingerprint(listings: Sequence[Listing]) -> str:
     """A digest of names and annotations."""
     digest = hashlib.sha256()
     for listing in listings:
-        for clip in listing.clips:
-            digest.update(f"{clip.source}/{clip.name}".encode() + clip.boxes.tobytes())
+        for recording in listing.recordings:
+            digest.update(f"{recording.source}/{recording.name}".encode() + recording.boxes.tobytes())
     return digest.hexdigest()[:16]
 
 
 def all_jobs(listings: Sequence[Listing]) -> list[Job]:
     """Every frame with a box."""
-    return [Job(clip, (0,) if clip.still else tuple(_seen(clip).tolist())) for one in listings for clip in one.clips]
+    recordings = (recording for listing in listings for recording in listing.recordings)
+    return [Job(one, (0,) if one.still else tuple(_seen(one).tolist())) for one in recordings]
 
 
 def draw_jobs(
-    sources: Sequence[Sequence[Clip]], pictures: int, rng: np.random.Generator, gap: int, tracks: bool
+    sources: Sequence[Sequence[Recording]], pictures: int, rng: np.random.Generator, gap: int, tracks: bool
 ) -> list[Job]:
-    """About so many pictures, evenly over the sources (as the paper's 1:1:1:1), a few of each clip drawn."""
+    """About so many pictures, evenly over the sources (as the paper's 1:1:1:1), a few of each recording drawn."""
     jobs = []
     span = 63 if tracks else gap
-    for clips in sources:
+    for recordings in sources:
         room = pictures // len(sources)
-        for number in rng.permutation(len(clips)).tolist():  # a small source is gone through once
+        for number in rng.permutation(len(recordings)).tolist():  # a small source is gone through once
             if room <= 0:
                 break
-            clip, frames = clips[number], (0,)
-            if not clip.still:
-                seen = _seen(clip)
+            recording, frames = recordings[number], (0,)
+            if not recording.still:
+                seen = _seen(recording)
                 anchor = int(seen[int(rng.integers(len(seen)))])  # so that what follows a gap is drawn too
                 start = max(int(seen[0]), min(anchor - int(rng.integers(span + 1)), int(seen[-1]) - span))
                 window = seen[(seen >= start) & (seen <= start + span)]
                 count = len(window) if tracks else min(len(window), 10)
                 frames = tuple(np.sort(rng.choice(window, count, replace=False)).tolist())
-            jobs.append(Job(clip, frames))
+            jobs.append(Job(recording, frames))
             room -= len(frames)
     return jobs
 
@@ -300,46 +301,48 @@ def decode_jobs(
         with ThreadPoolExecutor(workers) as pool:
             for number, rows in enumerate(pool.map(lambda job: _decode(job, tracks), jobs)):
                 for row, levels in rows:
-                    if "track" in row:  # a clip drawn twice is two tracks
+                    if "track" in row:  # a recording drawn twice is two tracks
                         row["track"]["id"] += f"#{number}"
                     yield row, levels
 
     return assemble(decoded(), tally, judge)
 
 
-def _seen(clip: Clip) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.isfinite(clip.boxes).all(1))
+def _seen(recording: Recording) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.isfinite(recording.boxes).all(1))
 
 
 def _decode(job: Job, tracks: bool) -> list[tuple[Row, Levels | str]]:
-    clip = job.clip
+    recording = job.recording
     result: list[tuple[Row, Levels | str]] = []
     try:
-        frames = clip.frames()
+        frames = recording.frames()
     except InputError as error:
-        return [({"file": f"{clip.source}/{clip.name}"}, str(error))] * len(job.frames)  # each of them is broken
-    of_target = clip.boxes[list(job.frames)]
-    window = _around(of_target) if tracks and not clip.still else None
-    target = np.inf if clip.still else max(8.0, float(np.nanmedian(of_target[:, 2:].prod(1)) ** 0.5))
+        broken: Row = {"file": f"{recording.source}/{recording.name}"}
+        return [(broken, str(error))] * len(job.frames)  # each of them
+    of_target = recording.boxes[list(job.frames)]
+    window = _around(of_target) if tracks and not recording.still else None
+    target = np.inf if recording.still else max(8.0, float(np.nanmedian(of_target[:, 2:].prod(1)) ** 0.5))
     for index in job.frames:
-        row: Row = {"file": f"{clip.source}/{clip.name}/{index}", "source": clip.source}
+        row: Row = {"file": f"{recording.source}/{recording.name}/{index}", "source": recording.source}
         try:
             image = frames[index]
-            owner = np.zeros(image.shape[:2], np.uint8) if clip.mask is None else clip.mask(index, image.shape[:2])
+            size = image.shape[:2]
+            owner = np.zeros(size, np.uint8) if recording.mask is None else recording.mask(index, size)
         except InputError as error:
             result.append((row, str(error)))
             continue
-        boxes = clip.boxes if clip.still else clip.boxes[index : index + 1]
-        where = (-1e9, -1e9, 1e9, 1e9) if clip.still else window or _around(boxes)
+        boxes = recording.boxes if recording.still else recording.boxes[index : index + 1]
+        where = (-1e9, -1e9, 1e9, 1e9) if recording.still else window or _around(boxes)
         image, owner, boxes = _cut(image, owner, boxes, where, target)
-        masked = {} if clip.mask is None else {"mask": 1}
+        masked = {} if recording.mask is None else {"mask": 1}
         row["objects"] = [
             {"box": box, "class": kind} | ({"mask": i} if masked and (owner == i).any() else {})
-            for i, (box, kind) in enumerate(zip(boxes.tolist(), clip.kinds, strict=True), 1)
+            for i, (box, kind) in enumerate(zip(boxes.tolist(), recording.kinds, strict=True), 1)
             if np.isfinite(box).all() and shows(box, *image.shape[1::-1])  # some sets carry boxes on outside
         ]
-        if not clip.still:
-            row["track"] = {"id": f"{clip.source}/{clip.name}", "frame": index}
+        if not recording.still:
+            row["track"] = {"id": f"{recording.source}/{recording.name}", "frame": index}
         result.append((row, pyramid(image, owner)))
     return result
 
@@ -444,13 +447,14 @@ def open_data(
     listings = [READERS[name](path, workers) for name, path in found if name != "pack"]
     for listing in listings:
         log.info("%s", listing.summary())
-        Tally().add(listing.broken, len(listing.clips) + len(listing.broken), f"sequences of {listing.source}")
+        Tally().add(listing.broken, len(listing.recordings) + len(listing.broken), f"sequences of {listing.source}")
     if listings:
         jobs = all_jobs(listings)
         if sum(len(job.frames) for job in jobs) * picture_bytes(tracks) < memory * 1e9:
-            apart = held_out_videos([job.clip for job in jobs])
-            train, held = ([job for job in jobs if (_video(job.clip) in apart) is which] for which in (False, True))
-            tally = Tally()  # two in a hundred clips are too few to judge by
+            apart = held_out_videos([job.recording for job in jobs])
+            train = [job for job in jobs if _video(job.recording) not in apart]
+            held = [job for job in jobs if _video(job.recording) in apart]
+            tally = Tally()  # two in a hundred recordings are too few to judge by
             kept_out = None
             with suppress(InputError):  # not one picture of them: a share of the others is held out
                 kept_out = decode_jobs(held, workers, tracks, tally, judge=False) if held else None

@@ -218,7 +218,7 @@ class Tally:
         Raises:
             InputError: more than one in a hundred, unless a part is not to be judged (it is counted all the same).
         """
-        for line in list(dict.fromkeys(problems))[:20]:  # a clip without its pictures is one problem of many pictures
+        for line in list(dict.fromkeys(problems))[:20]:  # a recording without pictures is one problem of many of them
             log.warning("skipped %s", line)
         if problems:
             log.warning("%d of %d %s are broken and were skipped", len(problems), total, what)

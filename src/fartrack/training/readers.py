@@ -1,4 +1,4 @@
-"""Data sets as lists of clips: where the frames are and what is annotated, with official splits and exclusions.
+"""Data sets as lists of recordings: where the frames are and what is annotated, with official splits and exclusions.
 
 Nothing is decoded here. Annotations are read (by `fartrack.evaluation.annotations`), frames are looked for, and what
 is missing or broken is named with its reason, so that a data set copied by half is noticed at the start.
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,6 +39,7 @@ from fartrack.evaluation.datasets import (
     vasttrack_truth,
     visible_files,
 )
+from fartrack.training.clips import Frames
 from fartrack.training.got10k_vot import EXCLUDED
 
 log = logging.getLogger(__name__)
@@ -46,18 +47,8 @@ log = logging.getLogger(__name__)
 Image = npt.NDArray[np.uint8]
 
 
-class Frames(Protocol):
-    """Pictures that are read when they are asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Image:
-        """Read one as H x W x 3 BGR."""
-        ...
-
-
 @dataclass(frozen=True)
-class Clip:
+class Recording:
     """A video of one target, or one still picture of several."""
 
     source: str
@@ -72,7 +63,7 @@ class Clip:
     mask: Callable[[int, tuple[int, int]], npt.NDArray[np.uint8]] | None = None
     """(frame, (height, width)) -> number of the object that each pixel belongs to, 1 or the still picture's row + 1."""
     video: str | None = None
-    """Name that clips of other targets, or parts, of the same video share; None: there are none."""
+    """Name that recordings of other targets, or parts, of the same video share; None: there are none."""
 
 
 @dataclass
@@ -80,7 +71,7 @@ class Listing:
     """What was found of a data set."""
 
     source: str
-    clips: list[Clip] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Official sequences that are not there."""
     broken: list[str] = field(default_factory=list)
@@ -90,8 +81,8 @@ class Listing:
 
     def summary(self) -> str:
         """One line for the start of a run."""
-        pictures = sum(1 if clip.still else len(clip.boxes) for clip in self.clips)
-        parts = [f"{len(self.clips):,} clips", f"{pictures:,} pictures"]
+        pictures = sum(1 if one.still else len(one.boxes) for one in self.recordings)
+        parts = [f"{len(self.recordings):,} clips", f"{pictures:,} pictures"]
         if self.excluded:
             parts.append(f"{self.excluded:,} excluded")
         if self.missing:
@@ -144,31 +135,32 @@ def _run_on(names: Sequence[str], first: int) -> bool:
 
 def _video(
     source: str, name: str, boxes: Boxes, folder: Path, kind: str = "object", first: int = 1, **more: Any
-) -> Clip:
-    """A clip of pictures in one folder; frames without area count as unseen."""
+) -> Recording:
+    """A recording of pictures in one folder; frames without area count as unseen."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; the frames of this sequence were looked for there")
     boxes = np.where((boxes[:, 2:] > 0).all(1, keepdims=True), boxes, np.nan)
-    return Clip(source, name, boxes.astype(np.float32), Files(folder, len(boxes), first=first).found, (kind,), **more)
+    frames = Files(folder, len(boxes), first=first)
+    return Recording(source, name, boxes.astype(np.float32), frames.found, (kind,), **more)
 
 
-def _gather(source: str, names: Iterable[str], read: Callable[[str], Clip], workers: int) -> Listing:
+def _gather(source: str, names: Iterable[str], read: Callable[[str], Recording], workers: int) -> Listing:
     """Read annotations side by side; a sequence that fails is named and left out."""
     listing = Listing(source)
 
-    def attempt(name: str) -> Clip | str:
+    def attempt(name: str) -> Recording | str:
         try:
-            clip = read(name)
+            recording = read(name)
         except InputError as error:
             return f"{name}: {error}"
-        return clip if np.isfinite(clip.boxes).all(1).any() else f"{name}: not one box"
+        return recording if np.isfinite(recording.boxes).all(1).any() else f"{name}: not one box"
 
     with ThreadPoolExecutor(workers) as pool:
         for result in pool.map(attempt, names):
             if isinstance(result, str):
                 listing.broken.append(result)
             else:
-                listing.clips.append(result)
+                listing.recordings.append(result)
     return listing
 
 
@@ -184,7 +176,7 @@ def _folders(root: Path) -> list[str]:
 
 
 def _some(listing: Listing, root: Path, looked_for: str) -> Listing:
-    if not listing.clips:
+    if not listing.recordings:
         broken = f"; first problem: {listing.broken[0]}" if listing.broken else ""
         raise InputError(f"{root}: no {listing.source} to train on; looked for {looked_for}{broken}")
     return listing
@@ -200,7 +192,7 @@ def got10k(root: Path, workers: int = 8) -> Listing:
     official = list(read_names(home / "list.txt")) if (home / "list.txt").is_file() else sorted(there)
     wanted = [name for name in official if name not in EXCLUDED and name.startswith("GOT-10k_Train")]
 
-    def read(name: str) -> Clip:
+    def read(name: str) -> Recording:
         boxes = read_boxes(home / name / "groundtruth.txt")
         for label, unseen in (("absence.label", 1), ("cover.label", 0)):
             if (home / name / label).is_file():
@@ -224,7 +216,7 @@ def lasot(root: Path, workers: int = 8) -> Listing:
     def folder(name: str) -> Path:
         return class_folder(home, name)
 
-    def read(name: str) -> Clip:
+    def read(name: str) -> Recording:
         boxes = read_boxes(folder(name) / "groundtruth.txt")
         for label in ("full_occlusion.txt", "out_of_view.txt"):
             if (folder(name) / label).is_file():
@@ -243,7 +235,7 @@ def trackingnet(root: Path, workers: int = 8) -> Listing:
     chunks = [home / name for name in _folders(home) if name.startswith("TRAIN_")]
     names = [f"{chunk.name}/{path.stem}" for chunk in chunks for path in visible_files(chunk / "anno")]
 
-    def read(name: str) -> Clip:
+    def read(name: str) -> Recording:
         chunk, _, video = name.partition("/")
         boxes = read_boxes(home / chunk / "anno" / f"{video}.txt")
         of_it = f"{chunk}/{video.rpartition('_')[0] or video}"  # the others are of other objects
@@ -266,7 +258,7 @@ def vasttrack(root: Path, workers: int = 8) -> Listing:
             if truth is not None:
                 found[name.rpartition("/")[2]] = truth
 
-    def read(name: str) -> Clip:
+    def read(name: str) -> Recording:
         folder = found[name].parent
         return _video(
             "vasttrack", name, read_boxes(found[name]), _inside(folder, "img", "imgs"), name.rpartition("-")[0]
@@ -279,7 +271,7 @@ def vasttrack(root: Path, workers: int = 8) -> Listing:
 
 
 def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers: int) -> Listing:
-    """Videos with a mask PNG beside each frame: one clip per object."""
+    """Videos with a mask PNG beside each frame: one recording per object."""
     found: dict[str, tuple[list[Path], Boxes, int]] = {}
 
     def look(video: str) -> dict[int, Boxes] | str:
@@ -299,7 +291,7 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
                 objects.pop(255, None)
             found |= {f"{video}_{number}": (paths, boxes, number) for number, boxes in objects.items()}
 
-    def read(name: str) -> Clip:
+    def read(name: str) -> Recording:
         paths, boxes, number = found[name]
 
         def mask(frame: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -308,14 +300,14 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
                 raise InputError(f"{paths[frame]}: the mask is not as large as its picture")
             return owner
 
-        # Masks may be there for some frames only (YouTube-VOS has every fifth): those frames are the clip.
+        # Masks may be there for some frames only (YouTube-VOS has every fifth): those frames are the recording.
         names = tuple(
             next((p.name for p in (pictures / paths[0].parent.name).glob(f"{path.stem}.*")), "") for path in paths
         )
         if "" in names:
             raise InputError(f"{paths[names.index('')]}: no picture belongs to this mask")
         frames = Files(pictures / paths[0].parent.name, len(paths), names)
-        return Clip(source, name, boxes.astype(np.float32), lambda: frames, mask=mask, video=paths[0].parent.name)
+        return Recording(source, name, boxes.astype(np.float32), lambda: frames, mask=mask, video=paths[0].parent.name)
 
     listing = _gather(source, found, read, workers)
     listing.broken = broken + listing.broken
@@ -323,7 +315,7 @@ def _masked(source: str, pictures: Path, masks: Path, videos: list[str], workers
 
 
 def davis(root: Path, workers: int = 8) -> Listing:
-    """DAVIS: the training list of 2017, else that of 2016, each object a clip with masks."""
+    """DAVIS: the training list of 2017, else that of 2016, each object a recording with masks."""
     home = _inside(root, "DAVIS")
     size = next((s for s in ("480p", "Full-Resolution", "1080p") if (home / "Annotations" / s).is_dir()), "")
     masks = home / "Annotations" / size
@@ -349,7 +341,7 @@ def _davis_names(path: Path) -> list[str]:
 
 
 def youtubevos(root: Path, workers: int = 8) -> Listing:
-    """YouTube-VOS: train/{JPEGImages,Annotations}/NAME, each object a clip with masks."""
+    """YouTube-VOS: train/{JPEGImages,Annotations}/NAME, each object a recording with masks."""
     home = _inside(root, "train")
     masks = home / "Annotations"
     videos = _folders(masks) if masks.is_dir() else []
@@ -363,13 +355,13 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
     if dataset.hidden:
         raise InputError(f"{name}: its boxes are not public, so it cannot be trained on")
 
-    def read(sequence_name: str) -> Clip:
+    def read(sequence_name: str) -> Recording:
         sequence = dataset.load(sequence_name)
         boxes = np.where(sequence.shown[:, None], sequence.boxes, np.nan).astype(np.float32)
         # Parts of one video, and its other targets, are sequences of their own.
         place = sequence.frames.folder if isinstance(sequence.frames, ImageFrames) else None
         video = place.relative_to(root).as_posix() if place and place.is_relative_to(root) else None
-        return Clip(name, sequence_name, boxes, lambda: sequence.frames, video=video)
+        return Recording(name, sequence_name, boxes, lambda: sequence.frames, video=video)
 
     listing = _gather(name, dataset.names, read, workers)
     listing.missing = list(dataset.missing)
@@ -413,9 +405,8 @@ def coco(root: Path, workers: int = 8) -> Listing:
         boxes = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
         polygons = [entry.get("segmentation") for entry in entries]
         names = tuple(str(kinds.get(entry.get("category_id"), "object")) for entry in entries)
-        listing.clips.append(
-            Clip("coco", name, boxes, partial(Files, folder, 1, (name,)), names, True, partial(_polygons, polygons))
-        )
+        frames, mask = partial(Files, folder, 1, (name,)), partial(_polygons, polygons)
+        listing.recordings.append(Recording("coco", name, boxes, frames, names, True, mask))
     return _some(listing, root, "annotations/instances_train2017.json and train2017/*.jpg")
 
 
