@@ -15,6 +15,7 @@ from tyro.conf import UseAppendAction, arg
 from fartrack import __version__
 from fartrack.errors import InputError
 from fartrack.files import write_whole
+from fartrack.runtime import ENGINES
 
 if TYPE_CHECKING:
     from fartrack.crops import Image
@@ -37,9 +38,11 @@ class Benchmark:
 
     model: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="MODEL...")] = ()
     """Packaged models or model files; by default every packaged one. LABEL=MODEL gives its rows a name."""
-    runtime: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="RUNTIME...")] = ()
-    """Engines: onnxruntime, openvino, openvino-bf16, opencv, torch, cuda; by default those
-    installed, but cuda."""
+    runtime: Annotated[
+        tuple[tuple[str, ...], ...],
+        UseAppendAction,
+        arg(metavar="RUNTIME...", help=f"Engines: {', '.join(ENGINES)}; by default those installed, but cuda."),
+    ] = ()
     threads: Annotated[int | None, arg(metavar="N")] = None
     """CPU threads of everything; by default all cores."""
     peer: Annotated[tuple[tuple[str, ...], ...], UseAppendAction, arg(metavar="TRACKER...")] = ()

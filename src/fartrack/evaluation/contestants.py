@@ -19,10 +19,12 @@ from fartrack.evaluation.counting import Product
 from fartrack.evaluation.peers import Nano, TrackerLike, labelled, parse_model, refuse_twins
 from fartrack.geometry import Box
 from fartrack.multitracker import MultiTracker
+from fartrack.runtime import ENGINES
 from fartrack.runtime.choice import choose
 from fartrack.tracker import Tracker
 
-RUNTIMES = ("onnxruntime", "openvino", "openvino-bf16", "opencv", "torch")
+RUNTIMES = [name for name in ENGINES if name != "cuda"]
+"""Where none is asked for: those of the CPU."""
 
 
 @dataclass
