@@ -6,7 +6,7 @@ import pytest
 
 from fartrack.errors import InputError
 from fartrack.evaluation import datasets
-from fartrack.evaluation.datasets import Dataset, open_dataset
+from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.passes import begun_later
 from fartrack.evaluation.results import (
     COLUMNS,
@@ -19,6 +19,7 @@ from fartrack.evaluation.results import (
     score_folder,
     write_pass,
 )
+from fartrack.evaluation.sequences import Dataset
 from small_sets import LINE, folder_set, got10k_set, trackingnet_set, write_boxes, write_frames
 
 

@@ -15,10 +15,10 @@ from fartrack.cli.options import ENGINE_CHOICE
 from fartrack.errors import InputError
 
 if TYPE_CHECKING:
-    from fartrack.evaluation.datasets import Dataset
     from fartrack.evaluation.peers import Model
     from fartrack.evaluation.results import Annotations, Scored
     from fartrack.evaluation.run import Outcome
+    from fartrack.evaluation.sequences import Dataset
 
 SUMMARY = "summary.json"
 SEEN = {"uav123": "UAV123"}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fartrack.errors import InputError
-from fartrack.evaluation.datasets import Dataset, ImageFrames, Sequence
+from fartrack.evaluation.sequences import Dataset, ImageFrames, Sequence
 
 Mask = NDArray[np.bool_]
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from fartrack.crops import Image
 from fartrack.errors import InputError
-from fartrack.evaluation.datasets import Sequence
 from fartrack.evaluation.failures import LOST_BELOW, Failure
 from fartrack.evaluation.metrics import (
     NORMALISED_THRESHOLDS,
@@ -26,6 +25,7 @@ from fartrack.evaluation.metrics import (
     reliability,
 )
 from fartrack.evaluation.results import Annotations, Scored, find_result, read_pass
+from fartrack.evaluation.sequences import Sequence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,9 +17,9 @@ import numpy as np
 
 from fartrack.errors import InputError
 from fartrack.evaluation import plots
-from fartrack.evaluation.datasets import Dataset
 from fartrack.evaluation.failures import FOUND_ABOVE, LOST_BELOW, LOST_FRAMES, worst_failures
 from fartrack.evaluation.results import COLUMNS, Annotations, Scored, find_result, notes
+from fartrack.evaluation.sequences import Dataset
 from fartrack.files import write_whole
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from fartrack.errors import InputError
 from fartrack.evaluation.annotations import read_boxes, read_table, read_text
-from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.metrics import Rules, SequenceScore, Summary, score_sequence, summarise, together
+from fartrack.evaluation.sequences import Dataset, Sequence
 from fartrack.files import readable, write_whole
 
 Array = NDArray[np.float64]

@@ -26,9 +26,9 @@ import numpy as np
 
 from fartrack.errors import InputError, gist
 from fartrack.evaluation.annotations import read_boxes
-from fartrack.evaluation.datasets import Dataset, Sequence
 from fartrack.evaluation.peers import TrackerLike, score_of
 from fartrack.evaluation.results import Pass, write_pass
+from fartrack.evaluation.sequences import Dataset, Sequence
 from fartrack.files import clear_leftovers, write_whole
 from fartrack.signals import handled
 

@@ -32,13 +32,13 @@ from fartrack.evaluation.annotations import (
 )
 from fartrack.evaluation.datasets import (
     DATASETS,
-    ImageFrames,
     class_folder,
     lasot_test_names,
     open_dataset,
     vasttrack_truth,
     visible_files,
 )
+from fartrack.evaluation.sequences import ImageFrames
 from fartrack.training.clips import Frames
 from fartrack.training.got10k_vot import EXCLUDED
 
