@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -60,6 +61,19 @@ def test_everything_is_written(dataset, tmp_path):
     scored = score_folder("t", tmp_path / "out", load_annotations(dataset))
     assert scored.summary.ao > 0.9
     assert scored.summary.fps > 0
+
+
+def test_opencv_has_as_many_threads_as_the_tracker(dataset, tmp_path):
+    seen = []
+
+    def make():
+        seen.append(cv2.getNumThreads())
+        return TemplateTracker()
+
+    before = cv2.getNumThreads()
+    evaluate(dataset, make, tmp_path / "one")
+    evaluate(dataset, make, tmp_path / "two", threads=2)
+    assert seen == [1, 2] and cv2.getNumThreads() == before
 
 
 def test_a_tracker_without_score(dataset, tmp_path):

@@ -22,6 +22,8 @@ Flags = NDArray[np.bool_]
 OVERLAP_THRESHOLDS: Array = np.linspace(0, 1, 21)
 PIXEL_THRESHOLDS: Array = np.arange(51.0)
 NORMALISED_THRESHOLDS: Array = np.arange(51) / 100
+BINS = 10
+"""Of scores from 0 to 1, in which they are compared with how often they are right."""
 PRECISION_AT = 20  # index into both: 20 pixels, 0.20 of the target's size
 
 
@@ -91,9 +93,9 @@ def fill_empty(boxes: ArrayLike, truth: ArrayLike) -> Array:
 # --- curves -----------------------------------------------------------------------------------------------------------
 
 
-def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = OVERLAP_THRESHOLDS) -> Array:
-    """Share of frames whose overlap is strictly above each threshold; NaN without frames."""
-    return _shares(np.asarray(overlaps)[:, None] > np.asarray(thresholds))
+def success_curve(overlaps: ArrayLike) -> Array:
+    """Share of frames whose overlap is strictly above each of `OVERLAP_THRESHOLDS`; NaN without frames."""
+    return _shares(np.asarray(overlaps)[:, None] > OVERLAP_THRESHOLDS)
 
 
 def precision_curve(distances: ArrayLike, thresholds: ArrayLike = PIXEL_THRESHOLDS) -> Array:
@@ -126,18 +128,18 @@ class Reliability:
     count: NDArray[np.int64]
 
 
-def reliability(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> Reliability:
-    """Mean score and share of right frames in each of `bins` equal bins of 0..1 (1 belongs to the last)."""
+def reliability(scores: ArrayLike, right: ArrayLike) -> Reliability:
+    """Mean score and share of right frames in each of `BINS` equal bins of 0..1 (1 belongs to the last)."""
     values, labels = np.asarray(scores, np.float64), np.asarray(right, np.float64)
-    index = np.clip((values * bins).astype(int), 0, bins - 1)
-    count = np.bincount(index, minlength=bins)
+    index = np.clip((values * BINS).astype(int), 0, BINS - 1)
+    count = np.bincount(index, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(index, values, bins) / count
-        share = np.bincount(index, labels, bins) / count
-    return Reliability(np.linspace(0, 1, bins + 1), mean, share, count)
+        mean = np.bincount(index, values, BINS) / count
+        share = np.bincount(index, labels, BINS) / count
+    return Reliability(np.linspace(0, 1, BINS + 1), mean, share, count)
 
 
-def expected_calibration_error(scores: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
+def expected_calibration_error(scores: ArrayLike, right: ArrayLike) -> float:
     """Mean distance between score and share of right frames over the bins, weighted by frames.
 
     NaN without frames, and of scores that are not in 0..1: they rank frames but are no chances.
@@ -145,7 +147,7 @@ def expected_calibration_error(scores: ArrayLike, right: ArrayLike, bins: int = 
     values = np.asarray(scores, np.float64)
     if not len(values) or values.min() < 0 or values.max() > 1:
         return float("nan")
-    table = reliability(values, right, bins)
+    table = reliability(values, right)
     used = table.count > 0
     return float(np.average(np.abs(table.score - table.right)[used], weights=table.count[used]))
 
