@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,8 @@ def test_what_is_trained_on_is_what_was_tracked_with(
     """Templates with inherited masks, put together again from pictures, give the boxes of the tracking itself."""
     config = config.replace(attention=attention, templates=templates)
     trainer = SequenceTrainer(config, options(tmp_path, micro=100, templates=templates), pack)
-    trainer.train = replace(trainer.train, compile=compiled)  # too late for a compiler; its shapes alone are looked at
+    if compiled != "off":
+        trainer.sight.few_shapes = True  # too late for a compiler; its shapes alone are looked at
     clips = [tracks.clip(0, 6), tracks.clip(2, 6)]
     step = trainer.step_of(config.depth)
     seen = []
@@ -57,7 +56,7 @@ def test_what_is_trained_on_is_what_was_tracked_with(
     with torch.no_grad():
         batches = trainer._batches(rolled, *every(trainer, rolled))
         looked_at = [seen for seen, _, _ in batches]
-        logits = [trainer.look_kept(*seen, (config.depth,))[0] for seen in looked_at]
+        logits = [trainer.look(*seen, (config.depth,))[0] for seen in looked_at]
     if attention == "oneway" and templates == 5:
         # Five templates of two clips, which eight frames share; a compiler sees multiples of the frames.
         assert [len(templates) for templates, *_ in looked_at] == ([2, 10] if compiled == "off" else [2, 16])

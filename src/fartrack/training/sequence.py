@@ -9,7 +9,7 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -64,9 +64,12 @@ class SequenceTrainer(Trainer):
         self.pool = ThreadPoolExecutor(threads, "targets")
         self._sources: list[tuple[Sampler, Tracks, Cast | None]] = []
         self._recorded: dict[int, Replayed] = {}
-        shared = model.attention == "oneway"
-        self.seen_by = self._once if shared else self._each
-        self.look_kept = self._compiled(self._look_once if shared else self._look_each)
+        self.sight: SharedTemplates | OwnTemplates
+        if model.attention == "oneway":
+            self.sight = SharedTemplates(self.net, few_shapes=train.compile != "off")
+        else:
+            self.sight = OwnTemplates(self.net, prunes_in_pass=train.method == "runtime")
+        self.look: Callable[..., Tensor] = self._compiled(self.sight.look)
 
     @classmethod
     def check_options(cls, model: ModelConfig, train: Sparsify, processes: int = 1, features: bool = False) -> None:
@@ -200,7 +203,7 @@ class SequenceTrainer(Trainer):
         sums: Parts = {}
         for seen, truth, weight in self._batches(rolled, first, rest):
             with self.autocast():
-                logits = self.look_kept(*seen, self.exits)
+                logits = self.look(*seen, self.exits)
             count = len(weight)
             total, parts = losses.tracking(logits, truth, self.config, self.train, weight * count / mass)
             total.backward()
@@ -220,7 +223,7 @@ class SequenceTrainer(Trainer):
     def _batches(
         self, r: Rollout, first: Pairs, rest: Pairs
     ) -> Iterator[tuple[tuple[Tensor | None, ...], Tensor, Tensor]]:
-        """Micro-batches: what `look_kept` is given, truth, weight.
+        """Micro-batches: what `look` is given, truth, weight.
 
         In the first frame nothing has been decided yet and every template is whole: a batch of its own.
         """
@@ -235,50 +238,7 @@ class SequenceTrainer(Trainer):
             slots = r.slots[i]
             kept = r.kept[slots[:, :-1], b.unsqueeze(1)] if pruned else None
             words = None if r.trajectory is None else r.trajectory[i, b]
-            yield (*self.seen_by(r, slots, b, kept), r.search[i, b], words), r.truth[i, b], r.weight[i, b]
-
-    def _once(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(U, 3, s, s) every template once, and (N, m) which of all their tokens each frame sees."""
-        n = self.config.template_tokens
-        which, where = (slots * r.templates.shape[1] + clip.unsqueeze(1)).unique(return_inverse=True)
-        if self.train.compile != "off":  # few shapes
-            which = F.pad(which, (0, -len(which) % len(clip)))
-        older, newest = where[:, :-1, None] * n, where[:, -1:] * n
-        everything = torch.arange(n, device=where.device)
-        rows = torch.cat([(older + (everything if kept is None else kept)).flatten(1), newest + everything], 1)
-        return r.templates.flatten(0, 1)[which], rows
-
-    def _each(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(N, T, 3, s, s) the templates of each frame, and (N, T - 1, n) which tokens of the older are left."""
-        return r.templates[slots, clip.unsqueeze(1)], kept
-
-    def _look_once(
-        self, templates: Tensor, rows: Tensor, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
-    ) -> Tensor:
-        """What `_once` gives, (N, 3, S, S) -> logits (E, N, 4, words). One-way templates saw themselves whole."""
-        net = self.net
-        tokens = net.embed_template(net.normalise(templates)) + net.slot_identity(0)
-        past = [
-            layer.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
-            for layer in net.remember(tokens, max(exits))
-        ]
-        return net.look(past, net.embed_search(net.normalise(search)), words, exits)
-
-    def _look_each(
-        self, templates: Tensor, kept: Tensor | None, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
-    ) -> Tensor:
-        """What `_each` gives, (N, 3, S, S) -> logits (E, N, 4, words); tokens that went are not there."""
-        net = self.net
-        b, t = templates.shape[:2]
-        past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
-        older = past[:, :-1]
-        if kept is not None:
-            older = older.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, older.shape[-1]))
-        tokens = [older[:, i] + net.slot_identity(i) for i in range(t - 1)] + [past[:, -1] + net.slot_identity(t - 1)]
-        seen = net.embed_search(net.normalise(search))
-        if self.train.method == "runtime":
-            return runtime_forward(net, tokens, seen, words, exits)
-        return net(tokens, seen, words, exits=exits).logits
+            yield (*self.sight.gather(r, slots, b, kept), r.search[i, b], words), r.truth[i, b], r.weight[i, b]
 
     @property
     def measurable(self) -> bool:
@@ -311,6 +271,68 @@ def prefix(net: FARTrack, depth: int) -> FARTrack:
     small._modules = {**net._modules, "blocks": net.blocks[:depth]}
     small.config = net.config.replace(depth=depth)
     return small
+
+
+# -- what frames saw -------------------------------------------------------------------------------------------
+
+
+class SharedTemplates:
+    """Of a one-way network, whose templates saw themselves alone and whole: each is computed once for all frames."""
+
+    def __init__(self, net: FARTrack, few_shapes: bool) -> None:
+        """For a network; with `few_shapes`, for a compiler, there are multiples of the frames as templates."""
+        self.net, self.few_shapes = net, few_shapes
+
+    def gather(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(U, 3, s, s) every template once, and (N, m) which of all their tokens each frame sees."""
+        n = self.net.config.template_tokens
+        which, where = (slots * r.templates.shape[1] + clip.unsqueeze(1)).unique(return_inverse=True)
+        if self.few_shapes:
+            which = F.pad(which, (0, -len(which) % len(clip)))
+        older, newest = where[:, :-1, None] * n, where[:, -1:] * n
+        everything = torch.arange(n, device=where.device)
+        rows = torch.cat([(older + (everything if kept is None else kept)).flatten(1), newest + everything], 1)
+        return r.templates.flatten(0, 1)[which], rows
+
+    def look(
+        self, templates: Tensor, rows: Tensor, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
+    ) -> Tensor:
+        """What was gathered, and (N, 3, S, S) -> logits (E, N, 4, words)."""
+        net = self.net
+        tokens = net.embed_template(net.normalise(templates)) + net.slot_identity(0)
+        past = [
+            layer.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
+            for layer in net.remember(tokens, max(exits))
+        ]
+        return net.look(past, net.embed_search(net.normalise(search)), words, exits)
+
+
+class OwnTemplates:
+    """Of a joint network, whose templates see the frame: they are computed for each anew."""
+
+    def __init__(self, net: FARTrack, prunes_in_pass: bool) -> None:
+        """For a network; `prunes_in_pass` is the baseline's way."""
+        self.net, self.prunes_in_pass = net, prunes_in_pass
+
+    def gather(self, r: Rollout, slots: Tensor, clip: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(N, T, 3, s, s) the templates of each frame, and (N, T - 1, n) which tokens of the older are left."""
+        return r.templates[slots, clip.unsqueeze(1)], kept
+
+    def look(
+        self, templates: Tensor, kept: Tensor | None, search: Tensor, words: Tensor | None, exits: tuple[int, ...]
+    ) -> Tensor:
+        """What was gathered, and (N, 3, S, S) -> logits (E, N, 4, words); tokens that went are not there."""
+        net = self.net
+        b, t = templates.shape[:2]
+        past = net.embed_template(net.normalise(templates.flatten(0, 1))).unflatten(0, (b, t))
+        older = past[:, :-1]
+        if kept is not None:
+            older = older.gather(2, kept.unsqueeze(-1).expand(-1, -1, -1, older.shape[-1]))
+        tokens = [older[:, i] + net.slot_identity(i) for i in range(t - 1)] + [past[:, -1] + net.slot_identity(t - 1)]
+        seen = net.embed_search(net.normalise(search))
+        if self.prunes_in_pass:
+            return runtime_forward(net, tokens, seen, words, exits)
+        return net(tokens, seen, words, exits=exits).logits
 
 
 # -- the baseline: deciding at run time ------------------------------------------------------------------------
