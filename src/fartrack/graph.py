@@ -43,6 +43,8 @@ OPSET, IR = 17, 8
 LAST = np.iinfo(np.int64).max
 SMALL = 1024
 """Arrays of fewer numbers stay float32 in a half-precision file."""
+LEVELS = 127
+"""Of int8 weights, to either side of zero."""
 
 LABELS = {
     "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
@@ -248,7 +250,7 @@ class _Builder:
     def _rounded_weight(self, w: Array) -> str:
         """Weights (in, out) as int8 with one scale per output."""
         scale = weight_scale(w)
-        whole = np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
+        whole = np.clip(np.rint(w / scale), -LEVELS, LEVELS).astype(np.int8)
         return self.op("DequantizeLinear", whole, scale, np.zeros(len(scale), np.int8), axis=1)
 
     def attend(self, *parts: tuple[str, str, str]) -> str:
@@ -522,12 +524,12 @@ class _Builder:
         return [(n, real if kind == byte else kind, [sizes.get(str(d), d) for d in dims]) for n, kind, dims in values]
 
 
-def weight_scale(w: Array, levels: int = 127) -> Array:
+def weight_scale(w: Array) -> Array:
     """Per output (column) the step that rounds the weights (in, out) with the least squared error."""
-    full = np.maximum(np.abs(w).max(0), 1e-8) / levels
+    full = np.maximum(np.abs(w).max(0), 1e-8) / LEVELS
     best, least = full, np.full(w.shape[1], np.inf)
     for share in np.linspace(1, 0.7, 13):
         scale = (full * share).astype(np.float32)
-        error = np.square(np.clip(np.rint(w / scale), -levels, levels) * scale - w).sum(0)
+        error = np.square(np.clip(np.rint(w / scale), -LEVELS, LEVELS) * scale - w).sum(0)
         best, least = np.where(error < least, scale, best), np.minimum(error, least)
     return best.astype(np.float32)

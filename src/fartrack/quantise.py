@@ -39,6 +39,8 @@ SAMPLES = 40_000
 """Values of one tensor from which its bounds are chosen."""
 CLIPS = 60
 """About so many are taken, evenly, where there are more: what is kept of each takes some ten megabytes."""
+FRAMES = 60
+"""Taken of each."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,12 @@ class Clip:
     name: str
 
 
-def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
-    """Clips to cut crops from.
+def clips_of(source: Path | None = None) -> Iterator[Clip]:
+    """Clips to cut crops from: of each sequence its first frames, of the demo clip every third.
 
     Args:
         source: a folder of NAME/img/*.jpg with groundtruth_rect.txt, as `fartrack evaluate` reads, or a file
             video-*.tar of a training pack, of which some sixty to a hundred clips are taken; None: the demo clip.
-        length: frames taken from each sequence: its first, of the demo clip every third.
 
     Raises:
         InputError: not such a folder or file.
@@ -70,7 +71,7 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
 
         x, y, w, h = about()["box"]
         with frames_from_source(CLIP) as video:
-            frames = (frame.image for frame in itertools.islice(video, 0, 3 * length, 3))
+            frames = (frame.image for frame in itertools.islice(video, 0, 3 * FRAMES, 3))
             yield Clip(frames, (x, y, w, h), "the demo clip")
         return
     from fartrack.evaluation.datasets import open_folder
@@ -78,7 +79,7 @@ def clips_of(source: Path | None = None, length: int = 60) -> Iterator[Clip]:
     dataset = open_folder(source)
     for name in _some(dataset.names):
         sequence = dataset.load(name)
-        yield Clip(itertools.islice(iter(sequence.frames), length), sequence.start, f"{source}: {name}")
+        yield Clip(itertools.islice(iter(sequence.frames), FRAMES), sequence.start, f"{source}: {name}")
 
 
 def _some(names: Sequence[str]) -> Sequence[str]:

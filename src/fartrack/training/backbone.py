@@ -40,6 +40,8 @@ STILL = replace(
     blur_share=0.0, light=0.0,
 )  # fmt: skip
 """Crops as a tracker would cut them, for measuring."""
+PAIRS = 150
+"""Of frames, that are measured on."""
 
 
 class Maps(nn.Module):
@@ -167,7 +169,7 @@ def can_match(sampler: Sampler) -> bool:
 
 
 @torch.no_grad()
-def matching(embed: Embed, sampler: Sampler, config: ModelConfig, pairs: int = 150) -> float:
+def matching(embed: Embed, sampler: Sampler, config: ModelConfig) -> float:
     """How good features are for tracking, before any tracking is trained.
 
     The share of pairs of frames in which the search token most like the target's centre tokens, by cosine of
@@ -182,7 +184,7 @@ def matching(embed: Embed, sampler: Sampler, config: ModelConfig, pairs: int = 1
         real = sampler.track_count > 1
     chooser = sampler.only_tracks(real)
     rng = torch.Generator(sampler.track_start.device).manual_seed(150)
-    drawn = plan(chooser, config, STILL, pairs, 1, rng)
+    drawn = plan(chooser, config, STILL, PAIRS, 1, rng)
     s = render(pack.pictures, pack.objects, drawn, config)
     seen = torch.cat([embed(part, config.search_grid) for part in s.search.split(32)])
     past = torch.cat([embed(part, config.template_grid) for part in s.templates[:, 0].split(32)])

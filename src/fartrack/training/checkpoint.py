@@ -72,15 +72,6 @@ def compact(path: Path, out: Path) -> None:
     save(out, small, state)
 
 
-def stage_of(state: Mapping[str, Any]) -> str | None:
-    """The stage that a checkpoint's state is of, None where it does not say.
-
-    Distillation layer by layer was called as the frame level is before it had a name of its own.
-    """
-    stage = state.get("stage")
-    return "distill" if stage == "frame" and "remove" in state.get("train", {}) else stage
-
-
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under a prefix, without it."""
     return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -13,6 +13,9 @@ from fartrack.crops import Image
 from fartrack.training.motion import Motion, draw_motion
 from fartrack.training.synth import Sampler
 
+SHORTEST = 4
+"""Frames of a track that is a video."""
+
 
 class Frames(Protocol):
     """Pictures in order, each H x W x 3 BGR and read or made when it is asked for."""
@@ -56,7 +59,7 @@ class PackFrames:
 class Tracks:
     """Tracks of a sampler that are videos: pictures of one size, none of them a cut-out."""
 
-    def __init__(self, sampler: Sampler, shortest: int = 4) -> None:
+    def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
         pack, o = sampler.pack, sampler.pack.objects
         self.rows: list[list[int]] = []
@@ -68,7 +71,7 @@ class Tracks:
             sizes = pack.pictures.size[o.picture[rows], 0]
             sprite = pack.sources[int(o.source[rows[0]])] == "sprite"
             cut_out = sprite or bool(o.alone[rows].any())
-            if count >= shortest and bool((sizes == sizes[0]).all()) and not cut_out:
+            if count >= SHORTEST and bool((sizes == sizes[0]).all()) and not cut_out:
                 self.rows.append(rows.tolist())
                 weight.append(drawn)
         self.weight = np.array(weight) / max(1e-12, sum(weight))

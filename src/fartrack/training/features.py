@@ -51,13 +51,13 @@ class TeacherFeatures:
         try:
             self.table = torch.from_numpy(np.load(table, mmap_mode="c"))
             every = json.loads(names.read_text())
+            filled = int(done.read_text()) if done.exists() else len(self.table)
         except (ValueError, EOFError) as error:
             raise InputError(f"{folder} does not hold whole features ({error}): copy or make them again") from None
         if self.table.dtype != torch.float16 or self.table.ndim != 3:
             raise InputError(f"{table} is not a (N, tokens, C) float16 table: make it again")
         self.grid = round(self.table.shape[1] ** 0.5)
         self.channels = self.table.shape[2]
-        filled = _filled(done) if done.exists() else len(self.table)
         self.number = {name: i for i, name in enumerate(every[:filled])}
         rows = self._find(pack)
         if not (rows >= 0).any():
@@ -208,7 +208,7 @@ def _read_basis(path: Path, channels: int | None = None, option: str = "") -> Ba
 def _begun(folder: Path, names: list[str], channels: int, basis: Basis | None) -> int:
     """How many pictures an earlier call has done of the same ones, in the same order, with the same components."""
     parts = [folder / name for name in (TABLE, NAMES, BASIS, DONE)]
-    if not all(path.exists() for path in parts) or not (done := _filled(parts[3])):
+    if not all(path.exists() for path in parts) or not (done := int(parts[3].read_text())):
         return 0
     if json.loads(parts[1].read_text()) != names:
         return 0
@@ -217,12 +217,6 @@ def _begun(folder: Path, names: list[str], channels: int, basis: Basis | None) -
     if basis is not None and not np.array_equal(basis[1], _read_basis(parts[2])[1]):
         return 0
     return done
-
-
-def _filled(done: Path) -> int:
-    """How many pictures are done; 0 where an earlier version was killed while it wrote that."""
-    text = done.read_text()
-    return int(text) if text.isdigit() else 0
 
 
 def _whole(pack: Pack, number: int) -> npt.NDArray[np.uint8]:

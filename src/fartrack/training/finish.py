@@ -26,7 +26,7 @@ from fartrack.files import identity, write_whole
 from fartrack.models import save_weights
 from fartrack.network import FARTrack, decode, parameters_of_encoder
 from fartrack.step import TrackStep
-from fartrack.training import checkpoint, losses
+from fartrack.training import losses
 from fartrack.training.clips import Clip, Tracks, begins_in_view
 from fartrack.training.options import PAPER
 from fartrack.training.render import Samples, render
@@ -414,7 +414,7 @@ def _write_card(
         "layers": net.config.depth,
         "parameters": sum(p.numel() for p in net.parameters()),
         "encoder_parameters": parameters_of_encoder(net),
-        "stage": checkpoint.stage_of(state) or "frame",
+        "stage": state["stage"],
         "steps": state["step"],
         "samples": state.get("samples", state["step"] * train["batch"]),
         "start": train.get("init"),

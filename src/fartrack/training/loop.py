@@ -337,8 +337,7 @@ class Trainer(ABC):
         Raises:
             InputError: the difference is named.
         """
-        stage = checkpoint.stage_of(state) or cls.stage
-        if stage != cls.stage:
+        if (stage := state["stage"]) != cls.stage:
             raise InputError(f"{path} is of stage {stage}, not {cls.stage}: give another --out, or start with --init")
         mine = json.loads(model.to_json()) | {"optimizer": optimizer}
         theirs = json.loads(ModelConfig().to_json()) | state["model"] | {"optimizer": state["train"]["optimizer"]}
@@ -383,7 +382,7 @@ class Trainer(ABC):
         for i, optimizer in enumerate(self.optimizers):
             self._go_on_with(optimizer, checkpoint.part(tensors, f"optim.{i}."))
         self.step = self._saved = state["step"]
-        self.before = state.get("samples", self.step * state["train"]["batch"]) - self.step * self.train.batch
+        self.before = state["samples"] - self.step * self.train.batch
 
     def _go_on_with(self, optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
         """Give an optimiser what it remembered (`NAME.PART`) of the parameters that it still moves."""

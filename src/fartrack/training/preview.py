@@ -16,11 +16,13 @@ from fartrack.training.render import Samples
 
 Image = npt.NDArray[np.uint8]
 GREEN = (0, 220, 0)
+ROWS, COLUMNS, SIDE = 16, 8, 160
+"""Samples or clips at most; frames shown of a clip, and the side of their tiles in pixels."""
 
 
-def save_preview(path: Path, made: Samples | Sequence[Clip], rows: int = 16) -> None:
+def save_preview(path: Path, made: Samples | Sequence[Clip]) -> None:
     """Write a sheet: a sample a row, its templates and its search crop with the box; or a clip a row."""
-    sheet = _samples(made, rows) if isinstance(made, Samples) else _clips(made, rows)
+    sheet = _samples(made) if isinstance(made, Samples) else _clips(made)
     done, data = cv2.imencode(".png", sheet)
     assert done
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,11 +34,11 @@ def _bgr(crop: Any) -> Image:
     return np.ascontiguousarray(picture[..., ::-1])
 
 
-def _samples(s: Samples, rows: int) -> Image:
+def _samples(s: Samples) -> Image:
     side = s.search.shape[-1]
     lines = []
     # Tracks come first and distractors last: show some of all.
-    for i in np.linspace(0, len(s.search) - 1, min(rows, len(s.search))).round().astype(int).tolist():
+    for i in np.linspace(0, len(s.search) - 1, min(ROWS, len(s.search))).round().astype(int).tolist():
         search = _bgr(s.search[i])
         x0, y0, x1, y1 = (round(v * side) for v in s.box[i].tolist())
         cv2.rectangle(search, (x0, y0), (x1, y1), GREEN, 2)
@@ -52,19 +54,19 @@ def _samples(s: Samples, rows: int) -> Image:
     return np.concatenate([np.concatenate(lines[:half]), np.concatenate(lines[half:])], 1)
 
 
-def _clips(clips: Sequence[Clip], rows: int, columns: int = 8, side: int = 160) -> Image:
+def _clips(clips: Sequence[Clip]) -> Image:
     lines = []
-    for clip in clips[:rows]:
+    for clip in clips[:ROWS]:
         tiles = []
-        for i in np.linspace(0, len(clip.boxes) - 1, columns).round().astype(int).tolist():
+        for i in np.linspace(0, len(clip.boxes) - 1, COLUMNS).round().astype(int).tolist():
             frame = clip.frames[i].copy()
             if np.isfinite(clip.boxes[i]).all():
                 x, y, w, h = clip.boxes[i].tolist()
                 cv2.rectangle(frame, (round(x), round(y)), (round(x + w), round(y + h)), GREEN, 2)
-            scale = side / max(frame.shape[:2])
+            scale = SIDE / max(frame.shape[:2])
             small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            tile = np.zeros((side, side, 3), np.uint8)
-            tile[: small.shape[0], : small.shape[1]] = small[:side, :side]
+            tile = np.zeros((SIDE, SIDE, 3), np.uint8)
+            tile[: small.shape[0], : small.shape[1]] = small[:SIDE, :SIDE]
             tiles.append(tile)
         lines.append(np.concatenate(tiles, 1))
     return np.concatenate(lines)

@@ -164,7 +164,7 @@ class Earlier:
     @property
     def base(self) -> int:
         """The step at which the run branched off from another, 0 for one that did not."""
-        return int(self.state.get("base", 0) if self.own else self.state["step"])
+        return int(self.state["base"] if self.own else self.state["step"])
 
 
 def _kind(options: Run) -> type[Trainer]:
@@ -266,7 +266,7 @@ def _go_on_with(trainer: Trainer, earlier: Earlier) -> None:
     how = "going on with" if earlier.own else "branching off from"
     log.info("%s %s at step %d", how, earlier.path, trainer.step)
     now = trainer.supply.fingerprint
-    if (before := earlier.state.get("data", now)) != now:
+    if (before := earlier.state["data"]) != now:
         log.warning(
             "%s learned from other data (fingerprint %s, now %s): what is held out now may have been among it",
             earlier.path, before, now,
