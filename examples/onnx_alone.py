@@ -25,13 +25,13 @@ if c != c | (rules := {"memory": "linear", "decoding": "paper", "trajectory": 0,
     sys.exit(f"{sys.argv[1]} asks for other rules than those of this program, which are {rules}")
 box, size, age = np.array(sys.argv[3].split(","), float), np.array((frame := capture.read()[1]).shape[1::-1]), 0
 call = {"search": crop(frame, box, "search")[0], "template": crop(frame, box, "template", (0, 255, 0))[0]}
-each, k, m = c.get("update_interval", 1) ** (c["attention"] == "oneway"), c["templates"] - 1, min(c["margin"], *size)
+each, k = c.get("update_interval", 1) ** (c["attention"] == "oneway"), c["templates"] - 1
 past, wh = [session.run(["tokens"], call | {"memory": np.zeros((1, k, 1, width), np.float32)})[0][0]], [box[2:]]
 while (answer := capture.read())[0]:
     (call["search"], corner, side), n, old = crop(answer[1], box, "search"), len(past) - 1, not call["template"].size
     call["memory"] = np.array([[past[round(n * i / k) if n >= k else max(0, n - k + i)] for i in range(k + old)]])
     corners, logits, sal, tokens = (out[0] for out in session.run(["box", "logits", "saliency", "tokens"], call))
-    low, high = corners.astype(float).reshape(2, 2) * side + corner
+    (low, high), m = corners.astype(float).reshape(2, 2) * side + corner, min(c["margin"], *size, *wh[0])
     box = np.concatenate([low := np.clip(low, 0, size - m), np.maximum(np.clip(high, m, size) - low, m)])
     h = np.mean(np.log(np.exp(z := logits[:, :-5]).sum(1)) - np.average(z, 1, np.exp(z)))  # entropy
     z = c["score_bias"] + c["score_slope"] * h + c["score_shape"] * abs(np.log(box[2:] / np.median(wh[-30:], 0))).max()

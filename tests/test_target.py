@@ -5,7 +5,7 @@ import pytest
 
 from fartrack import seek
 from fartrack.config import ModelConfig
-from fartrack.geometry import Window
+from fartrack.geometry import Box, Window
 from fartrack.runtime import Output
 from fartrack.target import COMPARED, Target
 from small import SMALL, frames
@@ -14,9 +14,9 @@ START = (60.0, 40.0, 20.0, 20.0)
 WARY = SMALL.replace(score_bias=6.0, score_slope=-1.0, score_shape=-3.0)
 
 
-def started(config: ModelConfig) -> Target:
+def started(config: ModelConfig, box: Box = START) -> Target:
     image = frames(1)[0]
-    target = Target(config, image, START)
+    target = Target(config, image, box)
     target.start(target.first_template(image), np.zeros((config.template_tokens, config.memory_width), np.float32))
     return target
 
@@ -51,6 +51,19 @@ def test_a_box_that_changes_at_once_is_doubted_and_one_that_grows_slowly_is_not(
     assert slipped / (1 - slipped) == pytest.approx(odds / 8, rel=0.02)  # twice the length, to the third power
     assert scores(started(WARY), list(np.geomspace(20, 40, 100))).min() > slipped + 0.1
     assert scores(started(SMALL), [20, 20, 40])[-1] == pytest.approx(scores(started(SMALL), [20] * 3)[-1])
+
+
+def test_a_ball_of_a_few_pixels_has_a_box_of_a_few_pixels():
+    """A box of ten around it is off centre and overlaps it by a quarter, whatever score is told with it."""
+    image, target = frames(1)[0], started(SMALL, (67.0, 47.0, 6.0, 5.0))
+    target.look(image)
+    target.absorb(image, told(target, target.window, 6))
+    assert target.box == pytest.approx((67, 47, 6, 6), abs=1e-3)
+    for box, decoding in ((START, "paper"), ((67.0, 47.0, 6.0, 5.0), "release")):  # as trackers of the field have it
+        target = started(SMALL.replace(decoding=decoding), box)
+        target.look(image)
+        target.absorb(image, told(target, target.window, 6))
+        assert target.box[2:] == (10, 10)
 
 
 def test_a_new_shape_becomes_the_usual_one():

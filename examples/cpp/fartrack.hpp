@@ -134,6 +134,7 @@ public:
             std::max(box.width, box.height) > 100.0 * std::max(frame.cols, frame.rows))
             CV_Error(cv::Error::StsBadArg, "the box is not a box in this frame: give x, y, w, h in its pixels");
         size_ = frame.size(), box_ = box, score_ = 1;
+        margin_ = std::min({config_.margin, box.width, box.height});
         shapes_.assign(1, box.size());
         template_ = cut_template(frame, {0, 255, 0});
         const cv::Mat nothing(config_.search_size, config_.search_size, CV_8UC3, cv::Scalar::all(0));
@@ -177,7 +178,7 @@ private:
 
     // At least `margin` pixels of a box stay in the frame, and its sides are that long [geometry.clip]
     cv::Rect2d clipped(double x0, double y0, double x1, double y1) const {
-        const double w = size_.width, h = size_.height, margin = std::min({config_.margin, w, h});
+        const double w = size_.width, h = size_.height, margin = std::min({margin_, w, h});
         x0 = std::min(std::max(0.0, x0), w - margin), x1 = std::max(margin, std::min(x1, w));
         y0 = std::min(std::max(0.0, y0), h - margin), y1 = std::max(margin, std::min(y1, h));
         return {x0, y0, std::max(margin, x1 - x0), std::max(margin, y1 - y0)};
@@ -310,6 +311,7 @@ private:
     TemplateMemory memory_;
     cv::Mat template_;
     cv::Size size_;
+    double margin_ = 0;  // of the config; less for a target that is given smaller
     cv::Rect2d box_;
     std::deque<cv::Size2d> shapes_;
     double score_ = 0;

@@ -80,7 +80,8 @@ class ModelConfig:
     block_eps: float = 1e-6
     final_eps: float = 1e-6
     margin: float = 10.0
-    """Pixels of a box that stay inside the frame."""
+    """Pixels of a box that stay inside the frame, and the least length of its sides; for a target that was given with
+    shorter ones (but for `decoding` "release") as few as these."""
 
     score_bias: float = 5.5
     score_slope: float = -1.5

@@ -92,6 +92,8 @@ class Target:
         self.size = (width, height)
         self.box: Box = geometry.check_box(box, width, height)
         self.scores: deque[float] = deque([1.0], maxlen=config.patience)
+        self.margin = config.margin if config.decoding == "release" else min(config.margin, *self.box[2:])
+        """Pixels. A target that is given smaller than the config's margin may stay so."""
         self.memory = TemplateMemory(config, pictures=explain) if memory is None else memory
         self.past: deque[Box] = deque([self.box], maxlen=max(1, config.trajectory))
         self.window = geometry.window_around(self.box, config.search_factor)
@@ -255,7 +257,7 @@ class Target:
 
     def _clipped(self, box: Box) -> Box:
         width, height = self.size
-        return geometry.clip(box, width, height, min(self.config.margin, width, height))
+        return geometry.clip(box, width, height, min(self.margin, width, height))
 
     def _remember(self) -> None:
         if self.found:

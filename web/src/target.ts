@@ -51,6 +51,8 @@ export class Target {
   /** Of the last frames; 1 where the box was given. */
   private readonly scores = [1];
   private readonly memory: TemplateMemory;
+  /** Pixels. A target that is given smaller than the config's margin may stay so. */
+  private readonly margin: number;
   private readonly past: Box[];
   private window: Window;
 
@@ -60,6 +62,7 @@ export class Target {
     private readonly height: number,
     public box: Box,
   ) {
+    this.margin = config.decoding === "release" ? config.margin : Math.min(config.margin, box[2], box[3]);
     this.memory = new TemplateMemory(config);
     this.past = [box];
     this.shapes = [[box[2], box[3]]];
@@ -162,7 +165,7 @@ export class Target {
   }
 
   private clipped(box: Box): Box {
-    return clip(box, this.width, this.height, Math.min(this.config.margin, this.width, this.height));
+    return clip(box, this.width, this.height, Math.min(this.margin, this.width, this.height));
   }
 
   private remember(): void {

@@ -168,7 +168,7 @@ def places() -> list[dict]:
 
 def sought(config: ModelConfig) -> list[dict]:
     """Targets that are lost and looked for elsewhere; what the network says of them is made up."""
-    width, height, box = 160, 120, (40.0, 30.0, 20.0, 14.0)
+    width, height, box = 160, 120, (40.0, 30.0, 20.0, 8.0)
     picture = np.empty((height, width, 3), np.uint8)
     picture[..., 2], picture[..., 1], picture[..., 0] = np.arange(width), np.arange(height)[:, None], 99
     small = config.replace(attention="joint", width=3, heads=3, score_shape=-1.0)
