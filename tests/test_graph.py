@@ -75,7 +75,7 @@ def test_computes_what_the_network_computes(changes):
     run = session(graph.build(state_of(net), config))
     fed = {i.name for i in run.get_inputs()}
     calls = [(1, config.kept_tokens, True), (3, config.template_tokens, True)]
-    if config.renewal > 1:  # and frames without a new template
+    if config.rests:  # and frames without a new template
         calls += [(1, config.kept_tokens, False), (2, config.kept_tokens, False)]
     for batch, kept, new in calls:
         inputs = call(config, batch, kept, new=new)

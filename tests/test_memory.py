@@ -49,7 +49,7 @@ def test_always_the_first_and_the_previous_frame(policy):
         assert (frames[0], frames[-1]) == (0, newest)
 
 
-@pytest.mark.parametrize(("slots", "frames"), [(1, [7]), (2, [0, 7]), (9, [0, 0, *range(1, 8)])])
+@pytest.mark.parametrize(("slots", "frames"), [(1, [0]), (2, [0, 7]), (9, [0, 0, *range(1, 8)])])
 def test_other_numbers_of_slots(slots, frames):
     assert sample_history(7, slots, "linear") == frames
 
@@ -137,11 +137,21 @@ def test_keeping_everything():
     assert memory.older().shape == (4, 49, 2)
 
 
-@pytest.mark.parametrize("templates", [1, 2])
-def test_few_slots(templates):
-    memory = memory_after(400, templates=templates)
-    assert memory.older().shape == (templates - 1, 37, 2)
+def test_two_slots():
+    memory = memory_after(400, templates=2)
+    assert memory.older().shape == (1, 37, 2)
     assert len(memory) <= memory.capacity
+
+
+@pytest.mark.parametrize(("attention", "settled"), [("oneway", 1), ("joint", 0)])
+def test_one_slot_is_the_first_frame_whole(attention, settled):
+    """The newest alone, made of the tracker's own box, slides away."""
+    memory = TemplateMemory(ModelConfig(width=2, heads=1, depth=1, templates=1, attention=attention))
+    memory.start(CROP, labelled(0).repeat(memory.config.memory_width // 2, 1))
+    assert memory.frames() == [0] and memory.older().shape[0] == 0
+    memory.settle(labelled(0).repeat(memory.config.memory_width // 2, 1), np.arange(49.0))
+    assert memory.frames() == [0] and memory.older().shape[:2] == (settled, 49)
+    assert (memory.newest_crop is None) == bool(settled)
 
 
 @pytest.mark.parametrize("model", ["tiny", "nano", "pico"])

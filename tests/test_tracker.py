@@ -15,6 +15,7 @@ import pytest
 
 import fartrack
 from fartrack import InputError, MultiTracker, Tracker, geometry
+from fartrack.target import AT_FIRST
 from fartrack.video.draw import draw_result
 from fartrack.video.select import select_box
 from fartrack.video.writer import VideoWriter
@@ -58,6 +59,7 @@ def test_boxes_drawn_as_the_docstring_says(tracker):
         (2, 5, 50.0, 3),
         (3, 3, 50.0, 2),
         (3, 5, 5.5, 7),  # never sure, so every frame gives one all the same
+        (1, 1, 5.5, -AT_FIRST),  # the given one is the only one
     ],
 )
 def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, bias, later, tmp_path):
@@ -68,7 +70,6 @@ def test_follows_as_one_that_looks_at_every_picture_again(interval, templates, b
     from fartrack.memory import sample_history
     from fartrack.network import decode
     from fartrack.runtime import Output
-    from fartrack.target import AT_FIRST
 
     c = SMALL.replace(attention="oneway", keep=1.0, update_interval=interval, templates=templates, score_bias=bias)
     net, pictures, asked = network(c), [], []
@@ -278,6 +279,29 @@ def test_templates_go_in_once_and_pruned(tiny_model):
     follow(tracker, frames(5))
     assert {s[:2] for s in shapes} == {((1, 224, 224, 3), (1, 112, 112, 3))}
     assert [s[2] for s in shapes] == [(1, 4, 49, 48)] * 2 + [(1, 4, 37, 48)] * 3  # init, then frames 1 to 4
+
+
+def test_one_template_goes_in_whole_in_every_frame_of_joint_attention(tmp_path):
+    """And it is the first frame's: the newest one, made of the tracker's own box, slides away."""
+    pytest.importorskip("torch")
+    from fartrack.models import save_weights
+    from small import SMALL, network
+
+    config = SMALL.replace(templates=1)
+    save_weights(tmp_path / "m.safetensors", network(config).state_dict(), config)
+    tracker = fartrack.Tracker(tmp_path / "m.safetensors", threads=1)
+    given, run = [], tracker.runtime
+
+    class Spy:
+        config = run.config
+
+        def __call__(self, search, template, memory, trajectory=None):
+            given.append(template)
+            return run(search, template, memory, trajectory)
+
+    tracker.runtime = Spy()
+    follow(tracker, frames(4))
+    assert len(given) == 4 and all(np.array_equal(given[0], template) for template in given)
 
 
 def test_trajectory_models_are_given_the_past(tmp_path):

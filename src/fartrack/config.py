@@ -35,7 +35,8 @@ class ModelConfig:
     patch: int = 16
 
     templates: int = 5
-    """Templates seen at once: the first frame, the previous frame and samples of what lies between."""
+    """Templates seen at once: the first frame, the previous frame and samples of what lies between; 1: the first
+    frame alone, whole."""
     template_size: int = 112
     template_factor: float = 2.0
     template_tint: float = 0.0
@@ -143,7 +144,9 @@ class ModelConfig:
 
     @cached_property
     def kept_tokens(self) -> int:
-        """Tokens of one template after pruning."""
+        """Tokens of one template after pruning; a template that stays the newest is whole."""
+        if self.templates == 1:
+            return self.template_tokens
         left_out = int(round(self.template_tokens * (1 - self.keep), 6))  # 1 - 0.8 is 0.19999...
         return max(1, self.template_tokens - left_out)
 
@@ -151,6 +154,11 @@ class ModelConfig:
     def renewal(self) -> int:
         """Frames from one new template to the next; 1 with joint attention, where those between would cost as much."""
         return self.update_interval if self.attention == "oneway" else 1
+
+    @cached_property
+    def rests(self) -> bool:
+        """Whether there are frames without a new template, in which the network is given none."""
+        return self.attention == "oneway" and (self.update_interval > 1 or self.templates == 1)
 
     @cached_property
     def memory_width(self) -> int:

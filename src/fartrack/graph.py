@@ -385,8 +385,7 @@ class _Builder:
         c = self.config
         x = self.with_trajectory(self.embed())
         if self.oneway:
-            if c.templates > 1 or c.renewal > 1:
-                self.older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
+            self.older = self.op("Reshape", "memory", np.array([0, -1, c.memory_width]))
             self.asked = self.op("Mul", self.new, np.array([self.asking]))
         asked = []
         for layer in range(c.depth):

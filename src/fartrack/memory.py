@@ -15,7 +15,7 @@ Tokens = npt.NDArray[np.float32]
 
 
 def sample_history(newest: int, slots: int, policy: str) -> list[int]:
-    """Frames whose templates fill the slots, oldest first; the last is `newest`.
+    """Frames whose templates fill the slots, oldest first; the last is `newest`, where there is more than one.
 
     Args:
         newest: number of the newest template, counted from 0; `newest + 1` templates exist.
@@ -25,7 +25,7 @@ def sample_history(newest: int, slots: int, policy: str) -> list[int]:
     if newest + 1 < slots:
         return [0] * (slots - newest - 1) + list(range(newest + 1))
     if slots == 1:
-        return [newest]
+        return [0]
     middle = range(1, slots - 1)
     if policy == "linear":
         between = [round(newest * i / (slots - 1)) for i in middle]
@@ -94,7 +94,8 @@ class TemplateMemory:
                 self._thin()
                 if self._views is not None:
                     self._views = {i: view for i, view in self._views.items() if i in self._kept}
-        self.newest_crop = None
+        if self.config.templates > 1 or self.config.rests:  # else every frame reads this picture
+            self.newest_crop = None
         return keep
 
     def pruned(self, tokens: Tokens, keep: npt.NDArray[np.int64]) -> Tokens:

@@ -219,7 +219,9 @@ class Target:
         return self.score >= self.config.lost_below
 
     def _gives(self) -> bool:
-        """Whether the frame gives a template, where `update_interval` does not want one of each."""
+        """Whether the frame gives a template, though `update_interval` does not want one of each."""
+        if self.config.templates == 1:
+            return False
         return self._frame <= AT_FIRST or self.score < SURE or self._frame - self._given >= self.config.renewal
 
     def _copied(self) -> Target:

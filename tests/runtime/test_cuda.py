@@ -44,7 +44,7 @@ def test_half_precision_reaches_the_words_in_full(attention):
     net = FARTrack(config).eval()
     search, template, memory = gpu.inputs(config, 2, "cpu")
     calls = [(template, memory)]
-    if config.renewal > 1:  # a frame without a new template
+    if config.rests:  # a frame without a new template
         calls.append((template[:, :0], torch.cat([memory, memory[:, :1]], 1)))
     with torch.inference_mode():
         whole = [TrackStep(net)(search, *call[:-1], call[-1].float()) for call in calls]

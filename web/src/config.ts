@@ -63,11 +63,18 @@ const OLDER = {
 /** Frames from one new template to the next; 1 with joint attention, where those between would cost as much. */
 export const renewal = (c: ModelConfig): number => (c.attention === "oneway" ? c.update_interval : 1);
 
+/** Whether there are frames without a new template, in which the network is given none. */
+export const rests = (c: ModelConfig): boolean =>
+  c.attention === "oneway" && (c.update_interval > 1 || c.templates === 1);
+
 export const templateTokens = (c: ModelConfig): number => Math.floor(c.template_size / c.patch) ** 2;
 
-/** Tokens of one template after pruning. */
-export const keptTokens = (c: ModelConfig): number =>
-  Math.max(1, templateTokens(c) - Math.floor(templateTokens(c) * (1 - c.keep) + 1e-6)); // 1 - 0.8 is 0.19999...
+/** Tokens of one template after pruning; a template that stays the newest is whole. */
+export function keptTokens(c: ModelConfig): number {
+  const all = templateTokens(c);
+  if (c.templates === 1) return all;
+  return Math.max(1, all - Math.floor(all * (1 - c.keep) + 1e-6)); // 1 - 0.8 is 0.19999...
+}
 
 /** Numbers remembered of one template token: its embedding, or its key and value in every layer (one-way). */
 export const memoryWidth = (c: ModelConfig): number => (c.attention === "oneway" ? 2 * c.depth * c.width : c.width);

@@ -1,14 +1,14 @@
 /** Template memory: which past templates the network sees, and which are worth keeping. fartrack/memory.py. */
 
-import { keptTokens, memoryWidth, type ModelConfig } from "./config.ts";
+import { keptTokens, memoryWidth, rests, type ModelConfig } from "./config.ts";
 import { roundHalfEven } from "./geometry.ts";
 
-/** Frames whose templates fill the slots, oldest first; the last is `newest` (counted from 0). */
+/** Frames whose templates fill the slots, oldest first; the last is `newest` (from 0), where there is more than one. */
 export function sampleHistory(newest: number, slots: number, policy: ModelConfig["memory"]): number[] {
   if (newest + 1 < slots) {
     return [...Array<number>(slots - newest - 1).fill(0), ...Array.from({ length: newest + 1 }, (_, i) => i)];
   }
-  if (slots === 1) return [newest];
+  if (slots === 1) return [0];
   const between = Array.from({ length: slots - 2 }, (_, i) =>
     policy === "linear" ? roundHalfEven((newest * (i + 1)) / (slots - 1)) : Math.trunc(newest * (1 - 0.7 ** (i + 1))),
   );
@@ -53,7 +53,7 @@ export class TemplateMemory {
     const keep = mostSalient(saliency, keptTokens(this.config));
     const pruned = new Float32Array(keep.length * width);
     keep.forEach((token, i) => pruned.set(tokens.subarray(token * width, (token + 1) * width), i * width));
-    this.newestCrop = null;
+    if (this.config.templates > 1 || rests(this.config)) this.newestCrop = null; // else every frame reads this picture
     this.settled = pruned;
     if (this.newest % this.stride !== 0) return;
     this.kept.set(this.newest, pruned);

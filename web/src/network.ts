@@ -2,7 +2,7 @@
 
 import * as ort from "onnxruntime-web/webgpu";
 import glue from "onnxruntime-web/ort-wasm-simd-threaded.asyncify.mjs?url";
-import { keptTokens, memoryWidth, readConfig, renewal, templateTokens, type ModelConfig } from "./config.ts";
+import { keptTokens, memoryWidth, readConfig, rests, templateTokens, type ModelConfig } from "./config.ts";
 import type { Network, Output } from "./target.ts";
 
 export type Engine = "auto" | "webgpu" | "wasm";
@@ -93,7 +93,7 @@ async function start(model: Uint8Array, provider: "webgpu" | "wasm", config: Mod
   // A trial: shaders are compiled now, and a driver that computes nonsense is found out.
   const close = (): Promise<void> => session.release();
   try {
-    for (const isNew of renewal(c) > 1 ? [true, false] : [true]) {
+    for (const isNew of rests(c) ? [true, false] : [true]) {
       const { tokens, box } = await network({
         search: new Uint8Array(c.search_size ** 2 * 3),
         template: new Uint8Array(isNew ? c.template_size ** 2 * 3 : 0),

@@ -152,7 +152,8 @@ export class Target {
     this.frame += 1;
     if (this.found || !c.withhold) {
       if (this.memory.newestCrop) this.memory.settle(out.tokens, out.saliency);
-      if (this.frame <= AT_FIRST || this.score < SURE || this.frame - this.given >= renewal(c)) {
+      const due = this.frame <= AT_FIRST || this.score < SURE || this.frame - this.given >= renewal(c);
+      if (due && c.templates > 1) {
         this.memory.add(this.template(frame, false));
         this.given = this.frame;
       }

@@ -42,8 +42,9 @@ def dense_products(config: ModelConfig) -> list[Product]:
 
 
 def cycle(config: ModelConfig) -> list[Product]:
-    """`config.renewal` frames of the exported graph: from one new template to the next."""
-    return products(config) + (config.renewal - 1) * products(config, new=False)
+    """`config.renewal` frames of the exported graph: from one new template to the next, if there is ever one."""
+    last = products(config, new=config.templates > 1 or not config.rests)
+    return last + (config.renewal - 1) * products(config, new=False)
 
 
 def products(config: ModelConfig, new: bool = True) -> list[Product]:

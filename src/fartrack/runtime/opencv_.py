@@ -33,7 +33,7 @@ class OpenCv:
         about = read_about(path)
         self.config = config_of(about, path)
         self.precision = about.get("precision", "fp32")
-        if self.config.renewal > 1:
+        if self.config.rests:
             raise InputError(f"{path} has an update_interval, with which runtime opencv cannot run: choose another")
         if threads is not None:
             cv2.setNumThreads(threads)

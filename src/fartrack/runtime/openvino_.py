@@ -123,7 +123,7 @@ class OpenVino:
         """For all shapes of a video at once, or its second frame would wait for its own; and for others."""
         c = self.config
         shapes = {(c.template_tokens, c.template_size), (c.kept_tokens, c.template_size), *more}
-        if c.renewal > 1:
+        if c.rests:
             shapes.add((c.kept_tokens, 0))
         return {(batch, *shape): self._request(batch, *shape) for shape in shapes}
 

@@ -98,7 +98,8 @@ class Tracking:
         nothing = torch.zeros(b, c.templates - 1, c.template_tokens, c.memory_width, device=self.device)
         words = np.full((b, c.trajectory_tokens), c.padding_word) if c.trajectory else None
         search = self._there(np.zeros((b, c.search_size, c.search_size, 3), np.uint8))
-        tokens = self._ask(search, self._there(np.stack(crops)), nothing, self._past(words)).tokens
+        self._newest = self._there(np.stack(crops))
+        tokens = self._ask(search, self._newest, nothing, self._past(words)).tokens
         for target, crop, own in zip(self.targets, crops, tokens, strict=True):
             target.start(crop, own)
 
@@ -129,6 +130,8 @@ class Tracking:
         truth = np.array([self._truth(target, clip.boxes[number]) for target, clip in pairs], np.float32)
         answer = self._ask(search, template, memory, words)
         self.logits = answer.logits
+        if template.shape[1]:
+            self._newest = template
         kept = np.stack([most_salient(saliency, self.config.kept_tokens) for saliency in answer.saliency])
         everyone: Any = answer.tokens
         rows = self._there(kept).unsqueeze(-1).expand(-1, -1, everyone.shape[-1])
@@ -140,7 +143,9 @@ class Tracking:
 
         list(self.pool.map(absorb, range(len(pairs))))
         boxes = np.array([target.box for target in self.targets])
-        return Moment(search, template, words, slots, kept, truth, boxes)
+        # Of a template that is the only one no frame decides but the first: all of it stays.
+        everything = np.tile(np.arange(self.config.kept_tokens), (len(pairs), 1))
+        return Moment(search, self._newest, words, slots, kept if kept.size else everything, truth, boxes)
 
     def _memory(self, slots: Sequence[Sequence[Tensor]]) -> Tensor:
         """(B, slots - 1, n, D) of what each target's memory gave; a tracker of one template has no slots."""
@@ -160,6 +165,7 @@ class Tracking:
     def drop(self, keep: Sequence[int]) -> None:
         """Go on with some of the clips only."""
         self.targets, self.clips = [self.targets[i] for i in keep], [self.clips[i] for i in keep]
+        self._newest = self._newest[list(keep)]
 
 
 def one_pass(step: nn.Module, config: ModelConfig, clips: Sequence[Clip], pool: ThreadPoolExecutor) -> list[float]:
