@@ -49,7 +49,7 @@ struct Config {
         const auto text = [&](const char* key) { return json[key].empty() ? std::string() : json[key].string(); };
         const bool oneway = text("attention") == "oneway";
         if (text("memory") != "linear" || text("decoding") != "paper" || number("trajectory") || number("trust") ||
-            number("withhold") || (oneway && number("update_interval", 1) > 1) || number("templates") < 2)
+            number("withhold") || number("templates") < 2)
             CV_Error(cv::Error::StsBadArg, model + " asks for other rules than this program has");
         templates = int(number("templates"));
         template_size = int(number("template_size")), search_size = int(number("search_size"));

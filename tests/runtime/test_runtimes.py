@@ -101,12 +101,17 @@ def test_frames_without_a_new_template(engine, tmp_path):
 
 @pytest.mark.parametrize("engine", [OPENCV])
 def test_no_frames_without_a_new_template_in_opencv(engine, tmp_path):
-    """The empty input ended the process."""
-    config = SMALL.replace(attention="oneway", update_interval=2)
-    model = tmp_path / "two.onnx"
-    model.write_bytes(graph.build(export.state_of(FARTrack(config)), config).SerializeToString())
-    with pytest.raises(InputError, match=r"two\.onnx has an update_interval, with which runtime opencv cannot run"):
-        open_runtime(model, engine)
+    """The empty input ended the process: every frame gives a template, and a file of one template is refused."""
+    for config in (
+        SMALL.replace(attention="oneway", update_interval=2),
+        SMALL.replace(attention="oneway", templates=1),
+    ):
+        (tmp_path / f"{config.templates}.onnx").write_bytes(
+            graph.build(export.state_of(FARTrack(config)), config).SerializeToString()
+        )
+    assert open_runtime(tmp_path / "5.onnx", engine).config.update_interval == 1
+    with pytest.raises(InputError, match=r"1\.onnx has one template, with which runtime opencv cannot run"):
+        open_runtime(tmp_path / "1.onnx", engine)
 
 
 def test_opencv_before_5_is_said(files, monkeypatch):

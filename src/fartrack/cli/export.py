@@ -77,6 +77,8 @@ class Export:
                 raise InputError(
                     f"{path} has joint attention, where every frame needs a new template: update-interval 1"
                 )
+        elif self.static:  # its sizes are those of a frame with a new template
+            net.config = net.config.replace(update_interval=1)
         with handled(lambda number, _: end_by(number), [signal.SIGTERM]):  # what lies there meanwhile is removed
             parity = export(net, out, self.precision, form=self.format, crops=self.crops, fixed=self.static)
         print(parity)

@@ -19,8 +19,8 @@ OUTPUTS = Output._fields
 class OpenCv:
     """One ONNX file in `cv2.dnn`.
 
-    `threads` are those of all of OpenCV in this process. Files with an `update_interval` above 1 are refused: the
-    engine ends the process where an input is empty, as theirs is in a frame without a new template.
+    `threads` are those of all of OpenCV in this process. Every frame gives a template, whatever the `update_interval`
+    of the file: the engine ends the process where an input is empty, as it is in a frame without a new one.
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
@@ -31,10 +31,10 @@ class OpenCv:
             )
         content = check_content(path)
         about = read_about(path)
-        self.config = config_of(about, path)
+        self.config = config_of(about, path).replace(update_interval=1)
         self.precision = about.get("precision", "fp32")
         if self.config.rests:
-            raise InputError(f"{path} has an update_interval, with which runtime opencv cannot run: choose another")
+            raise InputError(f"{path} has one template, with which runtime opencv cannot run: choose another")
         if threads is not None:
             cv2.setNumThreads(threads)
         there = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else str(content)
