@@ -12,7 +12,7 @@ from fartrack.training import finish
 from fartrack.training.finish import Mistaken, calibrate, check_outputs, export_run, fit_logistic
 from fartrack.training.frame import FrameTrainer
 from fartrack.training.options import TrainConfig
-from fartrack.training.start import cut, depth_of, fit, read_start, without
+from fartrack.training.start import cut, depth_of, fit, read_start, read_trained, without
 from fartrack.training.synth import Sampler
 
 
@@ -249,9 +249,31 @@ def test_weights_of_a_network_that_differs_in_what_can_be_fitted(config, tmp_pat
     save_weights(path, FARTrack(config).state_dict(), config)
     sizes = {"search_size": config.search_size + 8, "template_size": config.template_size + 8}
     read_start(path, config.replace(**sizes, depth=4, templates=5, trajectory=2, attention="oneway", keep=0.5))
-    assert not caplog.text
+    assert len(caplog.records) == 1
+    caplog.clear()
     assert depth_of(read_start(path, config.replace(depth=2))) == 2  # whoever wanted them all must not find out later
     assert "takes the first 2 of its 3 layers: give --model.depth 3 for all" in caplog.text
+
+
+def test_what_a_start_was_and_the_run_is_not_is_said_once(config, tmp_path, caplog):
+    """`sparsify --init` without the options of the stage before made another tracker of it, without a word."""
+    path = tmp_path / "x.safetensors"
+    before = config.replace(attention="joint", trajectory=7, withhold=True, score_bias=9.0, name="mine")
+    save_weights(path, FARTrack(before).state_dict(), before)
+    read_start(path, before.replace(score_bias=1.0, depth=4, name="pico"))
+    assert not caplog.text
+    read_start(path, before.replace(attention="oneway", trajectory=0, withhold=False))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"--init {path} is of another network or tracker (trajectory: 7 there, 0 here; attention: joint there, "
+        "oneway here; withhold: True there, False here): give --model.trajectory 7 --model.attention joint "
+        "--model.withhold to keep it as it was"
+    ]
+
+
+def test_weights_that_are_not_there_are_not_new(pack, config, tmp_path):
+    trainer = FrameTrainer(config, TrainConfig(out=tmp_path, batch=4), pack)
+    weights = FARTrack(config.replace(trajectory=7)).state_dict()
+    assert config.trajectory == 0 and trainer.start_from(weights) == []
 
 
 def test_a_file_of_something_else_is_refused(config, tmp_path):
@@ -259,3 +281,11 @@ def test_a_file_of_something_else_is_refused(config, tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="not a whole safetensors file"):
         read_start(path, config)
+    for name in ("x.xml", "x.onnx"):
+        (tmp_path / name).write_bytes(b"<?xml")
+        with pytest.raises(InputError, match="x[.][a-z]+ is a model file, not a checkpoint"):
+            read_trained(tmp_path / name)
+    with pytest.raises(InputError, match="x.xml is in OpenVINO's format"):
+        read_start(tmp_path / "x.xml", config)
+    with pytest.raises(InputError, match="--init .* is a folder: give the file in it, last.safetensors say"):
+        read_start(tmp_path, config)

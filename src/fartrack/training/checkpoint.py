@@ -13,7 +13,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from fartrack.errors import InputError
-from fartrack.files import write_whole
+from fartrack.files import suffix_of, write_whole
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -42,15 +42,21 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileNotFoundError(f"checkpoint {path} does not exist: check the path")
     if path.is_dir():
         raise InputError(f"checkpoint {path} is a folder: give the file in it, last.safetensors say")
+    if suffix_of(path) in (".onnx", ".xml"):
+        raise _model_file(path)
     try:
         with safe_open(path, "pt") as file:
             said = file.metadata() or {}
             if "fartrack" in said:
-                raise InputError(f"{path} is a model file, not a checkpoint: give a run's last.safetensors")
+                raise _model_file(path)
             state = json.loads(said["state"])
             return {k: file.get_tensor(k) for k in file.keys()}, state  # noqa: SIM118
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is not a whole fartrack checkpoint ({error}): copy it again") from None
+
+
+def _model_file(path: Path) -> InputError:
+    return InputError(f"{path} is a model file, not a checkpoint: give a run's last.safetensors")
 
 
 def compact(path: Path, out: Path) -> None:

@@ -403,12 +403,12 @@ class Trainer(ABC):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": fits})
 
     def start_from(self, weights: dict[str, Tensor]) -> list[str]:
-        """Take over weights by name where shapes agree, for a new stage; returns the names that were not found."""
+        """Take over weights by name where shapes agree, for a new stage; returns the names of those that are new."""
         own = self.net.state_dict()
         found = {k: v for k, v in weights.items() if k in own and v.shape == own[k].shape}
         self.net.load_state_dict(found, strict=False)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        return sorted(set(own) - set(found))
+        return sorted(name for name, value in own.items() if name not in found and value.numel())
 
     def run(self, minutes: float | None = None) -> Generator[dict[str, float], None, None]:
         """Train until `steps` or until time is up, saving and logging; yields a row of metrics now and then.

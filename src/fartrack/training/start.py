@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
+from fartrack.files import suffix_of
 from fartrack.models import load_weights
 from fartrack.network import resized_grids
 from fartrack.release import open_backbone
@@ -45,7 +47,8 @@ def open_start(
     Args:
         path: a checkpoint of a run (its averaged weights are taken), a model file, or a timm or MAE ViT-Tiny.
         config: of the network to be. Deeper than the file: its last layers are copied for a ViT; behind a tracker's
-            new layers are put that at first change nothing. Shallower: the first layers are taken, with a warning.
+            new layers are put that at first change nothing. Shallower: the first layers are taken, with a warning. All
+            else in which a tracker differs is named in another.
         above: another such file, whose layers are put behind a shallower `path`'s instead of new ones.
 
     Raises:
@@ -54,6 +57,7 @@ def open_start(
     """
     weights, own = _read(path, config, "--init")
     _refuse_other(own, config, f"--init {path}")
+    _say_other(own, config, path)
     result, have = fit(weights, config), depth_of(weights)
     read = own
     if own is not None and have > config.depth:
@@ -129,18 +133,42 @@ def _refuse_other(own: ModelConfig | None, config: ModelConfig, what: str) -> No
     other = [name for name in ALIKE if own is not None and getattr(own, name) != getattr(config, name)]
     if other:
         differs = "; ".join(f"{name}: {getattr(own, name)} there, {getattr(config, name)} here" for name in other)
-        give = " ".join(f"--model.{name.replace('_', '-')} {getattr(own, name)}" for name in other)
+        give = " ".join(_option(name, getattr(own, name)) for name in other)
         raise InputError(f"{what} is of another network ({differs}): give {give}")
+
+
+def _say_other(own: ModelConfig | None, config: ModelConfig, path: Path) -> None:
+    """Warn of all in which a network is not what the tracker was that it begins from: nothing of that comes along."""
+    if own is None:
+        return
+    told = ("name", "depth", *SCORE)
+    other = [name for name, mine in asdict(config).items() if name not in told and getattr(own, name) != mine]
+    if not other:
+        return
+    differs = "; ".join(f"{name}: {getattr(own, name)} there, {getattr(config, name)} here" for name in other)
+    give = " ".join(_option(name, getattr(own, name)) for name in other)
+    log.warning("--init %s is of another network or tracker (%s): give %s to keep it as it was", path, differs, give)
+
+
+def _option(name: str, value: object) -> str:
+    """What gives a field of the config a value."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--model.{name}" if value else f"--model.no-{name}"
+    return f"--model.{name} {value}"
 
 
 def _read(path: Path, config: ModelConfig, option: str) -> tuple[dict[str, Tensor], ModelConfig | None]:
     """What a file that an option names holds, in its own depth where it is a tracker's, with that one's config."""
     if not path.exists():
         raise FileNotFoundError(f"{option} {path} does not exist: check the path")
-    about = _about(path, option) if path.suffix == ".safetensors" else {}
+    if path.is_dir():
+        raise InputError(f"{option} {path} is a folder: give the file in it, last.safetensors say")
+    suffix = suffix_of(path)
+    about = _about(path, option) if suffix == ".safetensors" else {}
     if "state" in about:
         weights, own, _ = read_trained(path)
-    elif "fartrack" in about or path.suffix == ".onnx":
+    elif "fartrack" in about or suffix in (".onnx", ".xml"):
         weights, own = load_weights(path)
     else:
         opened = open_backbone(path, config)
