@@ -283,9 +283,9 @@ def test_a_file_of_something_else_is_refused(config, tmp_path):
         read_start(path, config)
     for name in ("x.xml", "x.onnx"):
         (tmp_path / name).write_bytes(b"<?xml")
-        with pytest.raises(InputError, match="x[.][a-z]+ is a model file, not a checkpoint"):
+        with pytest.raises(InputError, match=r"x[.][a-z]+ is a model file, not a checkpoint"):
             read_trained(tmp_path / name)
-    with pytest.raises(InputError, match="x.xml is in OpenVINO's format"):
+    with pytest.raises(InputError, match=r"x.xml is in OpenVINO's format"):
         read_start(tmp_path / "x.xml", config)
-    with pytest.raises(InputError, match="--init .* is a folder: give the file in it, last.safetensors say"):
+    with pytest.raises(InputError, match=r"--init .* is a folder: give the file in it, last.safetensors say"):
         read_start(tmp_path, config)
