@@ -1,11 +1,14 @@
 """Every engine answers the same call alike."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -470,3 +473,49 @@ process.join()
         assert said == ["lives", "lives"]
     else:
         assert all(line.startswith(f"{engine} has run in the process that this one was forked from") for line in said)
+
+
+def test_a_thread_goes_on_when_the_main_one_has_ended(files):
+    """A second target then was told that the file is not whole, and a new tracker ended in a bare RuntimeError."""
+    pytest.importorskip("openvino")
+    program = f"""
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import numpy as np
+from fartrack.runtime import open_runtime
+
+def work():
+    threading.main_thread().join()
+    runtime = open_runtime(Path({str(files / "fp16.onnx")!r}), "openvino", 1)
+    crops = (np.zeros((2, size, size, 3), np.uint8) for size in (96, 48))
+    memory = np.zeros((2, 4, {SMALL.kept_tokens}, 48), np.float32)
+    print(runtime(*crops, memory).box.shape, runtime.prepare())
+
+threading.Thread(target=work).start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "(2, 4) None\n", done.stderr
+
+
+def test_an_engine_that_cannot_be_loaded_at_the_end_of_a_program(files, monkeypatch):
+    def late(name):
+        raise RuntimeError("can't register atexit after shutdown")
+
+    monkeypatch.setattr("fartrack.runtime.importlib.import_module", late)
+    with pytest.raises(InputError, match=r"^runtime onnxruntime cannot be loaded in a thread once the main thread has"):
+        open_runtime(files / "fp16.onnx")
+
+
+def test_threads_that_come_at_once_share_openvinos_core(monkeypatch):
+    openvino_ = pytest.importorskip("fartrack.runtime.openvino_")
+
+    def slow():
+        time.sleep(0.1)
+        return object()
+
+    monkeypatch.setattr(openvino_.ov, "Core", slow)
+    monkeypatch.setattr(openvino_, "_core", functools.cache(openvino_._core.__wrapped__))
+    with ThreadPoolExecutor(3) as pool:
+        assert len({id(core) for core in [work.result() for work in [pool.submit(openvino_.core) for _ in "abc"]]}) == 1

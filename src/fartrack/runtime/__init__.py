@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -17,6 +18,10 @@ from fartrack.files import suffix_of
 from fartrack.models import check_model_file
 from fartrack.runtime.choice import OLDEST, too_old
 from fartrack.shortage import ADVICE, is_shortage
+
+# OpenVINO and PyTorch need it, and once the main thread has ended Python refuses to load it.
+with contextlib.suppress(RuntimeError):
+    import concurrent.futures.thread  # noqa: F401
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -110,6 +115,13 @@ def open_runtime(path: Path, runtime: str | None = None, threads: int | None = N
         if is_shortage(error):
             raise InputError(f"not enough memory for runtime {runtime} ({told}): {ADVICE}") from None
         raise InputError(f"runtime {runtime} cannot be loaded ({told}): {install}") from None
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+        raise InputError(
+            f"runtime {runtime} cannot be loaded in a thread once the main thread has ended: import fartrack and make "
+            "the tracker before that"
+        ) from None
     return engine(path, threads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -28,13 +29,21 @@ Compiled = dict[tuple[int, int, int], ov.InferRequest]
 """By size of the batch, 1 or -1 for any, tokens that are remembered of a template, and rows of a new one or 0."""
 
 
-@cache
+_MAKING = threading.Lock()
+
+
 def core() -> ov.Core:
-    """One for all, for good.
+    """One for all, for good, also where several threads ask for the first time at once.
 
     With the first call a thread is given a stack for signals, which goes with the core: were there several, and did one
     go in another thread (one that compiles, or collects garbage), the next Ctrl-C would end in a segmentation fault.
     """
+    with _MAKING:
+        return _core()
+
+
+@cache
+def _core() -> ov.Core:
     return ov.Core()
 
 
@@ -100,7 +109,12 @@ class OpenVino:
     def _begin(self) -> Future[Compiled]:
         if self._together is None:
             pool = ThreadPoolExecutor(1, "compile")
-            self._together = pool.submit(self._compile, -1)
+            try:
+                self._together = pool.submit(self._compile, -1)
+            except RuntimeError:  # the main thread has ended, and Python begins no more such work: the frame waits
+                content = self._compile(-1)
+                self._together = Future()
+                self._together.set_result(content)
             pool.shutdown(wait=False)
         return self._together
 
