@@ -9,6 +9,7 @@ import pytest
 from fartrack.errors import InputError
 from fartrack.evaluation import datasets
 from fartrack.evaluation.datasets import DATASETS, open_dataset
+from fartrack.evaluation.results import Annotations, notes
 from small_sets import (
     LINE,
     folder_set,
@@ -38,6 +39,19 @@ def test_folder_with_frames_without_a_box(tmp_path):
     write_frames(tmp_path / "a" / "img", 3)
     (tmp_path / "a" / "groundtruth_rect.txt").write_text("10 40 20 20\nNaN NaN NaN NaN\n16 40 20 20\n")
     assert open_dataset("folder", tmp_path).load("a").visible.tolist() == [True, False, True]
+
+
+def test_folder_with_the_labels_of_got10k(tmp_path):
+    """Hidden frames were scored, and trained on. Of two targets nobody can tell whose labels they are."""
+    for folder, truths in (("a", ["groundtruth.txt"]), ("b", ["groundtruth_rect.1.txt", "groundtruth_rect.2.txt"])):
+        write_frames(tmp_path / folder, 3)
+        for truth in truths:
+            (tmp_path / folder / truth).write_text("10 40 20 20\n" * 3)
+        (tmp_path / folder / "absence.label").write_text("0\n1\n0\n")
+        (tmp_path / folder / "cover.label").write_text("8\n8\n0\n")
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.load("a").visible.tolist() == [True, False, False]
+    assert dataset.load("b_2").visible.all()
 
 
 def test_annotations_with_odd_bytes(tmp_path):
@@ -310,6 +324,28 @@ def test_davis(tmp_path):
     assert dataset.names == ("bear", "dance_1", "dance_2")
     assert dataset.load("bear").boxes.tolist() == [[5, 10, 10, 8], [6, 10, 10, 8]]
     assert dataset.load("dance_2").start == (5, 20, 10, 8)
+
+
+def test_davis_2016_in_its_own_layout(tmp_path):
+    """Its list, a line for each picture, was not looked for: training videos were scored too, without a note."""
+    for video in ("bear", "cow"):
+        write_frames(tmp_path / "JPEGImages" / "480p" / video, 2, first=0, digits=5)
+        (folder := tmp_path / "Annotations" / "480p" / video).mkdir(parents=True)
+        mask = np.zeros((120, 160), np.uint8)
+        mask[10:18, 5:15] = 255
+        for frame in range(2):
+            cv2.imwrite(str(folder / f"{frame:05d}.png"), mask)
+    dataset = open_dataset("davis", tmp_path)
+    assert dataset.names == ("bear", "cow")
+    (said,) = notes(Annotations(dataset, {}, {}), [])
+    assert "no ImageSets/2017/val.txt" in said and "those of the training split too" in said
+    assert dataset.only(["cow"]).remark == ""
+    (tmp_path / "ImageSets" / "480p").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "480p" / "val.txt").write_text(
+        "".join(f"/JPEGImages/480p/cow/{i:05d}.jpg /Annotations/480p/cow/{i:05d}.png \n" for i in range(2))
+    )
+    dataset = open_dataset("davis", tmp_path)
+    assert (dataset.names, dataset.missing, dataset.remark) == (("cow",), (), "")
 
 
 def test_davis_with_an_object_that_comes_later(tmp_path):

@@ -257,7 +257,7 @@ def test_the_list_of_davis_2016_is_read(tmp_path, caplog):
     """A line for each picture, in a folder of another name: the validation videos were trained on, silently."""
     davis(tmp_path)
     (tmp_path / "ImageSets/2017/train.txt").unlink()
-    assert len(READERS["davis"](tmp_path, 1).recordings) == 3 and "every folder is trained on" in caplog.text
+    assert len(READERS["davis"](tmp_path, 1).recordings) == 3 and "every folder is taken" in caplog.text
     caplog.clear()
     listed = [f"/JPEGImages/480p/{v}/{i:05d}.jpg /Annotations/480p/{v}/{i:05d}.png \n" for v in ("boat", "bear")
               for i in range(3)]  # fmt: skip
@@ -290,13 +290,28 @@ def test_masks_of_davis_2016(tmp_path):
     assert recording.boxes.tolist() == [[20, 10, 40, 20]] and recording.mask(0, (60, 80)).sum() == 800
 
 
-def test_hidden_frames_of_got10k_val_are_left_out(tmp_path):
-    (root := tmp_path / "val" / "GOT-10k_Val_000001").parent.mkdir()
+@pytest.mark.parametrize(("name", "inside"), [("got10k-val", "val/GOT-10k_Val_000001"), ("folder", "mine")])
+def test_hidden_frames_in_the_layout_of_got10k_are_left_out(name, inside, tmp_path):
+    (root := tmp_path / inside).parent.mkdir(exist_ok=True)
     lines(root / "groundtruth.txt", frames(root, 3))
     (root / "absence.label").write_text("0\n0\n0\n")
     (root / "cover.label").write_text("8\n0\n8\n")
-    (recording,) = READERS["got10k-val"](tmp_path, 1).recordings
+    (recording,) = READERS[name](tmp_path, 1).recordings
     assert np.isfinite(recording.boxes).all(1).tolist() == [True, False, True]
+
+
+def test_own_sequences_in_the_layout_of_got10k_are_not_lost_silently(tmp_path, caplog):
+    """They were counted among the official exclusions."""
+    expected = got10k(tmp_path)
+    for name in ("mine-1", "mine-2"):
+        lines(tmp_path / "train" / name / "groundtruth.txt", frames(tmp_path / "train" / name, 3))
+    with (tmp_path / "train" / "list.txt").open("a") as file:
+        file.write("\nmine-1\nmine-2\n")
+    listing = READERS["got10k"](tmp_path, 1)
+    assert listing.excluded == expected["excluded"] and len(listing.recordings) == expected["clips"]
+    home = tmp_path / "train"
+    assert f"2 sequences of {home} are not called GOT-10k_Train_* (the first is mine-1)" in caplog.text
+    assert f"give --data folder={home}" in caplog.text
 
 
 def test_the_official_exclusions():

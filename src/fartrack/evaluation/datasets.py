@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,7 +141,10 @@ def _by_folder(root: Path, name: str) -> tuple[Path, Path]:
 def _read_folder(root: Path, name: str) -> Sequence:
     folder, truth = _by_folder(root, name)
     boxes = read_boxes(truth, blank="nan")
-    return Sequence(name, _pictures(folder), boxes, has_box(boxes))
+    visible = has_box(boxes)
+    if truth.name in _TRUTH_NAMES:  # of several targets nobody could tell whose they are
+        visible &= ~hidden_by_labels(folder, len(boxes))
+    return Sequence(name, _pictures(folder), boxes, visible)
 
 
 def _read_otb(root: Path, name: str) -> Sequence:
@@ -174,7 +177,10 @@ def _folder_names(root: Path, dataset: str) -> tuple[str, ...]:
 
 
 def open_folder(root: Path) -> Dataset:
-    """Any folder of NAME/img/*.jpg (or one video) with NAME/groundtruth_rect.txt; NaN lines are frames without box."""
+    """Any folder of NAME/img/*.jpg (or one video) with NAME/groundtruth_rect.txt; NaN lines are frames without box.
+
+    Where GOT-10k's absence.label and cover.label lie beside it, the frames that they mark are hidden.
+    """
     return Dataset("folder", root, _folder_names(root, "sequence"), _read_folder, Rules(blank_counts=False))
 
 
@@ -248,6 +254,15 @@ def open_lasot_ext(root: Path) -> Dataset:
 
 
 # --- GOT-10k ----------------------------------------------------------------------------------------------------------
+
+
+def hidden_by_labels(folder: Path, count: int) -> NDArray[np.bool_]:
+    """(N,) frames in which the target is absent or wholly covered, as far as GOT-10k's two labels are there."""
+    hidden = np.zeros(count, bool)
+    for label, means in (("absence.label", 1), ("cover.label", 0)):
+        if (folder / label).is_file():
+            hidden |= read_flags(folder / label, count) == means
+    return hidden
 
 
 def _read_got10k_val(root: Path, name: str) -> Sequence:
@@ -432,6 +447,28 @@ def open_vasttrack(root: Path) -> Dataset:
     return Dataset("vasttrack", home, names, _read_vasttrack, rules, missing=missing)
 
 
+def davis_list(root: Path, split: str) -> list[str] | None:
+    """Videos of a split of DAVIS, of 2017's list or else of 2016's; None where there is neither.
+
+    A list has a name a line, or, as 2016 has it, a line for each picture and its mask.
+    """
+    lists = (root / "ImageSets" / part / f"{split}.txt" for part in ("2017", "2016", "480p", "1080p"))
+    listed = next((path for path in lists if path.is_file()), None)
+    if listed is None:
+        return None
+    lines = read_names(listed)
+    return list(dict.fromkeys(PurePosixPath(line.split()[0]).parent.name if line[0] == "/" else line for line in lines))
+
+
+def davis_without_list(root: Path, split: str) -> str:
+    """What there is to say of a root of which every folder is taken."""
+    other = "training" if split == "val" else "validation"
+    return (
+        f"{root} has no ImageSets/2017/{split}.txt (2016: ImageSets/480p/{split}.txt): every folder is taken, "
+        f"those of the {other} split too"
+    )
+
+
 def _davis_folders(root: Path) -> tuple[Path, Path]:
     """Folders of pictures and masks, at 480p where both sizes are there."""
     for size in ("480p", "Full-Resolution", "1080p", ""):
@@ -460,11 +497,10 @@ def _read_davis(root: Path, name: str) -> Sequence:
 
 
 def open_davis(root: Path) -> Dataset:
-    """DAVIS: one sequence for each object of the first mask, boxes around its pixels; the 2017 validation list."""
+    """DAVIS: one sequence for each object of the first mask, boxes around its pixels; the validation list."""
     _, masks = _davis_folders(_folder(root))
-    lists = [root / "ImageSets" / year / "val.txt" for year in ("2017", "2016")]
-    listed = next((path for path in lists if path.is_file()), None)
-    videos = list(read_names(listed)) if listed else [folder.name for folder in _subfolders(masks)]
+    listed = davis_list(root, "val")
+    videos = [folder.name for folder in _subfolders(masks)] if listed is None else listed
     there, missing = _split(videos, lambda video: (masks / video).is_dir())
     found: list[tuple[str, Path]] = []
     for video in there:
@@ -473,7 +509,9 @@ def open_davis(root: Path) -> Dataset:
         found += [(name, masks / video) for name in names]
     if not found:
         raise _not_one(root, "DAVIS", "Annotations/480p/NAME/*.png of the names in ImageSets/2017/val.txt")
-    return Dataset("davis", root, _unique(found), _read_davis, Rules(blank_counts=False), missing=missing)
+    remark = davis_without_list(root, "val") if listed is None else ""
+    rules = Rules(blank_counts=False)
+    return Dataset("davis", root, _unique(found), _read_davis, rules, missing=missing, remark=remark)
 
 
 def _vot_truth(folder: Path) -> dict[str, Path]:

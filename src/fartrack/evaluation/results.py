@@ -231,6 +231,8 @@ def notes(annotations: Annotations, scored: Iterable[Scored]) -> list[str]:
     if listed > len(dataset):
         lines.append(f"{dataset.root} holds {len(dataset)} of the {listed} sequences of {dataset.name}; "
                      f"not comparable to published numbers")  # fmt: skip
+    if dataset.remark:
+        lines.append(dataset.remark)
     scored = list(scored)
     for entry in scored:
         if entry.problems:

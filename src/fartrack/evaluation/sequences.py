@@ -160,6 +160,7 @@ class Dataset:
     `hidden` is True when the annotation is not public: results are then packed for the benchmark's server.
     `missing` lists sequences of the official list that the root does not hold, `whole` is how many there are of those
     benchmarks whose list is not known here (0: that is not known either), `left_out` names those that `only` let go.
+    `remark` is what else there is to say of the sequences, nothing of those that `only` kept.
     """
 
     name: str
@@ -171,6 +172,7 @@ class Dataset:
     missing: tuple[str, ...] = ()
     whole: int = 0
     left_out: frozenset[str] = frozenset()
+    remark: str = ""
     prefix: str = ""  # pytracking puts it before the sequence's name in result files ("uav_", "nfs_")
 
     def __len__(self) -> int:
@@ -194,7 +196,7 @@ class Dataset:
             raise InputError(f"{self.name}: no sequence {unknown[0]!r} in {self.root}; there is {self.names[0]!r}")
         kept = tuple(name for name in self.names if name in set(names))
         left_out = self.left_out | set(self.names) - set(kept)
-        return replace(self, names=kept, missing=(), whole=0, left_out=left_out)
+        return replace(self, names=kept, missing=(), whole=0, remark="", left_out=left_out)
 
 
 class _Kept:

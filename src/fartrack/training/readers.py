@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -33,6 +33,9 @@ from fartrack.evaluation.annotations import (
 from fartrack.evaluation.datasets import (
     DATASETS,
     class_folder,
+    davis_list,
+    davis_without_list,
+    hidden_by_labels,
     lasot_test_names,
     open_dataset,
     vasttrack_truth,
@@ -190,18 +193,22 @@ def got10k(root: Path, workers: int = 8) -> Listing:
     home = _inside(root, "train", "full_data/train", "full_data/train_data")
     there = set(_folders(home))
     official = list(read_names(home / "list.txt")) if (home / "list.txt").is_file() else sorted(there)
+    own = [name for name in official if not name.startswith("GOT-10k_") and (home / name / "groundtruth.txt").is_file()]
+    if own:
+        log.warning(
+            "got10k: %d sequences of %s are not called GOT-10k_Train_* (the first is %s) and are left out: "
+            "give --data folder=%s", len(own), home, own[0], home,
+        )  # fmt: skip
     wanted = [name for name in official if name not in EXCLUDED and name.startswith("GOT-10k_Train")]
 
     def read(name: str) -> Recording:
         boxes = read_boxes(home / name / "groundtruth.txt")
-        for label, unseen in (("absence.label", 1), ("cover.label", 0)):
-            if (home / name / label).is_file():
-                boxes[read_flags(home / name / label, len(boxes)) == unseen] = np.nan
+        boxes[hidden_by_labels(home / name, len(boxes))] = np.nan
         return _video("got10k", name, boxes, home / name)
 
     listing = _gather("got10k", (name for name in wanted if name in there), read, workers)
     listing.missing = [name for name in wanted if name not in there]
-    listing.excluded = len(official) - len(wanted)
+    listing.excluded = len(official) - len(wanted) - len(own)
     return _some(listing, root, "train/GOT-10k_Train_000001/groundtruth.txt")
 
 
@@ -319,25 +326,15 @@ def davis(root: Path, workers: int = 8) -> Listing:
     home = _inside(root, "DAVIS")
     size = next((s for s in ("480p", "Full-Resolution", "1080p") if (home / "Annotations" / s).is_dir()), "")
     masks = home / "Annotations" / size
-    lists = (home / "ImageSets" / part / "train.txt" for part in ("2017", "2016", "480p", "1080p"))
-    listed = next((path for path in lists if path.is_file()), None)
+    listed = davis_list(home, "train")
     there = set(_folders(masks)) if masks.is_dir() else set()
-    wanted = _davis_names(listed) if listed else sorted(there)
-    if there and not listed:
-        log.warning(
-            "davis: %s has no ImageSets/2017/train.txt (2016: ImageSets/480p/train.txt): every folder is trained on, "
-            "those of the validation split too", home,
-        )  # fmt: skip
+    wanted = sorted(there) if listed is None else listed
+    if there and listed is None:
+        log.warning("davis: %s", davis_without_list(home, "train"))
     listing = _masked("davis", home / "JPEGImages" / size, masks, [name for name in wanted if name in there], workers)
     listing.missing = [name for name in wanted if name not in there]
     listing.excluded = len(there - set(wanted))
     return _some(listing, root, "Annotations/480p/NAME/*.png of the names in ImageSets/2017/train.txt")
-
-
-def _davis_names(path: Path) -> list[str]:
-    """Names of videos in a list of DAVIS: one a line, or, as 2016 has it, a line for each picture and its mask."""
-    lines = read_names(path)
-    return list(dict.fromkeys(PurePosixPath(line.split()[0]).parent.name if line[0] == "/" else line for line in lines))
 
 
 def youtubevos(root: Path, workers: int = 8) -> Listing:
