@@ -334,6 +334,11 @@ def test_of_two_options_that_say_the_same_none_is_ignored(shard, tmp_path, stage
         (Frame, ["--exits", "9"], r"--exits \(9,\) do not all lie in 1..3"),
         (Frame, ["--features", "/nowhere"], "--features /nowhere has no features.npy"),
         (Sparsify, ["--method", "runtime"], "give --model.attention joint"),
+        (
+            Sparsify,
+            ["--method", "runtime", "--model.attention", "joint", "--exits", "2", "3"],
+            r"of --exits \(2, 3\): give one exit",
+        ),
         (Sparsify, ["--updates", "99"], r"--updates 99 is not in 1..8"),
         (Distill, ["--method", "removal", "--remove", "0"], "give --init"),
         (Distill, ["--method", "removal", "--remove", "2", "--init", "x"], r"--remove \(2,\) must name layers of 0..1"),

@@ -80,6 +80,11 @@ class SequenceTrainer(Trainer):
                 "--method runtime prunes within a pass, but one-way templates are computed before it: "
                 "give --model.attention joint"
             )
+        if train.method == "runtime" and len(set(train.exits)) > 1:
+            raise InputError(
+                f"--method runtime prunes after a third of the layers, which is another layer for each of --exits "
+                f"{train.exits}: give one exit, or --method sequence"
+            )
         share = train.batch // processes
         if not 1 <= train.updates <= share:
             raise InputError(
