@@ -11,7 +11,8 @@ from fartrack.network import FARTrack
 from fartrack.training import finish
 from fartrack.training.finish import Mistaken, calibrate, check_outputs, export_run, fit_logistic
 from fartrack.training.frame import FrameTrainer
-from fartrack.training.options import TrainConfig
+from fartrack.training.options import Sparsify, TrainConfig
+from fartrack.training.sequence import SequenceTrainer
 from fartrack.training.start import cut, depth_of, fit, read_start, read_trained, without
 from fartrack.training.synth import Sampler
 
@@ -86,6 +87,14 @@ def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
     trainer.config = trainer.config.replace(name="femto")
     files = export_run(trainer.save(), tmp_path / "out", (5, 6), None, 0, onnx=False)
     assert [file.name for file in files] == ["depth5.safetensors", "femto.safetensors"]  # `--model.name`, whole
+
+
+@pytest.mark.parametrize("method", ["sequence", "runtime"])
+def test_what_learned_to_prune_at_run_time_is_said_to_track_otherwise(method, pack, config, tmp_path, caplog):
+    train = Sparsify(out=tmp_path / "run", batch=2, method=method)
+    path = SequenceTrainer(config.replace(attention="joint"), train, pack).save()
+    export_run(path, tmp_path / "models", (), None, 0, onnx=False)
+    assert ("will not track as it was trained" in caplog.text) == (method == "runtime")
 
 
 def test_weights_of_several_points_are_averaged(pack, config, tmp_path):

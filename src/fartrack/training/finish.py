@@ -298,6 +298,11 @@ def export_run(
     taught = set(state["train"].get("exits") or [config.depth])
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
+    if state["train"].get("method") == "runtime":
+        log.warning(
+            "%s learned with --method runtime, but a model file prunes as --method sequence has it: "
+            "it will not track as it was trained", path,
+        )  # fmt: skip
     if sampler and samples and sampler.empty:
         raise InputError(
             "nothing of the data is held out, it is too small to calibrate the score on: add data, or give --samples 0"
