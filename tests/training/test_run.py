@@ -232,7 +232,7 @@ def test_the_manuals_recipe_is_the_papers():
          "pose_share", "part_share", "loose_share", "aspect", "template_rotation", "turn_share", "paste_share",
          "distractor_share", "occluder_share", "blur_share", "dark_share"), 0.0,
     )  # fmt: skip
-    drawn = SynthConfig(track_share=0.75, centre_jitter=3.5, scale_jitter=0.5, gray_share=0.05, light=0.2, **none)
+    drawn = SynthConfig(track_share=0.75, centre_jitter=3.5, scale_jitter=0.354, gray_share=0.05, light=0.2, **none)
     assert runs["frame"].synth == drawn and runs["distill"].synth == replace(drawn, gap=200)
     for one in runs.values():
         assert one.model.replace(name="tiny") == ModelConfig(name="tiny", depth=15)

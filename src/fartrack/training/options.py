@@ -19,7 +19,8 @@ TABLES: tuple[Table, ...] = get_args(Table)
 
 @dataclass(frozen=True)
 class SynthConfig:
-    """How samples are drawn. Shares are of the batch; a scale's jitter is the deviation of the logarithm of a side.
+    """How samples are drawn. Shares are of the batch; a scale's jitter is the deviation of the logarithm of the crop's
+    side, one number for both: in pytracking, which draws width and height apart, 0.33 is 0.47.
 
     The defaults are what the packaged weights learned from, for search regions of three times the target's size. Those
     of `backbone` are others: nearly `PAPER`, the field's jitter for regions of four times.
@@ -65,7 +66,8 @@ PAPER = SynthConfig(
     template_scale_jitter=0.12, wrong_template_share=0.1, drift_share=0.0, pose_share=0.0, part_share=0.0,
     loose_share=0.0, turn_share=0.0, distractor_share=0.3, blur_share=0.15, light=0.25, dark_share=0.0,
 )  # fmt: skip
-"""The field's jitter (search crops are off by up to 1.75 times the target's size), and of everything else little."""
+"""About the field's jitter (search crops are off by up to 1.75 times the target's size; of scale 0.354 would be its
+0.5), and of everything else little."""
 
 
 def easier(synth: SynthConfig, amount: float) -> SynthConfig:
@@ -291,7 +293,8 @@ class Sparsify(Run):
     micro: int = 64
     """Frames of one forward pass."""
     method: Literal["sequence", "runtime"] = "sequence"
-    """`runtime` is the baseline: every frame decides anew, within its forward pass, which tokens go."""
+    """`runtime` is the baseline: every frame decides anew, within its forward pass, which tokens go. One exit at most;
+    a model file made of it prunes as `sequence` has it, so it is for `fartrack ablate` to measure."""
     shake: float = 0.25
     """Share of frames before which the box is knocked aside, so that finding back is learned."""
     moved: float = 0.0
