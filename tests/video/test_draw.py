@@ -1,5 +1,6 @@
 """Boxes, labels and strips."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +19,16 @@ def test_the_frame_is_not_changed():
     assert np.array_equal(image, before)
     assert drawn.shape == image.shape
     assert not np.array_equal(drawn, before)
+
+
+@pytest.mark.parametrize("way", [cv2.COLOR_GRAY2BGRA, None], ids=["BGRA", "gray"])
+def test_frames_that_a_tracker_takes_are_drawn_on_alike(way):
+    """On gray ones there was no colour, on BGRA a box without opacity, and a strip was of other channels or none."""
+    gray = picture(0, 320, 240)[..., 0].copy()
+    given, bgr = gray if way is None else cv2.cvtColor(gray, way), cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+    for draw in (draw_result, lambda *drawn: (strip := Filmstrip()).add(*drawn) or strip.image()):
+        drawn, expected = (draw(image, (100, 80, 60, 70), 0.9, 12) for image in (given, bgr))
+        assert np.array_equal(drawn, expected)
 
 
 def test_the_box_is_where_it_says():

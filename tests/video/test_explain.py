@@ -166,6 +166,12 @@ def test_any_frame_can_be_explained(width, height, seen):
     assert explainer.size[0] <= 1920 + 1080 * WIDE / HIGH + 2
 
 
+@pytest.mark.parametrize("shape", [(720, 640), (720, 640, 4)], ids=["gray", "BGRA"])
+def test_frames_that_a_tracker_takes_are_explained_alike(shape):
+    drawn_on = Explainer(640, 720).draw(np.full(shape, 200, np.uint8), BOX, 0.9, 21, True, insight())
+    assert np.array_equal(drawn_on, drawn(insight())[0])
+
+
 @pytest.mark.parametrize("templates", [1, 2, 9])
 def test_other_numbers_of_templates(templates):
     assert drawn(insight(templates))[1].any()

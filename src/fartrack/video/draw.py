@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from fartrack.crops import GivenImage, Image
+from fartrack.crops import GivenImage, Image, as_bgr
 from fartrack.geometry import Box
 
 Colour = tuple[int, int, int]
@@ -23,10 +23,10 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 def draw_result(image: GivenImage, box: Box, score: float, frame: int, found: bool = True, name: str = "") -> Image:
     """A copy of the frame with its box, its score and its number; lost targets get a dashed box of another colour.
 
-    `image` is H x W x 3 uint8 BGR, the box in its pixels. Lines and letters grow with the frame. A `name` stands
-    before the score, where there are several targets.
+    `image` is H x W x 3 uint8 BGR (gray and BGRA work too), the box in its pixels. Lines and letters grow with the
+    frame. A `name` stands before the score, where there are several targets.
     """
-    canvas = image.copy()
+    canvas = as_bgr(image).copy()
     _draw_box(canvas, box, found)
     rows, columns = canvas.shape[:2]
     height = max(9, round(min(rows, columns) / 26))
@@ -86,7 +86,7 @@ class Filmstrip:
 
     def add(
         self,
-        image: Image,
+        image: GivenImage,
         box: Box,
         score: float,
         frame: int,
@@ -97,7 +97,7 @@ class Filmstrip:
 
         `others` are the boxes of other targets, and whether they were found.
         """
-        self._newest = _Cell(image, box, score, frame, found, tuple(others))
+        self._newest = _Cell(as_bgr(image), box, score, frame, found, tuple(others))
         if self._seen % self._step == 0:
             self._kept.append(self._newest.shrunk(self.cell_height, self.width))
             if len(self._kept) > 4 * self.count:

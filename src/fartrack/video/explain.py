@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fartrack.crops import Image
+from fartrack.crops import GivenImage, Image, as_bgr
 from fartrack.geometry import Box
 from fartrack.insight import Insight, TemplateView
 from fartrack.video.draw import EDGE, FOUND, INK, LOST, Colour, draw_result, draw_text, text_size
@@ -62,11 +62,14 @@ class Explainer:
         """Width and height of the pictures, even."""
         self.scores: deque[tuple[int, float, bool]] = deque(maxlen=history)
 
-    def draw(self, image: Image, box: Box, score: float, frame: int, found: bool, insight: Insight | None) -> Image:
+    def draw(
+        self, image: GivenImage, box: Box, score: float, frame: int, found: bool, insight: Insight | None
+    ) -> Image:
         """The frame with its box, dark outside the search window, and the panel beside it.
 
         The first five arguments are those of `draw_result`; there is no insight in the frame where the box was given.
         """
+        image = as_bgr(image)
         self.scores.append((frame, score, found))
         width, height = self.frame_size
         canvas = np.full((self.size[1], self.size[0], 3), GROUND, np.uint8)
