@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fartrack import Result, to_supervision
+from fartrack import InputError, Result, to_supervision
+from template_tracker import TemplateTracker
 
 supervision = pytest.importorskip("supervision")
 IMAGE = np.zeros((60, 80, 3), np.uint8)
@@ -54,3 +55,19 @@ def test_with_supervisions_own_tools():
     for i in range(5):
         scene = trace.annotate(scene, to_supervision(Result(i, (10 + 5 * i, 20, 8, 8), 0.9, True, IMAGE, i / 25)))
     assert scene.any()
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (TemplateTracker(), "TemplateTracker"),
+        ((True, (1, 2, 3, 4)), "tuple"),
+        ((one for one in ()), "generator"),
+        (None, "NoneType"),
+        ({1: Result(3, (1, 2, 3, 4), 1.0, True, IMAGE, 0.1)}, "dict"),
+    ],
+    ids=["tracker", "what update returns", "what track returns", "nothing", "results by number"],
+)
+def test_what_is_no_result(given, kind):
+    with pytest.raises(InputError, match=f"to_supervision: a {kind} is no result: give what `track` or `track_all`"):
+        to_supervision(given)
