@@ -273,6 +273,65 @@ def test_what_is_no_image(clip):
         next(results)
 
 
+def test_an_image_of_another_size(clip):
+    """At a given frame it was taken, and elsewhere the message named no image; gray ones are as good as others."""
+    frames, boxes = clip
+    for key in (3, 5):
+        pictures = [frames[0][..., 0], *frames[1:4], np.zeros((40, 60, 3), np.uint8), frames[5]]
+        results = track_between(pictures, {0: boxes[0], key: boxes[key]}, TemplateTracker)
+        with pytest.raises(InputError, match="image 4: is 60 x 40, the first is 160 x 120: give images of one size"):
+            list(results)
+
+
+@pytest.mark.parametrize(
+    ("factory", "says"),
+    [
+        (
+            TemplateTracker(),
+            "tracker_factory is a TemplateTracker: give what makes a tracker, such as the class Tracker",
+        ),
+        ("pico", "tracker_factory is 'pico': give what makes a tracker"),
+        (cv2.TrackerMIL_create, "tracker_factory makes a TrackerMIL: give a Tracker, or an object with init"),
+        (lambda: None, "tracker_factory makes a NoneType: give a Tracker, or an object with init"),
+    ],
+    ids=["instance", "name", "OpenCV", "nothing"],
+)
+def test_a_factory_of_another_kind(clip, factory, says):
+    with pytest.raises(InputError, match=says):
+        track_between(clip[0], {0: clip[1][0]}, factory)
+
+
+@pytest.mark.parametrize("keyframes", [None, [(0, (1, 2, 30, 40))], (1, 2, 30, 40)])
+def test_keyframes_of_another_kind(clip, keyframes):
+    with pytest.raises(InputError, match=r"corrections: keyframes is a \w+: give a dict \{frame: \(x, y, w, h\)\}"):
+        track_between(clip[0], keyframes, TemplateTracker)
+
+
+def test_a_start_that_is_not_the_sources(clip, tmp_path):
+    for i, frame in enumerate(clip[0]):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), frame)
+    with (
+        frames_from_source(tmp_path, 1) as source,
+        pytest.raises(InputError, match=r"start is 2, but .* was opened at frame 1"),
+    ):
+        track_between(source, {5: clip[1][5]}, TemplateTracker, start=2)
+
+
+@pytest.mark.parametrize("frame", [0, 4, 7, 8])
+def test_a_tracker_belongs_to_the_newest_call(clip, frame):
+    """An older one followed the other's target, without a word; next it goes forwards, backwards, is given a box."""
+    frames, boxes = clip
+    tracker = TemplateTracker()
+    tracker.started_by = None
+    older = track_between(frames, {0: boxes[0], 8: boxes[8]}, lambda: tracker)
+    while next(older).frame < frame:
+        pass
+    newer = track_between(frames, {0: boxes[0]}, lambda: tracker)
+    with pytest.raises(InputError, match="tracker was started on something else meanwhile"):
+        next(older)
+    assert len(list(newer)) == 13
+
+
 # What counts as a correction
 
 

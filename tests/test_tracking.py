@@ -9,6 +9,7 @@ import pytest
 import fartrack
 import fartrack.tracker
 from fartrack import InputError, Result, track, track_all
+from fartrack.corrections import track_between
 from fartrack.video.reader import frames_from_source
 from template_tracker import TemplateTracker
 from videos import clip, cut_off, picture, write_images
@@ -113,6 +114,18 @@ def test_an_opened_source(tmp_path):
     assert [result.frame for result in track(source, BOX, tracker=TemplateTracker())] == [2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "follow", [track, lambda source, box, **more: track_all(source, [box], **more)], ids=["track", "track_all"]
+)
+def test_a_start_that_is_not_the_sources(tmp_path, tiny_model, follow):
+    """It was ignored, and the box went to another frame."""
+    write_images(tmp_path / "frames", map(picture, range(6)))
+    with frames_from_source(tmp_path / "frames", 2) as source:
+        with pytest.raises(InputError, match=r"start is 3, but .*frames was opened at frame 2: open it with that"):
+            follow(source, BOX, start=3, model=tiny_model.onnx)
+        assert len(list(follow(source, BOX, start=2, model=tiny_model.onnx, threads=1))) == 4
+
+
 @pytest.mark.parametrize("close", [False, True])
 @pytest.mark.parametrize(
     "follow", [track, lambda source, box, **more: track_all(source, [box], **more)], ids=["track", "track_all"]
@@ -145,6 +158,15 @@ def test_a_tracker_that_went_on_to_another_video(tmp_path, tiny_model):
             next(results)
     assert len(list(newest)) == 4
     assert len(list(track(path, BOX, tracker=tracker))) == 4  # one after the other
+
+
+def test_a_tracker_that_went_on_to_corrections(tmp_path, tiny_model):
+    path, tracker = clip(tmp_path / "a.mp4", 4), fartrack.Tracker(tiny_model.onnx, threads=1)
+    results = track(path, BOX, tracker=tracker)
+    next(results)
+    assert len(list(track_between(path, {0: (50, 30, 20, 20)}, lambda: tracker))) == 4
+    with pytest.raises(InputError, match="tracker was started on something else meanwhile"):
+        next(results)
 
 
 def test_a_program_may_start_the_tracker_anew(tmp_path, tiny_model):

@@ -23,13 +23,13 @@ import cv2
 import numpy as np
 
 from fartrack import geometry
-from fartrack.crops import Image, as_bgr
+from fartrack.crops import GivenImage, Image, as_bgr
 from fartrack.errors import InputError
 from fartrack.formats.tracks import Box as LabelledBox
 from fartrack.formats.tracks import Track
 from fartrack.geometry import Box
 from fartrack.target import GivenBox
-from fartrack.tracking import Result, SingleTracker, check_untouched
+from fartrack.tracking import Result, SingleTracker, check_ours, check_single, check_untouched, claim, kind_of
 from fartrack.video.frame import USUAL_FPS, Frame
 from fartrack.video.pictures import read_image
 from fartrack.video.reader import VideoSource, check_start, frames_from_source
@@ -94,7 +94,7 @@ def _scored(track: Track) -> bool:
 
 
 def track_between(
-    frames: VideoSource | Iterable[Image] | str | int | Path,
+    frames: VideoSource | Iterable[GivenImage] | str | int | Path,
     keyframes: Keyframes,
     tracker_factory: Callable[[], SingleTracker],
     *,
@@ -110,20 +110,26 @@ def track_between(
         frames: what `frames_from_source` returned and nobody has read from yet, what it takes, or images from frame 0
             on.
         keyframes: {frame: (x, y, w, h)}, or None for a frame without the target.
-        tracker_factory: makes the tracker; called once.
-        start: the first frame wanted; a `VideoSource` knows its own.
+        tracker_factory: makes the tracker, as the class `Tracker` does; called once.
+        start: the first frame wanted; a `VideoSource` knows its own, and another one is refused.
         memory: bytes of frames held in memory before the rest goes to a temporary folder.
 
     Raises:
         FileNotFoundError: there is no such video.
-        InputError: before the first result when a box is wrong (images must all have the size of the first), when
-            none is given or one lies before `start`; after the last frame when the video ends before a given one.
+        InputError: before the first result when a box is wrong, when none is given or one lies before `start`, or what
+            is given is of another kind; when an image comes that has not the size of the first one, or the tracker was
+            given to another call meanwhile; after the last frame when the video ends before a given one.
     """
     start = check_start(start)
+    if not callable(tracker_factory):
+        raise InputError(
+            f"tracker_factory is {kind_of(tracker_factory)}: give what makes a tracker, such as the class Tracker, or "
+            'lambda: Tracker("tiny")'
+        )
     if isinstance(frames, str | int | os.PathLike):
         frames = frames_from_source(frames, start)
     if isinstance(frames, VideoSource):
-        check_untouched(frames)
+        check_untouched(frames, start)
     name = frames.name if isinstance(frames, VideoSource) else "the video"
     try:
         keyframes = _numbers(keyframes)
@@ -135,6 +141,7 @@ def track_between(
             raise InputError(_missing(max(keyframes), len(frames), name))
         numbered = frames if isinstance(frames, VideoSource) else _numbered(_images(frames), start)
         tracker = tracker_factory()
+        check_single(tracker, "tracker_factory makes")
     except BaseException:
         if isinstance(frames, VideoSource):
             frames.close()
@@ -144,6 +151,11 @@ def track_between(
 
 def _numbers(keyframes: Keyframes) -> Keyframes:
     """A copy whose keys are whole numbers; others would match no frame, or not be in an order."""
+    if not isinstance(keyframes, Mapping):
+        raise InputError(
+            f"corrections: keyframes is a {type(keyframes).__name__}: give a dict {{frame: (x, y, w, h)}}, with None "
+            "for a frame without the target"
+        )
     whole: dict[int, GivenBox | None] = {}
     for frame, box in keyframes.items():
         try:
@@ -153,7 +165,7 @@ def _numbers(keyframes: Keyframes) -> Keyframes:
     return whole
 
 
-def _images(frames: Iterable[Image]) -> Iterator[Image]:
+def _images(frames: Iterable[GivenImage]) -> Iterator[GivenImage]:
     try:
         return iter(frames)
     except TypeError:
@@ -214,6 +226,7 @@ class _Between:
         self.given = keyframes
         self.keyframes: dict[int, Box | None] = {}  # known to be boxes once a frame says how large it is
         self.tracker = tracker
+        self.call = claim(tracker)
         self.memory = memory
         self.name = name
         self.position = start  # the next frame that `pull` reads
@@ -239,7 +252,7 @@ class _Between:
                 if frame is None:
                     raise InputError(_missing(key, self.position, self.name))
                 if box is not None:
-                    self.tracker.init(frame.image, box)
+                    self.init(frame, box)
                     self.box = box
                 started, self.gone = True, box is None
                 yield self.result(frame, float(not self.gone), not self.gone)
@@ -283,10 +296,10 @@ class _Between:
                     raise failure
                 return
             self.ahead, self.position = last, self.position - 1
-            self.tracker.init(last.image, box)
+            self.init(last, box)
             found = []
             for i in reversed(range(len(kept))):
-                seen, where = self.tracker.update(kept[i].image)
+                seen, where = self.update(kept[i])
                 found.append((where, self.tracker.score, seen))
             for i, (where, score, seen) in enumerate(reversed(found)):
                 frame = kept[i]
@@ -305,8 +318,18 @@ class _Between:
         """The next frame; not found when the target is known to be gone."""
         if self.gone:
             return self.result(frame, 0.0, False)
-        found, self.box = self.tracker.update(frame.image)
+        found, self.box = self.update(frame)
         return self.result(frame, self.tracker.score, found)
+
+    def init(self, frame: Frame, box: Box) -> None:
+        """Start the tracker, which is still ours, on a frame."""
+        check_ours(self.tracker, self.call)
+        self.tracker.init(frame.image, box)
+
+    def update(self, frame: Frame) -> tuple[bool, Box]:
+        """Find the target in the next frame with it."""
+        check_ours(self.tracker, self.call)
+        return self.tracker.update(frame.image)
 
     def result(self, frame: Frame, score: float, found: bool) -> Result:
         """A result at the newest box."""
@@ -365,11 +388,19 @@ class _Kept:
         return Path(self.folder.name) / f"{frame.index}.jpg"
 
 
-def _numbered(images: Iterable[Image], start: int) -> Iterator[Frame]:
+def _numbered(images: Iterable[GivenImage], start: int) -> Iterator[Frame]:
+    first = None
     for index, image in enumerate(images):
         if index >= start:
             try:
                 bgr = as_bgr(image)
             except InputError as error:
                 raise InputError(f"image {index}: {error}") from None
+            height, width = bgr.shape[:2]
+            first = first or (width, height)
+            if (width, height) != first:
+                raise InputError(
+                    f"image {index}: is {width} x {height}, the first is {first[0]} x {first[1]}: give images of one "
+                    "size"
+                )
             yield Frame(index, index / USUAL_FPS, bgr)

@@ -77,7 +77,8 @@ def track(
 
     Args:
         source: a video file, a folder of images, a webcam number, the address of a stream, or what
-            `frames_from_source` returned (then `start` was given there) and nobody has read from yet.
+            `frames_from_source` returned (then `start` was given there; another one is refused) and nobody has read
+            from yet.
         box: x, y, w, h of the target in frame `start`, in pixels.
         start: number of the frame that the box belongs to, from 0; frames before it are passed over.
         model: "femto", "pico", "nano", "tiny" or the path of a model file.
@@ -96,7 +97,7 @@ def track(
             when the tracker was given to another call meanwhile.
     """
     if tracker is not None:
-        _check_single(tracker)
+        check_single(tracker)
     with _opened(source, start) as frames:
         first_box = geometry.check_box(box, frames.width, frames.height)
         if tracker is None:
@@ -104,10 +105,7 @@ def track(
 
             tracker = Tracker(model, runtime, threads, explain, seek)
         tracker.init(frames.first.image, first_box)
-    call = object()
-    if hasattr(tracker, "started_by"):
-        tracker.started_by = call
-    return _follow(frames, tracker, first_box, call)
+    return _follow(frames, tracker, first_box, claim(tracker))
 
 
 def track_all(
@@ -130,7 +128,7 @@ def track_all(
 
     if tracker is not None and not isinstance(tracker, MultiTracker):
         raise InputError(
-            f"tracker is {_kind(tracker)}: give a MultiTracker without targets; one target is followed with `track`"
+            f"tracker is {kind_of(tracker)}: give a MultiTracker without targets; one target is followed with `track`"
         )
     with _opened(source, start) as frames:
         first = [geometry.check_box(box, frames.width, frames.height) for box in _several(boxes)]
@@ -144,12 +142,21 @@ def track_all(
     return _follow_all(frames, tracker, dict(zip(numbers, first, strict=True)))
 
 
-def check_untouched(frames: VideoSource) -> None:
+def check_untouched(frames: VideoSource, start: int = 0) -> None:
     """Refuse a source whose next frame is not the one that a box was given for.
+
+    Args:
+        frames: which know where they start.
+        start: the frame that was asked for as well; 0 where none was.
 
     Raises:
         InputError: with what to do instead.
     """
+    if start not in (0, frames.first.index):
+        raise InputError(
+            f"start is {start}, but {frames.name} was opened at frame {frames.first.index}: open it with that start, "
+            "and leave it out here"
+        )
     if not frames.untouched:
         raise InputError(
             f"{frames.name}: frames of it were read already, or it was closed: open it anew with start=N, or use the "
@@ -157,18 +164,26 @@ def check_untouched(frames: VideoSource) -> None:
         )
 
 
-def _check_single(tracker: object) -> None:
-    """Refuse what `track` cannot run on. Its `score` is not asked for: there may be none before `init`."""
+def check_single(tracker: object, what: str = "tracker is") -> None:
+    """Refuse what one target cannot be followed with. Its `score` is not asked for: there may be none before `init`.
+
+    Args:
+        tracker: that was given.
+        what: the words before its kind.
+
+    Raises:
+        InputError: with what to give instead.
+    """
     has_both = all(callable(getattr(tracker, name, None)) for name in ("init", "update"))
     opencv = type(tracker).__module__.partition(".")[0] == "cv2"  # wants integers, and has no score
     if isinstance(tracker, type) or not has_both or opencv:
         raise InputError(
-            f"tracker is {_kind(tracker)}: give a Tracker, or an object with init(frame, box), where the box is of "
+            f"{what} {kind_of(tracker)}: give a Tracker, or an object with init(frame, box), where the box is of "
             "floats, update(frame) and score; several targets are followed with `track_all`"
         )
 
 
-def _kind(given: object) -> str:
+def kind_of(given: object) -> str:
     """What something is, for a person who meant something else."""
     if isinstance(given, type):
         return f"the class {given.__name__}, not made yet"
@@ -191,7 +206,7 @@ def _opened(source: str | int | Path | VideoSource, start: int) -> Iterator[Vide
     """The frames of a source; they are closed only where what is done first fails, for they are read afterwards."""
     start = check_start(start)
     if isinstance(source, VideoSource):
-        check_untouched(source)
+        check_untouched(source, start)
     frames = source if isinstance(source, VideoSource) else frames_from_source(source, start)
     try:
         yield frames
@@ -220,19 +235,31 @@ def _follow_all(frames: VideoSource, tracker: MultiTracker, boxes: dict[int, Box
 
 def _follow(frames: VideoSource, tracker: SingleTracker, box: Box, call: object) -> Generator[Result]:
     with frames:
-        _check_ours(tracker, call)
+        check_ours(tracker, call)
         check_untouched(frames)
         first = next(frames)
         yield Result(first.index, box, 1.0, True, first.image, first.time)
         for frame in frames:
-            _check_ours(tracker, call)
+            check_ours(tracker, call)
             found, box = tracker.update(frame.image)
             insight = getattr(tracker, "insight", None)
             yield Result(frame.index, box, tracker.score, found, frame.image, frame.time, insight)
 
 
-def _check_ours(tracker: SingleTracker, call: object) -> None:
-    """Refuse a tracker that another call has started since. What a program does with its `init` is its own affair."""
+def claim(tracker: SingleTracker) -> object:
+    """Take a tracker for a new call: what `check_ours` knows it by."""
+    call = object()
+    if hasattr(tracker, "started_by"):
+        tracker.started_by = call
+    return call
+
+
+def check_ours(tracker: SingleTracker, call: object) -> None:
+    """Refuse a tracker that another call has claimed since. What a program does with its `init` is its own affair.
+
+    Raises:
+        InputError: with what to do instead.
+    """
     if getattr(tracker, "started_by", call) is not call:
         raise InputError(
             "the tracker was started on something else meanwhile: read one video to its end before the next, or give "
