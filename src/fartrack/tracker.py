@@ -63,7 +63,8 @@ class Tracker:
         self.explain = explain
         self.seek = seek
         self.started_by: object = None
-        """The newest call of `track` that was given this tracker: an earlier one would follow the wrong target."""
+        """The newest call of `track` or `track_between` that has this tracker: an earlier one would follow the wrong
+        target."""
 
     @property
     def score(self) -> float:
