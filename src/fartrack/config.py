@@ -260,6 +260,7 @@ OURS: dict[str, Any] = {
     "search_size": 192,
     "search_factor": 3.0,
     "attention": "oneway",
+    "update_interval": 10,
 }
 """What the packaged models do otherwise than the paper, and why: docs/method.md."""
 PICO = ModelConfig(name="pico", depth=6, **OURS)

@@ -29,8 +29,9 @@ from fartrack.evaluation.floor import Floor, floor_of
 from fartrack.evaluation.peers import TrackerLike
 from fartrack.geometry import Box
 
-TURN = 4
-"""Frames a contestant runs in a row, with and without new templates; one more comes first and is not counted."""
+TURN = 10
+"""Frames a contestant runs in a row, one of which brings the packaged models a new template (all do where they are
+unsure); one more comes first and is not counted."""
 WARMUP = 2
 """Turns of everybody before those that are counted."""
 SETTLE = 500
