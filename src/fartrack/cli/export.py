@@ -33,12 +33,11 @@ class Export:
     keep: float | None = None
     """Share of a template's tokens that stays, when another than the model was made with; 1 switches pruning off."""
     update_interval: int | None = None
-    """Frames from one new template to the next, when others than the model was made with. 2 saves up to a
-    seventh of a frame's time with one-way attention, which the packaged models have, and follows a little less
-    surely."""
+    """Frames from one new template to the next where the model is sure, when others than it was made with (one-way
+    attention alone). The packaged models have 10; 1, as in the paper, takes a fifth to a third longer."""
     templates: int | None = None
-    """Templates, when others than the model was made with (one-way attention alone, whose templates are alike). Three
-    instead of five take a twelfth off a frame of pico, and long videos are followed less surely."""
+    """Templates, when others than the model was made with (one-way attention alone, whose templates are alike). With
+    fewer than five frames are faster and long videos followed less surely; 1 is the given one alone."""
     static: bool = False
     """Fix every size, for runtimes that want them beforehand (LiteRT, tract, ncnn ...): one target, float pixels, a
     new template in every frame. Such a file is for them alone (docs/deployment.md); fartrack does not track with it."""
