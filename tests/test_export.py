@@ -232,7 +232,7 @@ def test_command_makes_a_model_that_keeps_more(tiny_model, tmp_path):
 
 
 def test_command_makes_a_model_that_takes_fewer_templates(tmp_path):
-    """And what is packaged takes one from every frame, as the accuracy tables have it."""
+    """And what is packaged takes one from every tenth, as the accuracy tables have it."""
     out = tmp_path / "fast.onnx"
     assert main(["export", "pico", "--update-interval", "2", "--precision", "fp16", "--out", str(out)]) == 0
     assert weights_of(out)[1].renewal == 2
