@@ -170,9 +170,13 @@ def test_a_stopped_row_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
             signal.raise_signal(signal.SIGINT)
         return step(trainer)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(SequenceTrainer, "train_step", stopped)
-        ablate(options)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    try:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(SequenceTrainer, "train_step", stopped)
+            ablate(options)
+    finally:
+        signal.signal(signal.SIGINT, before)
     (run,) = (tmp_path / "out").glob("sparsify-*")
     assert checkpoint.load(run / "last.safetensors")[1]["step"] == 5 and not (run / "done").exists()
     with caplog.at_level(logging.INFO):
