@@ -4,7 +4,8 @@
 //     tracker.init(frame, box);                  // frame: 8-bit BGR; box: cv::Rect2d in its pixels
 //     bool found = tracker.update(frame, box);   // of each next frame; tracker.score() is the chance that it is right
 //
-// It follows the Python package step by step (names in brackets say where): the same crops, templates, boxes, scores.
+// It follows the Python package step by step (names in brackets say where): the same crops, templates, boxes, scores
+// as with runtime="opencv", where every frame gives a template.
 // Errors are cv::Exception. One tracker is for one thread and one target.
 #pragma once
 

@@ -276,6 +276,7 @@ RELEASE: dict[str, Any] = {
     "search_size": 224,
     "search_factor": 4.0,
     "attention": "joint",
+    "update_interval": 1,
     "withhold": False,
     "saliency": "centre-token",
     "memory": "exponential",

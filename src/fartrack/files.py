@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import re
+import secrets
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 LONG = 100
 """Bytes of a name; a file system takes 255, or 143 where it encrypts them."""
-_calls = itertools.count()
 
 
 def beside(path: Path, tail: str) -> Path:
@@ -29,12 +28,13 @@ def beside(path: Path, tail: str) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """A hidden name to write a file under: it becomes the file when the block ends well, and is removed otherwise.
 
-    Each call has a name of its own, so that two threads may write one file. An older file stays until then.
+    Each call has a name of its own, so that two threads may write one file, and two machines of which both say that
+    they are process 7. An older file stays until then.
 
     Raises:
         OSError: with this path, which the system leaves out where the disk is full.
     """
-    temporary = beside(path, f".{os.getpid()}.{next(_calls)}.part")
+    temporary = beside(path, f".{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         try:
             yield temporary

@@ -32,9 +32,10 @@ class Insight:
     templates: tuple[TemplateView, ...]
     """What filled the slots, oldest first; the last one is the newest, and whole in the first frame that it is used."""
     settled: npt.NDArray[np.int64]
-    """The newest template's tokens that stay: decided in that frame."""
+    """The newest template's tokens that stay: decided in the frame in which it was new."""
     saliency: npt.NDArray[np.float32]
-    """(template tokens,) attention that the newest template's tokens received there, which decided it."""
+    """(template tokens,) attention that the newest template's tokens received in the frame in which it was
+    new, which decided it."""
     window: Window
     """The search window in the frame."""
     search: Image

@@ -15,12 +15,14 @@ Tokens = npt.NDArray[np.float32]
 
 
 def sample_history(newest: int, slots: int, policy: str) -> list[int]:
-    """Frames whose templates fill the slots, oldest first; the last is `newest`, where there is more than one.
+    """Numbers of the templates that fill the slots, oldest first; the last is `newest`, where there is more than one.
+
+    Where not every frame gives a template, these are not numbers of frames.
 
     Args:
         newest: number of the newest template, counted from 0; `newest + 1` templates exist.
         slots: how many are wanted.
-        policy: "linear" (evenly over time) or "exponential" (``int(t * (1 - 0.7^i))``).
+        policy: "linear" (evenly over all of them) or "exponential" (``int(t * (1 - 0.7^i))``).
     """
     if newest + 1 < slots:
         return [0] * (slots - newest - 1) + list(range(newest + 1))

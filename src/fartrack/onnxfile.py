@@ -72,7 +72,7 @@ def _is_damaged(content: bytes) -> bool:
 
 
 def check_content(path: Path) -> Path | bytes:
-    """Refuse an ONNX file that is not as it was written, by its checksum (packaged ones have none).
+    """Refuse an ONNX file that is not as it was written, by its checksum.
 
     And one whose tensors lie in files that have changed: engines take what lies there, whatever it is.
 

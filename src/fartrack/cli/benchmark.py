@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import UseAppendAction, arg
 
 from fartrack import __version__
+from fartrack.engines import ENGINES
 from fartrack.errors import InputError
 from fartrack.files import write_whole
-from fartrack.runtime import ENGINES
 
 if TYPE_CHECKING:
     from fartrack.crops import Image
@@ -55,7 +55,7 @@ class Benchmark:
     no_floor: bool = False
     """Leave out the floor (it needs PyTorch or onnx)."""
     rounds: Annotated[int, arg(metavar="N")] = 15
-    """Turns of four frames that each gets."""
+    """Turns of ten frames that each gets."""
     video: Annotated[str | None, arg(metavar="SOURCE")] = None
     """Video to track in, with --box; by default the packaged clip."""
     box: Annotated[str | None, arg(metavar="X,Y,W,H")] = None
@@ -110,7 +110,13 @@ class Benchmark:
             "warm_up": f"{warmup} rounds, and the first of every {benchmark.TURN + 1} consecutive frames",
             "rows": [benchmark.row_of(one, everybody, floors, scores) for one in everybody],
             "floors": [
-                {"model": f.config.name, "precision": f.precision, "milliseconds": 1e3 * f.seconds()} for f in floors
+                {
+                    "model": f.config.name,
+                    "update_interval": f.config.renewal,
+                    "precision": f.precision,
+                    "milliseconds": 1e3 * f.seconds(),
+                }
+                for f in floors
             ],
         }
         _print(result)  # first: whatever becomes of the files, minutes were spent on it

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from fartrack.runtime import ENGINES
+from fartrack.engines import ENGINES
 
 ENGINE_NAMES = " or ".join(", ".join(ENGINES).rsplit(", ", 1))
 ENGINE_CHOICE = (

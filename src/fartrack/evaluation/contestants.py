@@ -13,13 +13,13 @@ import cv2
 from fartrack import models
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
+from fartrack.engines import ENGINES
 from fartrack.errors import InputError
 from fartrack.evaluation import counting
 from fartrack.evaluation.counting import Product
 from fartrack.evaluation.peers import Nano, TrackerLike, labelled, parse_model, refuse_twins
 from fartrack.geometry import Box
 from fartrack.multitracker import MultiTracker
-from fartrack.runtime import ENGINES
 from fartrack.runtime.choice import choose
 from fartrack.tracker import Tracker
 

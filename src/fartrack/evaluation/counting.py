@@ -43,8 +43,14 @@ def dense_products(config: ModelConfig) -> list[Product]:
 
 def cycle(config: ModelConfig) -> list[Product]:
     """`config.renewal` frames of the exported graph: from one new template to the next, if there is ever one."""
+    return [product for work, count in frames_of_cycle(config) for product in count * work]
+
+
+def frames_of_cycle(config: ModelConfig) -> list[tuple[list[Product], int]]:
+    """The same by kind of frame: what one of the kind computes, and how many of it there are."""
     last = products(config, new=config.templates > 1 or not config.rests)
-    return last + (config.renewal - 1) * products(config, new=False)
+    rest = config.renewal - 1
+    return [(last, 1), *([(products(config, new=False), rest)] if rest else [])]
 
 
 def products(config: ModelConfig, new: bool = True) -> list[Product]:

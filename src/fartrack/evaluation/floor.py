@@ -33,13 +33,24 @@ def floor_of(config: ModelConfig, precision: str, threads: int) -> Floor | None:
 
     "int8" multiplies weights in int8 and the attention in float32, "int8-bf16" the attention in bfloat16.
     """
-    work = counting.cycle(config)
+    frames = counting.frames_of_cycle(config)
     runs: dict[str, Callable[[], object]] = {}
     if importlib.util.find_spec("torch"):
-        runs["torch"] = _torch_products(work, precision)
+        runs["torch"] = _in_turn([(_torch_products(work, precision), count) for work, count in frames])
     if precision in ("fp32", "fp16") and importlib.util.find_spec("onnx"):
-        runs["onnxruntime"] = _onnx_products(work, threads)
+        runs["onnxruntime"] = _in_turn([(_onnx_products(work, threads), count) for work, count in frames])
     return Floor(config, precision, runs) if runs else None
+
+
+def _in_turn(parts: Sequence[tuple[Callable[[], object], int]]) -> Callable[[], None]:
+    """Each as often as wanted: frames of one kind have the same weights, as the network's have."""
+
+    def run() -> None:
+        for part, count in parts:
+            for _ in range(count):
+                part()
+
+    return run
 
 
 def _torch_products(work: Sequence[Product], precision: str) -> Callable[[], object]:

@@ -320,7 +320,7 @@ def _there(name: str, given: str) -> Path:
     """The folder in NAME:DIR."""
     folder = Path(given)
     if not folder.is_dir() or folder == Path():
-        raise InputError(f"--model {name}:{given}: give NanoTrack's two ONNX files as {name}:DIR")
+        raise InputError(f"--model {name}{':' if given else ''}{given}: give NanoTrack's two ONNX files as {name}:DIR")
     return folder
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fartrack.config import ModelConfig
-from fartrack.errors import INSTALL_TRAIN, InputError, gist
+from fartrack.engines import ENGINES
+from fartrack.errors import InputError, gist
 from fartrack.files import suffix_of
 from fartrack.models import check_model_file
 from fartrack.runtime.choice import OLDEST, too_old
@@ -62,17 +63,6 @@ class Runtime(Protocol):
             trajectory: (B, 4 * past boxes) words, for models that read them.
         """
         ...
-
-
-ENGINES = {
-    "onnxruntime": ("fartrack.runtime.onnxruntime_", "OnnxRuntime", "onnxruntime", "pip install onnxruntime"),
-    "openvino": ("fartrack.runtime.openvino_", "OpenVino", "openvino", "pip install openvino"),
-    "openvino-bf16": ("fartrack.runtime.openvino_", "OpenVinoBf16", "openvino", "pip install openvino"),
-    "opencv": ("fartrack.runtime.opencv_", "OpenCv", "cv2", "pip install opencv-python-headless"),
-    "torch": ("fartrack.runtime.torch_", "Torch", "torch", INSTALL_TRAIN),
-    "cuda": ("fartrack.runtime.cuda_", "Cuda", "torch", INSTALL_TRAIN),
-}
-"""By name: where the engine's class is, the package that it needs, and how that is installed."""
 
 
 def open_runtime(path: Path, runtime: str | None = None, threads: int | None = None) -> Runtime:

@@ -33,7 +33,9 @@ class Cuda:
             torch.set_num_threads(threads)
         net = load_network(path)
         self._path = path
-        self.config = net.config
+        # Every frame gives a template: a call waits for launches, not for tokens, and targets of which some have a new
+        # one would make batches of ever other sizes, each of which is recorded and kept.
+        self.config = net.config.replace(update_interval=1)
         self.step = TrackStep(halved(net.cuda())).eval()
         self._graphs: dict[tuple[tuple[int, ...], ...], Recorded] = {}
 

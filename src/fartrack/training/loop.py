@@ -47,7 +47,7 @@ Parts = dict[str, Tensor]
 LAST = "last.safetensors"
 """In a run's folder: where it goes on."""
 INDIFFERENT = {"name", "score_bias", "score_slope", "score_shape"}
-INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience"}
+INDIFFERENT |= {"lost_below", "withhold", "doubt", "trust", "patience", "update_interval"}
 INDIFFERENT |= {"search_factor", "search_size", "template_factor", "template_size"}
 """Fields of a model's config in which a checkpoint may differ: no word's meaning depends on them, and weights fit."""
 
