@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -31,13 +31,14 @@ def handled(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
 
 
 @contextmanager
-def noted(on_first: Callable[[], object] | None = None) -> Iterator[Callable[[], int]]:
+def noted(on_first: Callable[[], object] | None = None, always: Container[int] = ()) -> Iterator[Callable[[], int]]:
     """Let the first signal to stop wait until it is asked for; a second one does not wait, and is a KeyboardInterrupt.
 
     Signals that are ignored, as under `nohup`, or that somebody else answers stay so.
 
     Args:
         on_first: called when the first one comes.
+        always: those that are taken even where they are ignored, as scripts' jobs in the background ignore Ctrl-C.
 
     Yields:
         What says which one came, 0 for none.
@@ -53,7 +54,7 @@ def noted(on_first: Callable[[], object] | None = None) -> Iterator[Callable[[],
             on_first()
 
     usual = (signal.default_int_handler, signal.SIG_DFL)
-    with handled(note, [number for number in STOPS if signal.getsignal(number) in usual]):
+    with handled(note, [number for number in STOPS if number in always or signal.getsignal(number) in usual]):
         yield lambda: came
 
 

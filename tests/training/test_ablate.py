@@ -182,6 +182,7 @@ def test_a_stopped_row_goes_on_where_it_was(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         assert ablate(options) == 0
     assert f"going on with {run / 'last.safetensors'} at step 5" in caplog.text and (run / "done").exists()
+    assert "of another network" not in caplog.text  # rows are, on purpose
 
 
 def test_videos_of_a_data_set_can_be_tracked(tmp_path, monkeypatch):

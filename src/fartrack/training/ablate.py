@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from fartrack.models import load_weights
 from fartrack.network import FARTrack
 from fartrack.signals import end_by
 from fartrack.step import TrackStep
+from fartrack.training import finish, start
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
@@ -113,7 +115,8 @@ def frame_macs(row: Row, base: ModelConfig) -> int:
     """Multiply-accumulates of one frame with a new template, in the graph that tracks; tables are of `base`."""
     config = base.replace(**row.model)
     config = config.replace(depth=row.depth or config.depth)
-    return macs(runtime_products(config) if row.method == "runtime" else products(config))
+    new = config.templates > 1 or not config.rests  # else there is never another
+    return macs(runtime_products(config) if row.method == "runtime" else products(config, new))
 
 
 class Ablation:
@@ -210,7 +213,8 @@ class Ablation:
             changes |= {"decay": changes["steps"] // 4, "warmup": max(1, changes["steps"] // 20)}
             changes["templates"] = min(model.templates, 5)
             changes["check_every"] = max(1, changes["steps"])
-            chain.append([step.stage.__name__, dataclasses.asdict(own), {k: str(v) for k, v in changes.items()}])
+            about = dataclasses.asdict(own) | {"update_interval": 1}  # training does not know it
+            chain.append([step.stage.__name__, about, {k: str(v) for k, v in changes.items()}])
             key = hashlib.sha256(json.dumps(chain, default=str).encode()).hexdigest()[:10]
             folder = o.out / f"{step.stage.__name__.lower()}-{key}"
             run = step.stage(
@@ -227,7 +231,8 @@ class Ablation:
             if (run.out / "done").exists():
                 continue
             log.info("%s, %s: %s", row.table, row.name, run.out)
-            trainer = make_trainer(run, supply=Resident(self.pack, self.apart))
+            with _on_purpose():
+                trainer = make_trainer(run, supply=Resident(self.pack, self.apart))
             with stop_noted(trainer) as stopped_by:
                 for metrics in trainer.run():
                     if "loss" in metrics:  # a line may be of a check alone
@@ -240,7 +245,8 @@ class Ablation:
 
     def _measure(self, row: Row, folder: Path) -> dict[str, float]:
         depths = () if row.depth is None or self._thinned(row) else (row.depth,)
-        (file,) = export_run(folder / LAST, folder / "model", depths, None, 0, onnx=False)
+        with _on_purpose():
+            (file,) = export_run(folder / LAST, folder / "model", depths, None, 0, onnx=False)
         weights, config = load_weights(file)
         net = FARTrack(config).to(self.device)
         net.load_state_dict(weights)
@@ -255,6 +261,20 @@ class Ablation:
     @staticmethod
     def _thinned(row: Row) -> bool:
         return any(step.changes.get("method") == "removal" for step in row.chain)
+
+
+@contextmanager
+def _on_purpose() -> Iterator[None]:
+    """No warning says of a row that it is another network than it begins from, or prunes otherwise: that it is."""
+    loggers = [logging.getLogger(name) for name in (start.__name__, finish.__name__)]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 class LastRead:

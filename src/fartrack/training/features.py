@@ -208,7 +208,9 @@ def _read_basis(path: Path, channels: int | None = None, option: str = "") -> Ba
 def _begun(folder: Path, names: list[str], channels: int, basis: Basis | None) -> int:
     """How many pictures an earlier call has done of the same ones, in the same order, with the same components."""
     parts = [folder / name for name in (TABLE, NAMES, BASIS, DONE)]
-    if not all(path.exists() for path in parts) or not (done := int(parts[3].read_text())):
+    if not all(path.exists() for path in parts) or not (said := parts[3].read_text().strip()).isdigit():
+        return 0  # a power cut can leave an empty file
+    if not (done := int(said)):
         return 0
     if json.loads(parts[1].read_text()) != names:
         return 0

@@ -197,7 +197,7 @@ def got10k(root: Path, workers: int = 8) -> Listing:
     if own:
         log.warning(
             "got10k: %d sequences of %s are not called GOT-10k_Train_* (the first is %s) and are left out: "
-            "give --data folder=%s", len(own), home, own[0], home,
+            "move them into a folder of their own and give --data folder=DIR", len(own), home, own[0],
         )  # fmt: skip
     wanted = [name for name in official if name not in EXCLUDED and name.startswith("GOT-10k_Train")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -368,7 +369,7 @@ def stop_noted(trainer: Trainer) -> AbstractContextManager[Callable[[], int]]:
         trainer.stop = True
         log.warning("stopping after this step; the run will be saved")
 
-    return noted(stop)
+    return noted(stop, always=(signal.SIGINT, signal.SIGTERM))
 
 
 def speak() -> None:
