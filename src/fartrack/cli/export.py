@@ -34,8 +34,7 @@ class Export:
     """Share of a template's tokens that stays, when another than the model was made with; 1 switches pruning off."""
     update_interval: int | None = None
     """Frames from one new template to the next where the model is sure, when others than it was made with (one-way
-    attention alone). The packaged models have 10; 1, as in the paper, takes a quarter to
-    more than a third longer."""
+    attention alone). The packaged models have 10; 1, as in the paper, takes a fifth to a third longer."""
     templates: int | None = None
     """Templates, when others than the model was made with (one-way attention alone, whose templates are alike). With
     fewer than five frames are faster and long videos followed less surely; 1 is the given one alone."""
