@@ -32,6 +32,21 @@ def follow(tracker, images, box=BOX):
     return [(*tracker.update(image), tracker.score) for image in images[1:]]
 
 
+def spied(tracker):
+    """What the network will be given, call by call: search, template, memory, past words."""
+    calls, run = [], tracker.runtime
+
+    class Spy:
+        config = run.config
+
+        def __call__(self, *given):
+            calls.append((*given, None)[:4])
+            return run(*given)
+
+    tracker.runtime = Spy()
+    return calls
+
+
 def test_answers(tracker):
     results = follow(tracker, frames(8))
     for found, box, score in results:
@@ -266,17 +281,9 @@ def test_frame_smaller_than_the_margin(tracker):
 def test_templates_go_in_once_and_pruned(tiny_model):
     """What the network is given: 49 tokens per older slot in the first frame, 37 in every other."""
     tracker = fartrack.Tracker(tiny_model.onnx, threads=1)
-    shapes, run = [], tracker.runtime
-
-    class Spy:
-        config = run.config
-
-        def __call__(self, search, template, memory, trajectory=None):
-            shapes.append((search.shape, template.shape, memory.shape))
-            return run(search, template, memory, trajectory)
-
-    tracker.runtime = Spy()
+    calls = spied(tracker)
     follow(tracker, frames(5))
+    shapes = [tuple(array.shape for array in call[:3]) for call in calls]
     assert {s[:2] for s in shapes} == {((1, 224, 224, 3), (1, 112, 112, 3))}
     assert [s[2] for s in shapes] == [(1, 4, 49, 48)] * 2 + [(1, 4, 37, 48)] * 3  # init, then frames 1 to 4
 
@@ -290,17 +297,9 @@ def test_one_template_goes_in_whole_in_every_frame_of_joint_attention(tmp_path):
     config = SMALL.replace(templates=1)
     save_weights(tmp_path / "m.safetensors", network(config).state_dict(), config)
     tracker = fartrack.Tracker(tmp_path / "m.safetensors", threads=1)
-    given, run = [], tracker.runtime
-
-    class Spy:
-        config = run.config
-
-        def __call__(self, search, template, memory, trajectory=None):
-            given.append(template)
-            return run(search, template, memory, trajectory)
-
-    tracker.runtime = Spy()
+    calls = spied(tracker)
     follow(tracker, frames(4))
+    given = [template for _, template, _, _ in calls]
     assert len(given) == 4 and all(np.array_equal(given[0], template) for template in given)
 
 
@@ -312,17 +311,9 @@ def test_trajectory_models_are_given_the_past(tmp_path):
     config = SMALL.replace(trajectory=3)
     save_weights(tmp_path / "m.safetensors", network(config).state_dict(), config)
     tracker = fartrack.Tracker(tmp_path / "m.safetensors", threads=1)
-    words, run = [], tracker.runtime
-
-    class Spy:
-        config = run.config
-
-        def __call__(self, search, template, memory, trajectory=None):
-            words.append(trajectory[0].reshape(3, 4))
-            return run(search, template, memory, trajectory)
-
-    tracker.runtime = Spy()
+    calls = spied(tracker)
     boxes = [b for _, b, _ in follow(tracker, frames(5))]
+    words = [past[0].reshape(3, 4) for *_, past in calls]
     assert (words[0] == 604).all()  # the call that only embeds the first template: padding
     assert (words[1] == words[1][0]).all()  # one box is known, and fills up
     window = geometry.window_around(boxes[2], 4.0)

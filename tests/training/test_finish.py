@@ -93,7 +93,7 @@ def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):
 def test_what_learned_to_prune_at_run_time_is_said_to_track_otherwise(method, pack, config, tmp_path, caplog):
     train = Sparsify(out=tmp_path / "run", batch=2, method=method)
     path = SequenceTrainer(config.replace(attention="joint"), train, pack).save()
-    export_run(path, tmp_path / "models", (), None, 0, onnx=False)
+    check_outputs(path, tmp_path / "models", (), (), onnx=False)
     assert ("will not track as it was trained" in caplog.text) == (method == "runtime")
 
 

@@ -29,7 +29,7 @@ class Floor:
 
 
 def floor_of(config: ModelConfig, precision: str, threads: int) -> Floor | None:
-    """The products of `counting.cycle` in the engines at hand: PyTorch for every precision, ONNX Runtime for float32.
+    """Those of `counting.frames_of_cycle` in each engine: PyTorch for every precision, ONNX Runtime for float32.
 
     "int8" multiplies weights in int8 and the attention in float32, "int8-bf16" the attention in bfloat16.
     """

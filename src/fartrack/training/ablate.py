@@ -14,7 +14,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import torch
 from fartrack.config import ModelConfig
 from fartrack.crops import Image
 from fartrack.errors import InputError
-from fartrack.evaluation.counting import macs, products, runtime_products
+from fartrack.evaluation.counting import frames_of_cycle, macs, runtime_products
 from fartrack.evaluation.datasets import open_dataset
 from fartrack.evaluation.passes import begun_anew
 from fartrack.files import write_whole
@@ -34,7 +33,6 @@ from fartrack.models import load_weights
 from fartrack.network import FARTrack
 from fartrack.signals import end_by
 from fartrack.step import TrackStep
-from fartrack.training import finish, start
 from fartrack.training.clips import Clip, Tracks
 from fartrack.training.data import Resident, open_data
 from fartrack.training.finish import export_run
@@ -112,11 +110,12 @@ def evenly(depth: int, count: int) -> tuple[int, ...]:
 
 
 def frame_macs(row: Row, base: ModelConfig) -> int:
-    """Multiply-accumulates of one frame with a new template, in the graph that tracks; tables are of `base`."""
+    """Multiply-accumulates of one frame with a new template, if there is ever one, in the graph that tracks; tables are
+    of `base`."""
     config = base.replace(**row.model)
     config = config.replace(depth=row.depth or config.depth)
-    new = config.templates > 1 or not config.rests  # else there is never another
-    return macs(runtime_products(config) if row.method == "runtime" else products(config, new))
+    (new, _), *_ = frames_of_cycle(config)
+    return macs(runtime_products(config) if row.method == "runtime" else new)
 
 
 class Ablation:
@@ -231,8 +230,7 @@ class Ablation:
             if (run.out / "done").exists():
                 continue
             log.info("%s, %s: %s", row.table, row.name, run.out)
-            with _on_purpose():
-                trainer = make_trainer(run, supply=Resident(self.pack, self.apart))
+            trainer = make_trainer(run, supply=Resident(self.pack, self.apart), on_purpose=True)
             with stop_noted(trainer) as stopped_by:
                 for metrics in trainer.run():
                     if "loss" in metrics:  # a line may be of a check alone
@@ -245,8 +243,7 @@ class Ablation:
 
     def _measure(self, row: Row, folder: Path) -> dict[str, float]:
         depths = () if row.depth is None or self._thinned(row) else (row.depth,)
-        with _on_purpose():
-            (file,) = export_run(folder / LAST, folder / "model", depths, None, 0, onnx=False)
+        (file,) = export_run(folder / LAST, folder / "model", depths, None, 0, onnx=False)
         weights, config = load_weights(file)
         net = FARTrack(config).to(self.device)
         net.load_state_dict(weights)
@@ -261,20 +258,6 @@ class Ablation:
     @staticmethod
     def _thinned(row: Row) -> bool:
         return any(step.changes.get("method") == "removal" for step in row.chain)
-
-
-@contextmanager
-def _on_purpose() -> Iterator[None]:
-    """No warning says of a row that it is another network than it begins from, or prunes otherwise: that it is."""
-    loggers = [logging.getLogger(name) for name in (start.__name__, finish.__name__)]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 class LastRead:

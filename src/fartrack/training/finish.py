@@ -298,11 +298,6 @@ def export_run(
     taught = set(state["train"].get("exits") or [config.depth])
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
-    if state["train"].get("method") == "runtime":
-        log.warning(
-            "%s learned with --method runtime, but a model file prunes as --method sequence has it: "
-            "it will not track as it was trained", path,
-        )  # fmt: skip
     if sampler and samples and sampler.empty:
         raise InputError(
             "nothing of the data is held out, it is too small to calibrate the score on: add data, or give --samples 0"
@@ -332,6 +327,8 @@ def check_outputs(
 ) -> None:
     """Refuse an export that would replace what it reads, or itself, before data is read for its score.
 
+    That its files will prune otherwise than was learned is warned of.
+
     Args:
         path: the checkpoint.
         out: folder for the model files.
@@ -347,6 +344,11 @@ def check_outputs(
     _, config, told = read_trained(path)
     files = list(_model_files(path, config, told, out, depths).values())
     _refuse_to_replace(files, [path, *also], onnx)
+    if told["train"].get("method") == "runtime":
+        log.warning(
+            "%s learned with --method runtime, but a model file prunes as --method sequence has it: "
+            "it will not track as it was trained", path,
+        )  # fmt: skip
     if state is not None:
         for read in (path, *also):
             if _same(state, read):

@@ -143,9 +143,9 @@ class Tracking:
 
         list(self.pool.map(absorb, range(len(pairs))))
         boxes = np.array([target.box for target in self.targets])
-        # Of a template that is the only one no frame decides but the first: all of it stays.
-        everything = np.tile(np.arange(self.config.kept_tokens), (len(pairs), 1))
-        return Moment(search, self._newest, words, slots, kept if kept.size else everything, truth, boxes)
+        if not template.shape[1]:  # of the only template no frame decides but the first: all of it stays
+            kept = np.tile(np.arange(self.config.kept_tokens), (len(pairs), 1))
+        return Moment(search, self._newest, words, slots, kept, truth, boxes)
 
     def _memory(self, slots: Sequence[Sequence[Tensor]]) -> Tensor:
         """(B, slots - 1, n, D) of what each target's memory gave; a tracker of one template has no slots."""

@@ -115,13 +115,16 @@ def _train(options: Run, parallel: Parallel) -> int:
     return 128 + number if number else 0
 
 
-def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply | None = None) -> Trainer:
+def make_trainer(
+    options: Run, parallel: Parallel | None = None, supply: Supply | None = None, on_purpose: bool = False
+) -> Trainer:
     """The trainer of a stage, ready to run: data opened, weights or an earlier state taken over.
 
     Args:
         options: of the stage.
         parallel: the other processes.
         supply: the data, when it is open already.
+        on_purpose: the network is meant to differ from the one that it begins from, and nothing is said of that.
 
     Raises:
         InputError: options that do not go together, or a file or data that they do not fit.
@@ -137,7 +140,7 @@ def make_trainer(options: Run, parallel: Parallel | None = None, supply: Supply 
     more = {"teacher": open_teacher(options.teacher)} if isinstance(options, Backbone) and options.teacher else {}
     if earlier is not None:
         kind.check_state(earlier.path, earlier.state, options.model, options.optimizer)
-    weights, model = _first_weights(options, kind, earlier)
+    weights, model = _first_weights(options, kind, earlier, on_purpose)
     options = dataclasses.replace(options, model=model)
     # Only now: it takes minutes.
     supply = _supply(options, parallel, supply)
@@ -223,14 +226,14 @@ def _completed(options: Run, kind: type[Trainer], earlier: Earlier | None) -> Ru
 
 
 def _first_weights(
-    options: Run, kind: type[Trainer], earlier: Earlier | None
+    options: Run, kind: type[Trainer], earlier: Earlier | None, on_purpose: bool
 ) -> tuple[dict[str, Tensor] | None, ModelConfig]:
     """Weights to begin with, if any, and the network's config with the score that goes with what it begins from."""
     # What goes on has its weights; but what layers are removed from is taught by the network that it began with.
     begins = kind is RemovalTrainer or earlier is None
     weights, own = None, None
     if options.init and begins:
-        weights, own = open_start(options.init, options.model, options.above)
+        weights, own = open_start(options.init, options.model, options.above, on_purpose)
     told = earlier.state["model"] if earlier is not None else vars(own) if own is not None else {}
     return weights, with_score(options.model, told)
 

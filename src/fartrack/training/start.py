@@ -40,7 +40,7 @@ def read_start(path: Path, config: ModelConfig, above: Path | None = None) -> di
 
 
 def open_start(
-    path: Path, config: ModelConfig, above: Path | None = None
+    path: Path, config: ModelConfig, above: Path | None = None, on_purpose: bool = False
 ) -> tuple[dict[str, Tensor], ModelConfig | None]:
     """Weights for a network of `config`, and the config of the tracker whose box it reads at first, None for a ViT.
 
@@ -50,6 +50,7 @@ def open_start(
             new layers are put that at first change nothing. Shallower: the first layers are taken, with a warning. All
             else in which a tracker differs is named in another.
         above: another such file, whose layers are put behind a shallower `path`'s instead of new ones.
+        on_purpose: it is meant to differ in that all else, and nothing is said.
 
     Raises:
         FileNotFoundError: no such file.
@@ -57,7 +58,8 @@ def open_start(
     """
     weights, own = _read(path, config, "--init")
     _refuse_other(own, config, f"--init {path}")
-    _say_other(own, config, path)
+    if not on_purpose:
+        _say_other(own, config, path)
     result, have = fit(weights, config), depth_of(weights)
     read = own
     if own is not None and have > config.depth:
