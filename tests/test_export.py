@@ -22,7 +22,7 @@ import fartrack
 from fartrack import geometry, models
 from fartrack.cli.main import main
 from fartrack.errors import InputError
-from fartrack.export import export, state_of, weights_of
+from fartrack.export import export, state_of, weights_of, without_idle_biases
 from fartrack.memory import most_salient
 from fartrack.runtime import Output, embed, open_runtime
 from fartrack.runtime.torch_ import Torch
@@ -106,12 +106,31 @@ def test_other_configs(tmp_path, changes):
 
 
 def test_weights_come_back(tiny_model, tmp_path):
-    saved, config = models.load_weights(tiny_model.weights)
+    """But for biases that change nothing, which another layer's takes in."""
+    net = models.load_network(tiny_model.weights)
     weights, same = weights_of(tiny_model.onnx)
-    assert same == config
-    assert set(weights) == set(saved)
-    for name, value in saved.items():
+    assert same == net.config
+    written = without_idle_biases(net).state_dict()
+    assert set(weights) == set(written)
+    for name, value in written.items():
         torch.testing.assert_close(weights[name], value, atol=0, rtol=0)
+    changed = {name for name, value in net.state_dict().items() if not value.equal(weights[name])}
+    assert {name.removeprefix("blocks.").partition(".")[2] for name in changed} == {"attn.qkv.bias", "attn.proj.bias"}
+    assert all(written[f"blocks.{i}.attn.qkv.bias"][: net.config.width].any() for i in range(net.config.depth))
+
+
+@pytest.mark.parametrize("attention", ["joint", "oneway"])
+def test_biases_that_are_left_out_change_nothing(attention):
+    net = network(SMALL.replace(attention=attention))
+    first, second = call(net.config, seed=1), call(net.config, seed=2)
+    answers = []
+    for each in (net, without_idle_biases(net)):
+        run = Torch.of(each)
+        memory = np.repeat(run(first["search"], first["template"], first["memory"]).tokens[:, None], 4, 1)
+        answers.append(run(second["search"], second["template"], memory))
+    for name in ("box", "logits", "saliency"):
+        np.testing.assert_allclose(getattr(answers[1], name), getattr(answers[0], name), atol=3e-5, err_msg=name)
+    assert net.blocks[0].attn.qkv.bias[-1] != 0  # the network that was given stays as it is
 
 
 def test_rounded_weights_are_not_exported_again(tmp_path):
@@ -126,7 +145,7 @@ def test_half_precision_files_are_smaller_and_near(tiny_model, tmp_path):
     export(net, tmp_path / "half.onnx", "fp16", inputs=CALLS[:2])
     assert (tmp_path / "half.onnx").stat().st_size < 0.62 * tiny_model.onnx.stat().st_size
     weights, _ = weights_of(tmp_path / "half.onnx")
-    for name, value in state_of(net).items():
+    for name, value in state_of(without_idle_biases(net)).items():
         np.testing.assert_allclose(weights[name], value, atol=1e-3, rtol=1e-3)
 
 
@@ -265,7 +284,7 @@ def test_a_static_file_is_the_network_at_one_shape(tmp_path, changes, precision)
     later = call(config, seed=3)
     given = call(config, seed=4) | {"memory": np.zeros_like(later["memory"])}
     export(net, tmp_path / "m.onnx", precision, inputs=[later, given], fixed=True)
-    run, reference = Static(tmp_path / "m.onnx"), Torch.of(net)
+    run, reference = Static(tmp_path / "m.onnx"), Torch.of(without_idle_biases(net))
     atol = 1e-4 if precision == "fp32" else 0.1
     for inputs in (later, given):
         for ours, theirs in zip(reference(*inputs.values()), run(*inputs.values()), strict=True):

@@ -150,6 +150,38 @@ def test_int8_is_near_and_smaller():
     assert error.std() < 0.1 * logits.std()
 
 
+def test_int8_reads_pixels_as_they_are():
+    """Joint: what is stored of a template is its embedding, which is exact where the weights are whole steps."""
+    net = network(SMALL)
+    deviation = torch.from_numpy(graph.STD)[:, None, None]
+    with torch.no_grad():
+        steps = torch.randint(-127, 128, net.patch_embed.weight.shape, generator=torch.Generator().manual_seed(0))
+        steps[:, 0, 0, 0] = 127
+        net.patch_embed.weight.copy_(steps * 1e-4 * deviation)
+    inputs = call(SMALL, batch=2)
+    ranges = quantise.measure(state_of(net), SMALL, [inputs])
+    tokens = session(graph.build(state_of(net), SMALL, "int8", ranges)).run(["tokens"], inputs)[0]
+    np.testing.assert_allclose(tokens, plain(net, inputs)[3], atol=1e-3)
+    assert np.abs(tokens).max() > 10
+
+
+@pytest.mark.parametrize("changes", [{}, RELEASE], ids=["words", "release"])
+def test_of_words_that_are_as_likely_the_first_is_read(changes):
+    config = SMALL.replace(**changes)
+    net = network(config)
+    with torch.no_grad():
+        net.words.zero_()
+        net.word_bias.zero_()
+        net.word_bias[[40, 70]] = 50.0
+    inputs = call(config)
+    box = session(graph.build(state_of(net), config)).run(["box"], inputs)[0]
+    np.testing.assert_allclose(box, plain(net, inputs)[0], atol=1e-5)
+    with torch.no_grad():
+        net.word_bias.copy_(net.word_bias.roll(1))
+    later = session(graph.build(state_of(net), config)).run(["box"], inputs)[0]
+    assert (later > box).all()
+
+
 def test_only_standard_operators_and_no_unused_array():
     model = graph.build(state_of(network(SMALL)), SMALL, "fp16")
     onnx.checker.check_model(model, full_check=True)

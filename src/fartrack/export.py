@@ -5,6 +5,7 @@ Needs the `train` extra (OpenVINO files also the `openvino` one).
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise, static
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.network import FARTrack
+from fartrack.network import Block, FARTrack
 from fartrack.onnxfile import check_content, config_of, not_whole, sealed
 from fartrack.quantise import Inputs
 from fartrack.runtime import Output, open_runtime
@@ -90,6 +91,7 @@ def export(
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     _check_place(path, form)
     refuse_to_replace(path)
+    net = without_idle_biases(net)
     weights = state_of(net)
     _check_numbers(path, weights, precision)
     try:
@@ -177,6 +179,23 @@ def _write_openvino(model: onnx.ModelProto, path: Path) -> None:
     # What is half already stays half in the .bin, and nothing else is made so.
     ov.save_model(whole, path, compress_to_fp16=False)
     onnx_file.unlink()
+
+
+def without_idle_biases(net: FARTrack) -> FARTrack:
+    """The same network without biases of keys and values, two sums a layer less.
+
+    The first add the same to all scores of a row, which softmax does not see; the second the same to all that it
+    weighs, which the next layer's bias can add.
+    """
+    net = copy.deepcopy(net)
+    d = net.config.width
+    with torch.no_grad():
+        for block in net.blocks:
+            assert isinstance(block, Block)
+            qkv, proj = block.attn.qkv, block.attn.proj
+            proj.bias.add_(proj.weight @ qkv.bias[2 * d :])
+            qkv.bias[d:].zero_()
+    return net
 
 
 def state_of(net: FARTrack) -> dict[str, npt.NDArray[np.float32]]:

@@ -45,6 +45,8 @@ SMALL = 1024
 """Arrays of fewer numbers stay float32 in a half-precision file."""
 LEVELS = 127
 """Of int8 weights, to either side of zero."""
+GREY = 118
+"""About what pixels are on average: what int8 takes them from, so that rounded weights matter least."""
 
 LABELS = {
     "search": "(batch, S, S, 3) uint8 RGB: the search crop, a square of factor * sqrt(w * h) around the last box",
@@ -218,12 +220,15 @@ class _Builder:
         start, stop = columns or (0, len(self.weights[f"{name}.bias"]))
         if not exact and self.precision == "int8" and self.ranges and name in self.ranges.bounds:
             return self._linear_int8(x, name, slice(start, stop), gain)
-        w, b = self.weight(f"{name}.weight", transposed=True), self.weight(f"{name}.bias")
+        w, b = self.weight(f"{name}.weight", transposed=True), ""
+        if not start or self.weights[f"{name}.bias"][start:stop].any():  # keys and values may have none (`export`)
+            b = self.weight(f"{name}.bias")
         if columns:
-            w, b = self.cut(w, 1, start, stop), self.cut(b, 0, start, stop)
+            w, b = self.cut(w, 1, start, stop), b and self.cut(b, 0, start, stop)
         if gain is not None:
-            w, b = self.op("Mul", w, gain), self.op("Mul", b, gain)
-        return self.op("Add", self.op("MatMul", x, w), b)
+            w, b = self.op("Mul", w, gain), b and self.op("Mul", b, gain)
+        product = self.op("MatMul", x, w)
+        return self.op("Add", product, b) if b else product
 
     def _linear_int8(self, x: str, name: str, columns: slice, gain: Array | None) -> str:
         assert self.ranges is not None
@@ -234,7 +239,7 @@ class _Builder:
         if gain is not None:
             w, bias = w * gain, bias * gain
         product = self.op("MatMul", self._round(x, *self.ranges.bounds[name]), self._rounded_weight(w))
-        return self.op("Add", product, bias.astype(np.float32))
+        return self.op("Add", product, bias.astype(np.float32)) if bias.any() else product
 
     def _round(self, x: str, low: float, high: float) -> str:
         """Round to 256 steps from low to high, zero among them."""
@@ -249,8 +254,7 @@ class _Builder:
 
     def _rounded_weight(self, w: Array) -> str:
         """Weights (in, out) as int8 with one scale per output."""
-        scale = weight_scale(w)
-        whole = np.clip(np.rint(w / scale), -LEVELS, LEVELS).astype(np.int8)
+        whole, scale = rounded(w)
         return self.op("DequantizeLinear", whole, scale, np.zeros(len(scale), np.int8), axis=1)
 
     def attend(self, *parts: tuple[str, str, str]) -> str:
@@ -334,12 +338,9 @@ class _Builder:
         """
         c = self.config
         joint = not self.oneway
-        grid2 = c.patch * c.patch
-        w = self.op("Transpose", self.weight("patch_embed.weight"), perm=(2, 3, 1, 0))
-        w = self.op("Reshape", w, np.array([3 * grid2, c.width]))
-        w = self.op("Mul", w, np.tile(1 / STD, grid2)[:, None])
-        grey = self.op("MatMul", np.tile(MEAN, grid2)[None], w)
-        bias = self.op("Sub", self.weight("patch_embed.bias"), grey)
+        new = self.patches("template", c.template_grid)
+        x = self.op("Concat", new, self.patches("search", c.search_grid), axis=1)
+        x, bias = (self._embed_int8 if self.precision == "int8" else self._embed_float)(x)
 
         identity = self.weight("identity")
         newest = self.op("Gather", identity, np.array([c.templates - 1 if joint else 0]), axis=0)
@@ -353,14 +354,11 @@ class _Builder:
             self.op("Add", words, self.weight("pos_command")),
             axis=0,
         )
-        new = self.patches("template", c.template_grid)
         if not joint:  # without a new template there are fewer, the last ones
             self.new = self.op("Slice", self.op("Shape", new), *(np.array([v]) for v in (1, 2, 0)))
             rest = c.search_tokens + 4
             first = self.op("Sub", np.array([-rest]), self.new)
             offsets = self.op("Slice", offsets, first, np.array([LAST]), np.array([0]))
-        x = self.op("Concat", new, self.patches("search", c.search_grid), axis=1)
-        x = self.op("MatMul", x if self.static else self.op("Cast", x, to=TensorProto.FLOAT), w)
         # The four rows of padding become the commands, and nothing depends on the size of the batch.
         x = self.op("Add", self.op("Pad", x, np.array([0, 0, 0, 0, 4, 0])), offsets)
         if joint:
@@ -370,6 +368,26 @@ class _Builder:
         slots = self.op("Unsqueeze", self.cut(identity, 0, 0, c.templates - 1), np.array([1]))
         older = self.op("Reshape", self.op("Add", "memory", slots), np.array([0, -1, c.width]))
         return self.op("Concat", older, x, axis=1)
+
+    def _embed_float(self, pixels: str) -> tuple[str, str]:
+        """The product of the patches' pixels with the embedding's weights, which normalise them too, and its bias."""
+        grid2 = self.config.patch**2
+        w = self.op("Transpose", self.weight("patch_embed.weight"), perm=(2, 3, 1, 0))
+        w = self.op("Reshape", w, np.array([3 * grid2, self.config.width]))
+        w = self.op("Mul", w, np.tile(1 / STD, grid2)[:, None])
+        grey = self.op("MatMul", np.tile(MEAN, grid2)[None], w)
+        x = pixels if self.static else self.op("Cast", pixels, to=TensorProto.FLOAT)
+        return self.op("MatMul", x, w), self.op("Sub", self.weight("patch_embed.bias"), grey)
+
+    def _embed_int8(self, pixels: str) -> tuple[str, str]:
+        """The same where only the weights are rounded: pixels are bytes, and stay what they are."""
+        grid2 = self.config.patch**2
+        w = self.weights["patch_embed.weight"].transpose(2, 3, 1, 0).reshape(3 * grid2, -1)
+        w = w / np.tile(STD, grid2)[:, None]
+        grey = (np.tile(MEAN, grid2) - GREY) @ np.multiply(*rounded(w))
+        x = self.op("DequantizeLinear", pixels, np.array(1, np.float32), np.array(GREY, np.uint8))
+        product = self.op("MatMul", x, self._rounded_weight(w))
+        return product, self.constant(self.weights["patch_embed.bias"] - grey.astype(np.float32))
 
     def with_trajectory(self, x: str) -> str:
         """Put the words of past boxes before the commands."""
@@ -455,12 +473,15 @@ class _Builder:
         """Write the outputs `logits` and `box`, as `fartrack.network.decode` does."""
         c = self.config
         x = self.norm(commands, "norm", c.final_eps)
-        words = self.op("Transpose", self.weight("words"), perm=(1, 0))
-        self.op("Add", self.op("MatMul", x, words), self.weight("word_bias"), name="logits")
+        table = self.op("Transpose", self.weight("words"), perm=(1, 0))
+        self.op("Add", self.op("MatMul", x, table), self.weight("word_bias"), name="logits")
         coordinates = self.cut("logits", 2, 0, c.coordinate_words)
         release = c.decoding == "release"
-        best = self.op("ArgMax", "logits" if release else coordinates, axis=2, keepdims=0)
-        best = self.op("Cast", best, to=TensorProto.FLOAT)
+        # The first of the most likely words; an ArgMax takes OpenVINO longer than three layers' norms.
+        words, count = ("logits", c.words) if release else (coordinates, c.coordinate_words)
+        likely = self.op("Equal", words, self.op("ReduceMax", words, axes=[2]))
+        best = self.op("Where", likely, np.arange(count, dtype=np.float32), np.array(count, np.float32))
+        best = self.op("ReduceMin", best, axes=[2], keepdims=0)
         unit = 1 / (c.bins - 1)
         best = self.op("Mul", best, np.array(0.5 * unit, np.float32))
         best = self.op("Add", best, np.array(0.5 * (c.low + (0.5 * unit if release else 0)), np.float32))
@@ -521,6 +542,12 @@ class _Builder:
         sizes["new"] = c.template_tokens
         byte, real = TensorProto.UINT8, TensorProto.FLOAT
         return [(n, real if kind == byte else kind, [sizes.get(str(d), d) for d in dims]) for n, kind, dims in values]
+
+
+def rounded(w: Array) -> tuple[npt.NDArray[np.int8], Array]:
+    """Weights (in, out) as int8, and the step of each output."""
+    scale = weight_scale(w)
+    return np.clip(np.rint(w / scale), -LEVELS, LEVELS).astype(np.int8), scale
 
 
 def weight_scale(w: Array) -> Array:

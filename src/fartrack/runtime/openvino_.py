@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,6 @@ ROWS = 8
 SINGLY = 240
 """Calls for several targets that are made one by one while what runs them together is compiled, for seconds in which a
 camera does not wait. Calls and not a time, so that the same frames give the same boxes."""
-Compiled = dict[tuple[int, int, int], ov.InferRequest]
-"""By size of the batch, 1 or -1 for any, tokens that are remembered of a template, and rows of a new one or 0."""
 
 
 _MAKING = threading.Lock()
@@ -45,6 +43,39 @@ def core() -> ov.Core:
 @cache
 def _core() -> ov.Core:
     return ov.Core()
+
+
+class Request:
+    """A model compiled for one shape, to which what it reads and writes stays bound: that takes longer than a layer."""
+
+    def __init__(self, model: ov.Model, settings: Mapping[str, object]) -> None:
+        self._request = core().compile_model(model, "CPU", settings).create_infer_request()
+        self._bound: dict[str, tuple[int, npt.NDArray[np.generic]]] = {}
+        self._written: dict[str, ov.Tensor] = {}
+        self._fixed = not model.is_dynamic()
+
+    def __call__(self, feeds: Mapping[str, npt.NDArray[np.generic]], names: Sequence[str]) -> list[Floats]:
+        """Run on the inputs, and copy the outputs of these names."""
+        for name, array in feeds.items():
+            array = np.require(array, requirements=["C", "W"])  # what OpenVINO takes
+            place, _ = array.__array_interface__["data"]
+            before, bound = self._bound.get(name, (0, array))  # kept, so that nothing else comes to lie there
+            if place != before or array.shape != bound.shape:
+                self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+                self._bound[name] = place, array
+        self._request.infer(None, share_inputs=True, share_outputs=True)
+        return [self._output(name).data.copy() for name in names]
+
+    def _output(self, name: str) -> ov.Tensor:
+        if not self._fixed:
+            return self._request.get_tensor(name)
+        if name not in self._written:
+            self._written[name] = self._request.get_tensor(name)
+        return self._written[name]
+
+
+Compiled = dict[tuple[int, int, int], Request]
+"""By size of the batch, 1 or -1 for any, tokens that are remembered of a template, and rows of a new one or 0."""
 
 
 class OpenVino:
@@ -126,12 +157,11 @@ class OpenVino:
         if shape not in self._compiled:
             self._compiled |= self._compile(shape[0], shape[1:])
         request = self._compiled[shape]
-        request.infer(feeds, share_inputs=True)
-        if not shape[2]:
-            box, logits = (request.get_tensor(name).data.copy() for name in OUTPUTS[:2])
-            none = np.empty((len(memory), 0, self.config.memory_width), np.float32)
-            return Output(box, logits, none[..., 0], none)
-        return Output(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
+        if shape[2]:
+            return Output(*request(feeds, OUTPUTS))
+        box, logits = request(feeds, OUTPUTS[:2])
+        none = np.empty((len(memory), 0, self.config.memory_width), np.float32)
+        return Output(box, logits, none[..., 0], none)
 
     def _compile(self, batch: int, *more: tuple[int, int]) -> Compiled:
         """For all shapes of a video at once, or its second frame would wait for its own; and for others."""
@@ -141,7 +171,7 @@ class OpenVino:
             shapes.add((c.kept_tokens, 0))
         return {(batch, *shape): self._request(batch, *shape) for shape in shapes}
 
-    def _request(self, batch: int, kept: int, rows: int) -> ov.InferRequest:
+    def _request(self, batch: int, kept: int, rows: int) -> Request:
         c = self.config
         shapes = {
             "search": [batch, c.search_size, c.search_size, 3],
@@ -158,7 +188,7 @@ class OpenVino:
                     model.remove_result(result)
         if self._attentions is not None:
             join_heads(model, json.loads(self._attentions), self.config)
-        return core().compile_model(model, "CPU", self._settings).create_infer_request()
+        return Request(model, self._settings)
 
 
 def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], config: ModelConfig) -> None:
