@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from fartrack.errors import InputError
 from fartrack.onnxfile import check_content, engine_failed
 from fartrack.runtime import Bytes, Floats, Output, checked, note_threads, refuse_forked
 
+T = TypeVar("T")
 OUTPUTS = Output._fields
 ROWS = 8
 """Attention is split among cores along the queries only when their number divides: it is made a multiple of this."""
@@ -139,14 +141,7 @@ class OpenVino:
 
     def _begin(self) -> Future[Compiled]:
         if self._together is None:
-            pool = ThreadPoolExecutor(1, "compile")
-            try:
-                self._together = pool.submit(self._compile, -1)
-            except RuntimeError:  # the main thread has ended, and Python begins no more such work: the frame waits
-                content = self._compile(-1)
-                self._together = Future()
-                self._together.set_result(content)
-            pool.shutdown(wait=False)
+            self._together = _started(self._compile, -1)
         return self._together
 
     def _infer(self, feeds: Mapping[str, npt.NDArray[np.generic]]) -> Output:
@@ -164,12 +159,16 @@ class OpenVino:
         return Output(box, logits, none[..., 0], none)
 
     def _compile(self, batch: int, *more: tuple[int, int]) -> Compiled:
-        """For all shapes of a video at once, or its second frame would wait for its own; and for others."""
+        """For all shapes of a video at once, or its second frame would wait for its own; and for others.
+
+        Each in a thread, because OpenVINO compiles on one core.
+        """
         c = self.config
         shapes = {(c.template_tokens, c.template_size), (c.kept_tokens, c.template_size), *more}
         if c.rests:
             shapes.add((c.kept_tokens, 0))
-        return {(batch, *shape): self._request(batch, *shape) for shape in shapes}
+        begun = {(batch, *shape): _started(self._request, batch, *shape) for shape in shapes}
+        return {shape: request.result() for shape, request in begun.items()}
 
     def _request(self, batch: int, kept: int, rows: int) -> Request:
         c = self.config
@@ -189,6 +188,19 @@ class OpenVino:
         if self._attentions is not None:
             join_heads(model, json.loads(self._attentions), self.config)
         return Request(model, self._settings)
+
+
+def _started(work: Callable[..., T], *arguments: object) -> Future[T]:
+    """A call in a thread of its own; in this one, once the main thread has ended and Python begins no more of them."""
+    pool = ThreadPoolExecutor(1, "compile")
+    try:
+        return pool.submit(work, *arguments)
+    except RuntimeError:
+        future: Future[T] = Future()
+        future.set_result(work(*arguments))
+        return future
+    finally:
+        pool.shutdown(wait=False)
 
 
 def join_heads(model: ov.Model, attentions: list[tuple[list[list[str]], str]], config: ModelConfig) -> None:
