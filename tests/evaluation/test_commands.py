@@ -130,6 +130,7 @@ def test_a_failure_is_named_and_is_in_the_exit_code(tmp_path, capsys):
     [
         (["--model", TRACKER, TRACKER], "two of them are called 'TemplateTracker'"),
         (["--model", "no_such.onnx"], "no_such.onnx"),
+        (["--model", "a/b=pico"], "--model a/b=pico: a label becomes the name of a folder"),
         (["--model", TRACKER, "--workers", "0"], "--workers"),
         (["--model", TRACKER, "--only", "x"], "no sequence 'x'"),
     ],

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import cv2
 
+from fartrack import models
 from fartrack.crops import Image
 from fartrack.errors import InputError
 from fartrack.evaluation.nanotrack import NANO_SETTINGS, NanoTrack, nano_files
@@ -296,10 +297,14 @@ def labelled(text: str) -> tuple[str, str]:
     """Label and model of `LABEL=MODEL`; a model alone has an empty label, also one with a `=` in its path.
 
     Raises:
-        InputError: there is nothing before the `=`, or nothing after it.
+        InputError: there is nothing before the `=`, or nothing after it, or a label that would be a path.
     """
     label, equals, model = text.partition("=")
-    if not equals or "/" in label or "\\" in label or Path(text).exists():
+    if not equals or Path(text).exists():
+        return "", text
+    if "/" in label or "\\" in label:
+        if Path(model).exists() or model in [path.stem for path in models.packaged()]:
+            raise InputError(f"--model {text}: a label becomes the name of a folder, give one without / and \\")
         return "", text
     if not label or not model:
         raise InputError(f"--model {text}: give LABEL=MODEL")
