@@ -205,6 +205,11 @@ def test_splits_say_their_sizes():
     assert all(len(node.input) == 2 for node in model.graph.node if node.op_type == "Split")
 
 
+def test_int8_of_fixed_sizes_is_refused():
+    with pytest.raises(InputError, match="not made in int8"):
+        graph.build(state_of(network(SMALL)), SMALL, "int8", quantise.Ranges({}, {}), static=True)
+
+
 def test_int8_without_ranges_is_refused():
     with pytest.raises(InputError, match="ranges"):
         graph.build(state_of(network(SMALL)), SMALL, "int8")

@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fartrack.config import NANO, PICO, TINY, ModelConfig  # noqa: E402
-from fartrack.network import FARTrack, parameters_of_encoder, resized_grid  # noqa: E402
+from fartrack.network import FARTrack, parameters_of_encoder, resized_grid, without_idle_biases  # noqa: E402
 from fartrack.step import TrackStep  # noqa: E402
 from small import SMALL, call, network  # noqa: E402
 
@@ -25,6 +25,23 @@ def other(x):
 @pytest.mark.parametrize(("config", "millions"), [(TINY, 6.82), (NANO, 4.59), (PICO, 2.81)])
 def test_parameters_of_the_paper(config, millions):
     assert parameters_of_encoder(FARTrack(config)) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+@pytest.mark.parametrize("attention", ["joint", "oneway"])
+@torch.inference_mode()
+def test_biases_that_are_left_out_change_nothing(attention):
+    net = network(SMALL.replace(attention=attention))
+    for block in net.blocks:
+        torch.nn.init.normal_(block.attn.qkv.bias)
+    given = net.blocks[0].attn.qkv.bias.clone()
+    first, second = ([torch.from_numpy(array) for array in call(net.config, seed=seed).values()] for seed in (1, 2))
+    answers = []
+    for step in map(TrackStep, (net, without_idle_biases(net))):
+        tokens = step(*first)[3]
+        answers.append(step(*second[:2], tokens[:, None].repeat(1, 4, 1, 1)))
+    for ours, theirs in zip(answers[0][:3], answers[1][:3], strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
+    assert net.blocks[0].attn.qkv.bias.equal(given)  # the network that was given stays as it is
 
 
 @pytest.mark.parametrize("attention", ["joint", "oneway"])

@@ -5,7 +5,6 @@ Needs the `train` extra (OpenVINO files also the `openvino` one).
 
 from __future__ import annotations
 
-import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from onnx import numpy_helper
 from fartrack import graph, quantise, static
 from fartrack.config import ModelConfig
 from fartrack.errors import InputError
-from fartrack.network import Block, FARTrack
+from fartrack.network import FARTrack, without_idle_biases
 from fartrack.onnxfile import check_content, config_of, not_whole, sealed
 from fartrack.quantise import Inputs
 from fartrack.runtime import Output, open_runtime
@@ -71,7 +70,7 @@ def export(
         net: the network.
         path: the file, .onnx or .xml (OpenVINO puts a .bin beside it).
         precision: "fp32", "fp16" (weights stored in half precision, arithmetic in float32) or "int8" (weights and
-            activations of the linear layers; attention stays float).
+            activations of the linear layers, weights of the patch embedding; attention stays float).
         form: "onnx" or "openvino".
         inputs: calls of the network to compare on, and from which int8 takes its ranges; default: those of `crops`.
         crops: sequences to cut crops from, see `fartrack.quantise.clips_of`; default: the packaged clip.
@@ -91,8 +90,8 @@ def export(
         raise InputError(f"{path} does not end in {SUFFIX[form]}: name the {form} file so")
     _check_place(path, form)
     refuse_to_replace(path)
-    net = without_idle_biases(net)
-    weights = state_of(net)
+    _check_numbers(path, state_of(net), precision)
+    weights = state_of(without_idle_biases(net))
     _check_numbers(path, weights, precision)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,23 +178,6 @@ def _write_openvino(model: onnx.ModelProto, path: Path) -> None:
     # What is half already stays half in the .bin, and nothing else is made so.
     ov.save_model(whole, path, compress_to_fp16=False)
     onnx_file.unlink()
-
-
-def without_idle_biases(net: FARTrack) -> FARTrack:
-    """The same network without biases of keys and values, two sums a layer less.
-
-    The first add the same to all scores of a row, which softmax does not see; the second the same to all that it
-    weighs, which the next layer's bias can add.
-    """
-    net = copy.deepcopy(net)
-    d = net.config.width
-    with torch.no_grad():
-        for block in net.blocks:
-            assert isinstance(block, Block)
-            qkv, proj = block.attn.qkv, block.attn.proj
-            proj.bias.add_(proj.weight @ qkv.bias[2 * d :])
-            qkv.bias[d:].zero_()
-    return net
 
 
 def state_of(net: FARTrack) -> dict[str, npt.NDArray[np.float32]]:

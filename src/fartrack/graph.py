@@ -106,6 +106,8 @@ def build(
         static: one target, a new template in every frame, pruned templates in the memory, pixels as float32, and
             plainer operators where other runtimes misread ours (`fartrack.static` makes a file of it).
     """
+    if precision == "int8" and static:
+        raise InputError("a file of fixed sizes takes pixels as float32, and is not made in int8: take fp32 or fp16")
     if precision == "int8" and ranges is None:
         raise InputError("int8 needs the ranges of the activations: measure them with fartrack.quantise.measure")
     return _Builder(weights, config, precision, ranges, sites or Sites(), static).model()
@@ -220,15 +222,20 @@ class _Builder:
         start, stop = columns or (0, len(self.weights[f"{name}.bias"]))
         if not exact and self.precision == "int8" and self.ranges and name in self.ranges.bounds:
             return self._linear_int8(x, name, slice(start, stop), gain)
-        w, b = self.weight(f"{name}.weight", transposed=True), ""
-        if not start or self.weights[f"{name}.bias"][start:stop].any():  # keys and values may have none (`export`)
-            b = self.weight(f"{name}.bias")
+        w = self.weight(f"{name}.weight", transposed=True)
         if columns:
-            w, b = self.cut(w, 1, start, stop), b and self.cut(b, 0, start, stop)
+            w = self.cut(w, 1, start, stop)
         if gain is not None:
-            w, b = self.op("Mul", w, gain), b and self.op("Mul", b, gain)
+            w = self.op("Mul", w, gain)
         product = self.op("MatMul", x, w)
-        return self.op("Add", product, b) if b else product
+        if start and not self.weights[f"{name}.bias"][start:stop].any():  # keys and values, which `export` leaves none
+            return product
+        b = self.weight(f"{name}.bias")
+        if columns:
+            b = self.cut(b, 0, start, stop)
+        if gain is not None:
+            b = self.op("Mul", b, gain)
+        return self.op("Add", product, b)
 
     def _linear_int8(self, x: str, name: str, columns: slice, gain: Array | None) -> str:
         assert self.ranges is not None
@@ -238,7 +245,7 @@ class _Builder:
         bias = self.weights[f"{name}.bias"][columns]
         if gain is not None:
             w, bias = w * gain, bias * gain
-        product = self.op("MatMul", self._round(x, *self.ranges.bounds[name]), self._rounded_weight(w))
+        product = self.op("MatMul", self._round(x, *self.ranges.bounds[name]), self._restored(*rounded(w)))
         return self.op("Add", product, bias.astype(np.float32)) if bias.any() else product
 
     def _round(self, x: str, low: float, high: float) -> str:
@@ -252,9 +259,8 @@ class _Builder:
             self.made[key] = self.op("DequantizeLinear", whole, *about)
         return self.made[key]
 
-    def _rounded_weight(self, w: Array) -> str:
-        """Weights (in, out) as int8 with one scale per output."""
-        whole, scale = rounded(w)
+    def _restored(self, whole: npt.NDArray[np.int8], scale: Array) -> str:
+        """What was rounded as numbers again, which engines leave as int8 within a product."""
         return self.op("DequantizeLinear", whole, scale, np.zeros(len(scale), np.int8), axis=1)
 
     def attend(self, *parts: tuple[str, str, str]) -> str:
@@ -300,7 +306,9 @@ class _Builder:
         seen = self.op("MatMul", self.op("Softmax", commands, axis=-1), y)
         mixed = self.op("MatMul", self.op("Reshape", seen, np.array([0, heads, 4, d])), values)
         mixed = self.op("Reshape", self.op("Transpose", mixed, perm=(0, 2, 1, 3)), np.array([0, 4, d]))
-        return asked, self.op("Add", mixed, self.cut(b, 0, 2 * d))
+        if self.weights[f"{name}.bias"][2 * d :].any():
+            mixed = self.op("Add", mixed, self.cut(b, 0, 2 * d))
+        return asked, mixed
 
     def scores(self, q: str, k: str) -> str:
         """(B, heads * rows, N) scores of a few rows, without taking the keys apart into heads."""
@@ -383,10 +391,10 @@ class _Builder:
         """The same where only the weights are rounded: pixels are bytes, and stay what they are."""
         grid2 = self.config.patch**2
         w = self.weights["patch_embed.weight"].transpose(2, 3, 1, 0).reshape(3 * grid2, -1)
-        w = w / np.tile(STD, grid2)[:, None]
-        grey = (np.tile(MEAN, grid2) - GREY) @ np.multiply(*rounded(w))
+        whole, scale = rounded(w / np.tile(STD, grid2)[:, None])
+        grey = (np.tile(MEAN, grid2) - GREY) @ (whole * scale)
         x = self.op("DequantizeLinear", pixels, np.array(1, np.float32), np.array(GREY, np.uint8))
-        product = self.op("MatMul", x, self._rounded_weight(w))
+        product = self.op("MatMul", x, self._restored(whole, scale))
         return product, self.constant(self.weights["patch_embed.bias"] - grey.astype(np.float32))
 
     def with_trajectory(self, x: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fartrack.errors import InputError
 from fartrack.models import load_network
-from fartrack.network import FARTrack
+from fartrack.network import FARTrack, without_idle_biases
 from fartrack.runtime import Bytes, Floats, Output, checked
 from fartrack.step import TrackStep
 
@@ -31,7 +31,7 @@ class Cuda:
             raise InputError("runtime cuda: PyTorch sees no GPU here; choose another runtime")
         if threads is not None:
             torch.set_num_threads(threads)
-        net = load_network(path)
+        net = without_idle_biases(load_network(path))
         self._path = path
         # Every frame gives a template: a call waits for launches, not for tokens, and targets of which some have a new
         # one would make batches of ever other sizes, each of which is recorded and kept.

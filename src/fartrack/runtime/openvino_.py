@@ -52,6 +52,7 @@ class Request:
 
     def __init__(self, model: ov.Model, settings: Mapping[str, object]) -> None:
         self._request = core().compile_model(model, "CPU", settings).create_infer_request()
+        self._kinds = {port.get_any_name(): port.get_element_type().to_dtype() for port in model.inputs}
         self._bound: dict[str, tuple[int, npt.NDArray[np.generic]]] = {}
         self._written: dict[str, ov.Tensor] = {}
         self._fixed = not model.is_dynamic()
@@ -59,10 +60,11 @@ class Request:
     def __call__(self, feeds: Mapping[str, npt.NDArray[np.generic]], names: Sequence[str]) -> list[Floats]:
         """Run on the inputs, and copy the outputs of these names."""
         for name, array in feeds.items():
-            array = np.require(array, requirements=["C", "W"])  # what OpenVINO takes
+            array = np.require(array, self._kinds[name], ["C", "W"])  # what OpenVINO takes
             place, _ = array.__array_interface__["data"]
             before, bound = self._bound.get(name, (0, array))  # kept, so that nothing else comes to lie there
             if place != before or array.shape != bound.shape:
+                self._bound.pop(name, None)  # what interrupts the next two lines leaves nothing that is not so
                 self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
                 self._bound[name] = place, array
         self._request.infer(None, share_inputs=True, share_outputs=True)

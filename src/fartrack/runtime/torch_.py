@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from fartrack.models import load_network
-from fartrack.network import FARTrack
+from fartrack.network import FARTrack, without_idle_biases
 from fartrack.runtime import Bytes, Floats, Output, checked, note_threads, refuse_forked
 from fartrack.step import TrackStep
 
@@ -37,7 +37,7 @@ class Torch:
         if torch.get_num_threads() > 1:
             note_threads("torch")
         self.config = net.config
-        self.step = TrackStep(net).eval()
+        self.step = TrackStep(without_idle_biases(net)).eval()  # as in files, so that each reads what others remember
 
     @torch.inference_mode()
     def __call__(
