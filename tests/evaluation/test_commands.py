@@ -179,6 +179,28 @@ def test_no_submission_after_a_failure(tmp_path, capsys):
     assert not list((tmp_path / "out").glob("*.zip"))
 
 
+def test_no_submission_without_a_picture(tmp_path, capsys):
+    """It was made, with a line too few; later the first such result alone was named, and the wrong zip lay there."""
+    names = ("GOT-10k_Test_000001", "GOT-10k_Test_000002", "GOT-10k_Test_000003")
+    got10k_set(tmp_path / "set", "test", names)
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 0
+    path = tmp_path / "out" / "TemplateTracker_got10k-test.zip"
+    picture = tmp_path / "set" / "test" / names[0] / "00000002.jpg"
+    picture.rename(tmp_path / picture.name)
+    (tmp_path / "out" / "TemplateTracker" / f"{names[0]}.txt").unlink()
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 1
+    said = capsys.readouterr().err
+    assert f"{names[0]} failed: {picture.parent}: 00000003.jpg stands where the picture of number 2" in said
+    assert f"removed {path}" in said and not path.exists()
+
+    (tmp_path / picture.name).rename(picture)
+    for name in names[:2]:  # as an earlier version wrote them
+        (tmp_path / "out" / "TemplateTracker" / f"{name}.txt").write_text("10 40 20 20\n" * 4)
+    assert evaluate(tmp_path, "--model", TRACKER, dataset="got10k-test") == 1
+    said = capsys.readouterr().err
+    assert all(f"{name}.txt: 4 boxes for 5 frames" in said for name in names[:2]) and "removed" not in said
+
+
 def test_report(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     folder_set(tmp_path / "set")

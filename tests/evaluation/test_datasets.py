@@ -206,6 +206,24 @@ def test_trackingnet(tmp_path):
     assert dataset.load("x_1").frames.names[-2:] == ("10.jpg", "11.jpg")  # by number, not by letter
 
 
+@pytest.mark.parametrize(
+    ("name", "pictures", "missing", "said"),
+    [
+        ("got10k-test", "test/x_1", "00000001.jpg", "00000002.jpg stands where the picture of number 1 was expected"),
+        ("got10k-test", "test/x_1", "00000003.jpg", "00000004.jpg stands where the picture of number 3 was expected"),
+        ("trackingnet", "TEST/frames/x_1", "0.jpg", "1.jpg stands where the picture of number 0 was expected"),
+        ("trackingnet", "TEST/frames/x_1", "2.jpg", "3.jpg stands where the picture of number 2 was expected"),
+    ],
+)
+def test_hidden_annotations_without_one_of_the_pictures(tmp_path, name, pictures, missing, said):
+    """There is one box to count by: tracking went on without the picture, and what was packed had a line too few."""
+    got10k_set(tmp_path, "test", ("x_1",))
+    trackingnet_set(tmp_path, ("x_1",), 5)
+    (tmp_path / pictures / missing).unlink()
+    with pytest.raises(InputError, match=f"x_1: {said}; unpack"):
+        open_dataset(name, tmp_path).load("x_1")
+
+
 # --- UAV123, NfS
 
 

@@ -158,6 +158,9 @@ class Evaluate:
                 print(f"{path}  (upload this to the benchmark's server)")
             except InputError as error:
                 print(f"fartrack: no submission of {model.label}: {error}", file=sys.stderr)
+                if path.is_file():  # it would be taken for this run's; the results make it again
+                    path.unlink()
+                    print(f"fartrack: removed {path}, which an earlier run made", file=sys.stderr)
                 code = 1
         return code
 

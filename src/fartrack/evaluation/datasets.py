@@ -44,6 +44,18 @@ def _sequence(name: str, folder: Path, boxes: Boxes, visible: NDArray[np.bool_] 
     return Sequence(name, ImageFrames(folder, image_names(folder)), boxes, seen)
 
 
+def _numbered(folder: Path, first: int) -> ImageFrames:
+    """Pictures whose numbers go up by one from `first`: where one box is given, no count of boxes misses a picture."""
+    names = image_names(folder)
+    for number, file in enumerate(names, first):
+        if _number(file) != number:
+            raise InputError(
+                f"{folder}: {file} stands where the picture of number {number} was expected; "
+                "unpack or download the sequence again"
+            )
+    return ImageFrames(folder, names)
+
+
 def _first_only(box: Boxes, count: int) -> Boxes:
     """Boxes of a hidden annotation: the first row is given, the others are not."""
     boxes = np.full((count, 4), np.nan)
@@ -287,7 +299,7 @@ def read_got10k_size(path: Path) -> tuple[int, int] | None:
 
 
 def _read_got10k_test(root: Path, name: str) -> Sequence:
-    frames = ImageFrames(root / name, image_names(root / name))
+    frames = _numbered(root / name, 1)
     boxes = _first_only(read_table(root / name / "groundtruth.txt"), len(frames))
     return Sequence(name, frames, boxes, np.ones(len(boxes), bool))
 
@@ -319,8 +331,7 @@ def open_got10k_test(root: Path) -> Dataset:
 
 
 def _read_trackingnet(root: Path, name: str) -> Sequence:
-    folder = root / "frames" / name
-    frames = ImageFrames(folder, image_names(folder))
+    frames = _numbered(root / "frames" / name, 0)
     boxes = _first_only(read_table(root / "anno" / f"{name}.txt"), len(frames))
     return Sequence(name, frames, boxes, np.ones(len(boxes), bool))
 

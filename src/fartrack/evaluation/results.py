@@ -274,6 +274,9 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
     """Pack results for the benchmark's server: GOT-10k's SEQ/SEQ_001.txt and SEQ/SEQ_time.txt, TrackingNet's SEQ.txt.
 
     Every sequence has to be there, with a line for every frame.
+
+    Raises:
+        InputError: something is not there or does not fit; every result that does not fit is named.
     """
     if dataset.missing:
         raise InputError(
@@ -286,21 +289,35 @@ def pack_submission(dataset: Dataset, folder: Path, path: Path) -> None:
         )
     if odd := next((name for name in dataset.names if readable(name) != name), None):
         raise InputError(f"{dataset.root}: the name {readable(odd)} is no text; give it the one that the server knows")
+    sources = {name: find_result(folder, name, dataset) for name in dataset.names}
     entries: list[tuple[str, str]] = []
-    for name in dataset.names:
-        source = find_result(folder, name, dataset)
-        if source is None:
-            raise InputError(f"{folder}: no result for {name}; the server wants all {len(dataset)}, run it again first")
-        result = read_pass(source, len(dataset.load(name)))
-        if result.damaged:
-            raise InputError(result.damaged[0])
-        if dataset.name.startswith("got10k"):
-            times = result.times if result.times is not None else np.zeros(len(result.boxes))
-            entries.append((f"{name}/{name}_001.txt", _lines(result.boxes, "%.3f", ",")))
-            entries.append((f"{name}/{name}_time.txt", _lines(times[:, None], "%.6f", ",")))
-        else:
-            entries.append((f"{name}.txt", _lines(result.boxes, "%.2f", ",")))
+    problems: list[str] = []
+    if lacking := [name for name, source in sources.items() if source is None]:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        wanted = f"the server wants all {len(dataset)}, run it again first"
+        problems.append(f"{folder}: no result for {lacking[0]}{more}; {wanted}")
+    for name, source in sources.items():
+        try:
+            entries += [] if source is None else _submitted(dataset, name, source)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError("; ".join(problems))
     _write_zip(path, entries)
+
+
+def _submitted(dataset: Dataset, name: str, source: Path) -> list[tuple[str, str]]:
+    """Names and texts of the files of one sequence, as the server wants them."""
+    result = read_pass(source, len(dataset.load(name)))
+    if result.damaged:
+        raise InputError(result.damaged[0])
+    if not dataset.name.startswith("got10k"):
+        return [(f"{name}.txt", _lines(result.boxes, "%.2f", ","))]
+    times = result.times if result.times is not None else np.zeros(len(result.boxes))
+    return [
+        (f"{name}/{name}_001.txt", _lines(result.boxes, "%.3f", ",")),
+        (f"{name}/{name}_time.txt", _lines(times[:, None], "%.6f", ",")),
+    ]
 
 
 def _write_zip(path: Path, entries: Iterable[tuple[str, str]]) -> None:
