@@ -9,7 +9,7 @@ import pytest
 
 from fartrack.corrections import keyframes_of, track_between
 from fartrack.errors import InputError
-from fartrack.formats import Box, Track
+from fartrack.formats import FORMATS, Box, Track, Video, read_boxes, write_boxes
 from fartrack.video.reader import frames_from_source
 from template_tracker import TemplateTracker, moving_square
 
@@ -365,6 +365,22 @@ def test_only_what_was_changed_counts():
         6: (16, 2, 30, 40),
         8: (18, 2, 30, 40),
     }
+
+
+@pytest.mark.parametrize("name", ["csv", "mot", "coco"])
+def test_lost_frames_with_score_0_are_said_to_be_gone(name, tmp_path):
+    """The tracker had lost it rightly, and a person's "yes, gone" changed nothing: it was tracked back through them."""
+
+    def box(frame, score):
+        return Box(frame, 10, 2, 30, 40, score, found=score > 0.5)
+
+    video = Video("clip", 640, 360, 25.0, 9)
+    scores = [1, 0.9, 0.2, 0.1, 0.2, 0.2, 0.1, 0.3, 0.9]
+    before = track(*map(box, range(9), scores))
+    scores[4:7] = 0, 0, 1  # given again in frame 6
+    path = write_boxes(name, tmp_path / FORMATS[name].target, [track(*map(box, range(9), scores))], video)
+    (after,) = read_boxes(path, video)
+    assert keyframes_of(after, before) == {0: (10, 2, 30, 40), 4: None, 5: None, 6: (10, 2, 30, 40)}
 
 
 def test_gone_in_a_few_frames_only():

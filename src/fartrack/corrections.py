@@ -46,7 +46,8 @@ def keyframes_of(track: Track, before: Track | None = None, tolerance: float = T
 
     Boxes that the labelling tool filled in are left out. With `before`, the same target as it was before it was
     corrected, these count: what was given already in an earlier round or else its first box (see `_given`), what was
-    changed by more than `tolerance` pixels, and the box that follows a "gone".
+    changed by more than `tolerance` pixels, the box that follows a "gone", and where the tracker had only lost the
+    target, what now has a score of exactly 0.
     """
     old = {box.frame: box for box in before.boxes} if before is not None else {}
     kept = _given(before) if before is not None else set()
@@ -61,6 +62,8 @@ def keyframes_of(track: Track, before: Track | None = None, tolerance: float = T
             counts = True
         elif box.found:
             counts = gone or was is None or not same_place(box, was, tolerance)
+        elif box.score == 0 and (was is None or was.score != 0):  # a person's word: the tracker writes more
+            counts = True
         elif was is not None:
             counts = was.found or (scored and was.score == 0 and not gone)  # 0: said to be gone, not only lost
         else:  # a frame without a box is one without the target, except that the first box is followed backwards too
