@@ -300,6 +300,16 @@ def test_hidden_frames_in_the_layout_of_got10k_are_left_out(name, inside, tmp_pa
     assert np.isfinite(recording.boxes).all(1).tolist() == [True, False, True]
 
 
+def test_a_target_that_comes_in_late_is_trained_on_from_there(tmp_path):
+    """One such video of fewer than a hundred ended the run as broken data."""
+    boxes = frames(tmp_path / "a" / "img", 3, digits=4)
+    lines(tmp_path / "a" / "groundtruth_rect.txt", [("NaN",) * 4, *boxes[1:]])
+    listing = READERS["folder"](tmp_path, 1)
+    assert not listing.broken
+    kept = decode_jobs(data.all_jobs([listing]), 1, tracks=True)
+    assert kept.files == ["folder/a/1", "folder/a/2"] and not kept.skipped
+
+
 def test_own_sequences_in_the_layout_of_got10k_are_not_lost_silently(tmp_path, caplog):
     """They were counted among the official exclusions."""
     expected = got10k(tmp_path)

@@ -219,6 +219,20 @@ def test_grown_layers_change_nothing_at_first_and_learn_alone(shard, at, tmp_pat
     assert moved and all(name.startswith(("blocks.3", "blocks.4")) for name in moved)
 
 
+@pytest.mark.skipif(shutil.which("awk") is None, reason="no awk here")
+def test_the_manuals_line_makes_a_box_of_every_frame(tmp_path):
+    """With --start there were fewer of them than frames, which counts as a broken video."""
+    manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    program = re.search(r"awk -F, '(.*?)'", manual)[1]
+    table = tmp_path / "boxes.csv"
+    for first in (0, 2):
+        rows = [f"{first},1,2,3,4,1,1", f"{first + 1},1,2,3,4,0.1,0", f"{first + 2},5,6,7.5,8,0.9,1"]
+        table.write_text("\n".join(["frame,x,y,w,h,score,found", *rows]) + "\n")
+        made = subprocess.run(["awk", "-F,", program, table], check=True, capture_output=True, text=True).stdout
+        blank = "NaN,NaN,NaN,NaN"
+        assert made.split() == [*[blank] * first, "1,2,3,4", blank, "5,6,7.5,8"]
+
+
 def test_the_manuals_recipe_is_the_papers():
     """Its options undo what ours do otherwise: one that is forgotten would be found out after days on GPUs."""
     manual = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")

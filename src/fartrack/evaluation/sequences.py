@@ -115,15 +115,11 @@ class Sequence:
     size: tuple[int, int] | None = None  # width, height where the annotation gives it
 
     def __post_init__(self) -> None:
-        """Check that annotation and frames belong together and that there is a box to start from."""
+        """Check that annotation and frames belong together."""
         if len(self.boxes) != len(self.frames):
             raise InputError(
                 f"{self.name}: {len(self.frames)} frames but {len(self.boxes)} boxes; "
                 f"the data set is not complete or the annotation belongs to another version"
-            )
-        if not has_area(self.boxes[:1]).all():
-            raise InputError(
-                f"{self.name}: the first frame has no box to start from (it says {self.boxes[0].tolist()})"
             )
 
     def __len__(self) -> int:
@@ -179,8 +175,11 @@ class Dataset:
         return len(self.names)
 
     def load(self, name: str) -> Sequence:
-        """Read the annotation of one sequence and find its frames."""
-        return self.read(self.root, name)
+        """Read the annotation of one sequence, which has to give the first box, and find its frames."""
+        sequence = self.read(self.root, name)
+        if not has_area(sequence.boxes[:1]).all():
+            raise InputError(f"{name}: the first frame has no box to start from (it says {sequence.boxes[0].tolist()})")
+        return sequence
 
     def read_once(self) -> Dataset:
         """The same, with each sequence read when it is first asked for and then kept: for one piece of work.

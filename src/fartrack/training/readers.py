@@ -353,7 +353,7 @@ def benchmark(name: str, root: Path, workers: int = 8) -> Listing:
         raise InputError(f"{name}: its boxes are not public, so it cannot be trained on")
 
     def read(sequence_name: str) -> Recording:
-        sequence = dataset.load(sequence_name)
+        sequence = dataset.read(dataset.root, sequence_name)  # not `load`: the target may come in late
         boxes = np.where(sequence.shown[:, None], sequence.boxes, np.nan).astype(np.float32)
         # Parts of one video, and its other targets, are sequences of their own.
         place = sequence.frames.folder if isinstance(sequence.frames, ImageFrames) else None
