@@ -83,6 +83,17 @@ def test_folder_of_a_video(tmp_path):
     assert "frame 1" in sequence.frames.where(1)
 
 
+def test_folder_of_two_videos(tmp_path):
+    """It was told to have no pictures. What macOS lays beside a video is no second one."""
+    write_boxes(tmp_path / "clip" / "groundtruth_rect.txt", LINE[:1])
+    for name in ("b.mp4", "a.AVI", "._a.AVI"):
+        (tmp_path / "clip" / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"clip: 2 videos in it \(a\.AVI, b\.mp4\); leave the one"):
+        open_dataset("folder", tmp_path).load("clip")
+    write_frames(tmp_path / "clip", 1)  # which were taken before, and are
+    assert len(open_dataset("folder", tmp_path).load("clip")) == 1
+
+
 def test_otb_uses_the_annotated_part_of_the_pictures(tmp_path):
     """David's boxes belong to its frames 300 to 770."""
     write_frames(tmp_path / "David" / "img", 8, first=296)

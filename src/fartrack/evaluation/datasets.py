@@ -33,7 +33,7 @@ from fartrack.evaluation.annotations import (
 )
 from fartrack.evaluation.metrics import Rules
 from fartrack.evaluation.sequences import Dataset, ImageFrames, Sequence, VideoFrames
-from fartrack.video.pictures import natural
+from fartrack.video.pictures import image_files, natural
 
 # --- shared pieces ----------------------------------------------------------------------------------------------------
 
@@ -135,9 +135,12 @@ def _pictures(folder: Path) -> ImageFrames | VideoFrames:
     """Frames in NAME/img, in NAME itself, or in the one video of NAME."""
     if (folder / "img").is_dir():
         return ImageFrames(folder / "img", image_names(folder / "img"))
-    videos = [entry for entry in folder.iterdir() if entry.suffix.lower() in VIDEO_TYPES]
+    videos = [path for path in visible_files(folder, "*") if path.suffix.lower() in VIDEO_TYPES]
     if len(videos) == 1:
         return VideoFrames(videos[0])
+    if videos and not image_files(folder):
+        names = ", ".join(path.name for path in videos)
+        raise InputError(f"{folder}: {len(videos)} videos in it ({names}); leave the one that the boxes belong to")
     return ImageFrames(folder, image_names(folder))
 
 
