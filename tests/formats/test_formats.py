@@ -5,6 +5,7 @@ import errno
 import json
 import zipfile
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -173,6 +174,18 @@ def test_only_given_boxes_are_written_with_score_1(name, tmp_path):
     path = write_boxes(name, tmp_path / FORMATS[name].target, [Track(1, "a", boxes)], VIDEO)
     (track,) = read_boxes(path, VIDEO)
     assert [box.score for box in track.boxes] == [1, 0.9999, 0.0001]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers_of_other_kinds(name, tmp_path):
+    """A source has its fps as a Fraction, and frames and boxes may be NumPy's: COCO alone could not be written."""
+    given = Video("clip.mp4", np.int64(640), np.int64(360), Fraction(25), np.int64(10))
+    boxes = [Box(np.int64(b.frame), *np.float64(b.xywh), np.float64(b.score), np.bool_(b.found)) for b in ONE[0].boxes]
+    path = write_boxes(name, tmp_path / "a" / FORMATS[name].target, [Track(np.int64(1), ONE[0].label, boxes)], given)
+    plain = write_boxes(name, tmp_path / "b" / FORMATS[name].target, ONE, VIDEO)
+    assert read_boxes(path, VIDEO) == read_boxes(plain, VIDEO)
+    if name == "coco":
+        assert json.loads(path.read_text()) == json.loads(plain.read_text())
 
 
 def test_coco_marks_lost(tmp_path):

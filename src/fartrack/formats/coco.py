@@ -7,6 +7,7 @@ A box that was not found is kept with `"iscrowd": 1` (evaluation and training le
 from __future__ import annotations
 
 import json
+import numbers
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,17 @@ def write(path: Path, tracks: Sequence[Track], video: Video) -> Path:
         "annotations": annotations,
     }
     with whole_file(path) as file:
-        json.dump(data, file)
+        json.dump(data, file, default=_plain)
     return path
+
+
+def _plain(value: object) -> int | float:
+    """A number that JSON does not know: NumPy's, or a Fraction, as which a source has its fps."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}, which cannot be written as JSON")
 
 
 def read(path: Path, video: Video | None = None) -> list[Track]:
