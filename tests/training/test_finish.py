@@ -27,7 +27,7 @@ def test_a_logistic_is_found_again():
 def test_a_logistic_of_what_is_told_apart_wholly_stays_finite():
     bias, slope = fit_logistic(np.array([[1.0], [2], [3], [4]]), np.array([True, True, False, False]))
     assert np.isfinite([bias, slope]).all() and slope < 0
-    with pytest.raises(InputError, match="4 of 4 held-out boxes were hits; give more --score-clips"):
+    with pytest.raises(InputError, match="4 of 4 boxes were hits"):
         fit_logistic(np.arange(4.0)[:, None], np.ones(4, bool))
 
 
@@ -69,6 +69,23 @@ def test_the_score_is_fitted_on_clips_as_they_are_tracked(pack, config, monkeypa
     monkeypatch.setattr(finish, "Tracks", lambda sampler: ())
     monkeypatch.setattr(finish, "Cast", lambda sampler: ())
     assert finish.of_clips(FARTrack(config), sampler, (3,), 3) is None
+
+
+@pytest.mark.parametrize("clips", [0, 2])
+def test_a_score_that_cannot_be_calibrated_stays(clips, pack, config, tmp_path, caplog, monkeypatch):
+    """The one video held out of some dozens was all hits: no file was written, after minutes."""
+    monkeypatch.setattr(finish, "overlap", lambda boxes, truth: np.ones(len(boxes)))
+    monkeypatch.setattr(finish.losses, "iou", lambda p, g: torch.zeros(p.shape[:-1]))
+    trainer = FrameTrainer(
+        config.replace(score_bias=3.5), TrainConfig(out=tmp_path, batch=4, precision="float32"), pack
+    )
+    with caplog.at_level("INFO", "fartrack"):
+        (file,) = export_run(trainer.save(), tmp_path, (2,), Sampler(pack, held_out=0), 64, clips, onnx=False)
+    assert load_weights(file)[1].score_bias == 3.5
+    assert json.loads(file.with_suffix(".json").read_text())["calibration"] is None
+    assert "the score after layer 2 cannot be calibrated and stays as it was" in caplog.text
+    assert ("190 of 190 held-out boxes" in caplog.text) == ("more --score-clips" in caplog.text) == bool(clips)
+    assert "for the score 256 of 256 samples are measured" in caplog.text
 
 
 def test_export_cuts_names_and_writes_cards(pack, config, tmp_path):

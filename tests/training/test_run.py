@@ -101,9 +101,9 @@ def test_a_few_clips_will_do(at, tmp_path, caplog):
     go("frame", *SMALL, *SHORT, *few, "--out", at / "few")
     assert "nothing fit for measuring is held out" in caplog.text
     export = ["--checkpoint", at / "few/last.safetensors", *few, "--out", tmp_path / "models", "--no-onnx"]
-    with pytest.raises(InputError, match="give --samples 0"):
-        go("export", *export)
-    go("export", *export, "--samples", "0")
+    go("export", *export)
+    assert "nothing of the data is held out" in caplog.text and "stays as it was" in caplog.text
+    assert json.loads((tmp_path / "models/depth3.json").read_text())["calibration"] is None
 
     def none(rows, files):
         clips(rows, files)

@@ -92,10 +92,7 @@ def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
         InputError: all are hits, or none.
     """
     if hit.all() or not hit.any():
-        raise InputError(
-            f"the score cannot be calibrated: {int(hit.sum())} of {len(hit)} held-out boxes were hits; "
-            "give more --score-clips or other --data, or --samples 0, which leaves it as it is"
-        )
+        raise InputError(f"the score cannot be fitted: {int(hit.sum())} of {len(hit)} boxes were hits")
     mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
     design = np.concatenate([np.ones((len(x), 1)), (x - mean) / deviation], 1)
     w = np.zeros(design.shape[1])
@@ -129,7 +126,8 @@ def calibrate(
 ) -> dict[int, Calibration]:
     """Fit the score of each depth on held-out clips as they are tracked, else on samples.
 
-    It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score.
+    It is measured on the clips (or samples) that it was not fitted on, by halves; all of them make the score. A depth
+    that has no hits, or nothing but hits, in one half is left out, with a warning.
 
     Args:
         net: the network.
@@ -140,14 +138,22 @@ def calibrate(
         device: where the network is.
     """
     evidence, overlaps = of_samples(net, sampler, depths, samples, device=device)
+    advice = "give --data with more videos"
     if clips and (tracked := of_clips(net, sampler, depths, clips)) is not None:
         evidence = tracked
+        advice += ", or more --score-clips"
     elif clips:
         log.warning("nothing that is held out is a track or has a mask: the score is fitted on samples, not on clips")
     odd = evidence.part % 2 == 1
     result = {}
     for row, depth in enumerate(sorted(depths)):
         x, hit = np.stack([evidence.entropy[row], evidence.change[row]], 1), evidence.hit[row]
+        if any(hit[half].all() or not hit[half].any() for half in (odd, ~odd)):
+            log.warning(
+                "the score after layer %d cannot be calibrated and stays as it was: %d of %d held-out boxes were hits, "
+                "and each half of them needs hits and misses; %s", depth, hit.sum(), len(hit), advice,
+            )  # fmt: skip
+            continue
         score = np.empty(len(x))
         for half in (odd, ~odd):
             b = fit_logistic(x[half], hit[half])
@@ -182,6 +188,7 @@ def of_clips(net: FARTrack, sampler: Sampler, depths: Sequence[int], clips: int,
     wanted = itertools.islice(filter(begins_in_view, drawn), clips)
     parts: list[tuple[Floats, Floats, npt.NDArray[np.bool_]]] = []
     frames = length - 1
+    log.info("for the score clips are tracked, %d at a time, which takes minutes on a CPU", min(TOGETHER, clips))
     with ThreadPoolExecutor(os.cpu_count() or 1, "targets") as pool:
         while some := list(itertools.islice(wanted, TOGETHER)):  # their frames take megabytes
             told = [_tracked(prefix(net, depth), some, pool) for depth in sorted(depths)]
@@ -232,7 +239,8 @@ def of_samples(
         value = losses.iou(decode(logits, config), s.box.expand(len(logits), -1, -1))
         return vocabulary.entropy(logits.float().cpu().numpy(), config), value
 
-    for number in range(max(2, -(-samples // (2 * batch)))):
+    rounds = max(2, -(-samples // (2 * batch)))
+    for number in range(rounds):
         rng = torch.Generator(device).manual_seed(4242 + number)
         drawn = plan(sampler, config, AS_TRACKED, batch, config.templates, rng)
         s = render(sampler.pack.pictures, o, drawn, config)
@@ -251,6 +259,8 @@ def of_samples(
         unsure, _ = look(s)
         entropy.append(unsure[:, keep])
         hits.append(np.zeros((len(depths), int(keep.sum())), bool))
+        if (number + 1) % 4 == 0 or number + 1 == rounds:
+            log.info("for the score %d of %d samples are measured", 2 * batch * (number + 1), 2 * batch * rounds)
     x = np.concatenate(entropy, 1).astype(np.float64)
     evidence = Evidence(x, np.zeros_like(x), np.concatenate(hits, 1), np.arange(x.shape[1]))
     return evidence, np.concatenate(overlaps, 1)
@@ -269,7 +279,7 @@ def export_run(
     precision: str = "fp16",
     device: str = "cpu",
 ) -> list[Path]:
-    """Write model files and cards of a checkpoint.
+    """Write model files and cards of a checkpoint. A score that cannot be calibrated stays as the checkpoint has it.
 
     Args:
         path: the checkpoint.
@@ -299,9 +309,8 @@ def export_run(
     if unread := [depth for depth in chosen if depth not in taught]:
         log.warning("%s has not learned to read a box after layers %s: give its stage --exits", path, unread)
     if sampler and samples and sampler.empty:
-        raise InputError(
-            "nothing of the data is held out, it is too small to calibrate the score on: add data, or give --samples 0"
-        )
+        log.warning("nothing of the data is held out, it is too small: the score is not calibrated and stays as it was")
+        sampler = None
     net = FARTrack(config).to(device)
     net.load_state_dict(weights)
     found = calibrate(net.eval(), sampler, chosen, samples, clips, device) if sampler and samples else {}
