@@ -170,6 +170,7 @@ def test_an_exported_file_is_tracked_with(pack, config, tmp_path):
 
     path = FrameTrainer(config, TrainConfig(out=tmp_path, batch=4, precision="float32"), pack).save()
     (file,) = export_run(path, tmp_path / "out", (2,), None, 0)
+    assert sorted(finish.written([file], onnx=True)) == sorted((tmp_path / "out").iterdir())
     frame = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
     for model, runtime in ((file, "torch"), (file.with_suffix(".onnx"), "onnxruntime")):
         tracker = Tracker(model, runtime=runtime)

@@ -104,6 +104,8 @@ def test_a_few_clips_will_do(at, tmp_path, caplog):
     go("export", *export)
     assert "nothing of the data is held out" in caplog.text and "stays as it was" in caplog.text
     assert json.loads((tmp_path / "models/depth3.json").read_text())["calibration"] is None
+    files = sorted(map(str, (tmp_path / "models").iterdir()))
+    assert sorted(caplog.messages[-len(files) :]) == files and len(files) == 2  # all that was written is told
 
     def none(rows, files):
         clips(rows, files)

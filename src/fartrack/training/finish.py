@@ -362,7 +362,7 @@ def check_outputs(
         for read in (path, *also):
             if _same(state, read):
                 raise InputError(f"--state {state} is {read} itself, which is read: give another name")
-        if twice := next((file for file in _written(files, onnx) if _same(state, file)), None):
+        if twice := next((file for file in written(files, onnx) if _same(state, file)), None):
             raise InputError(f"--state {state} is {twice}, which --out will hold: give another name")
 
 
@@ -382,14 +382,14 @@ def _model_files(
     return {depth: out / f"{name}.safetensors" for depth, name in names.items()}
 
 
-def _written(files: Sequence[Path], onnx: bool) -> list[Path]:
+def written(files: Sequence[Path], onnx: bool) -> list[Path]:
     """All that an export writes: a card beside each model file, and an ONNX file where wanted."""
     suffixes = (".safetensors", ".json", ".onnx") if onnx else (".safetensors", ".json")
     return [file.with_suffix(suffix) for file in files for suffix in suffixes]
 
 
 def _refuse_to_replace(files: Sequence[Path], reads: Sequence[Path], onnx: bool) -> None:
-    for file in _written(files, onnx):
+    for file in written(files, onnx):
         if lost := next((read for read in reads if _same(file, read)), None):
             raise InputError(f"{file} is {lost} itself, which is read: give another --out")
         if file.suffix == ".onnx":

@@ -351,7 +351,7 @@ class Export(Machine):
     """Held-out clips of 96 frames that are tracked: what the score is calibrated on where tracks or masks are held out,
     else, and with 0, it is the samples."""
     onnx: bool = True
-    """Write ONNX files beside the safetensors."""
+    """Whether ONNX files are written beside the safetensors; --no-onnx leaves them out."""
     precision: Literal["fp32", "fp16"] = "fp16"
     """Of the weights in the ONNX files."""
     state: Path | None = None

@@ -32,7 +32,7 @@ from fartrack.training.backbone import BackboneTrainer, can_match, matching, wit
 from fartrack.training.cache import read_cached
 from fartrack.training.data import Resident, Supply, describe_pack, find_data, open_data
 from fartrack.training.features import TABLE, TeacherFeatures, make_features
-from fartrack.training.finish import check_outputs, export_run
+from fartrack.training.finish import check_outputs, export_run, written
 from fartrack.training.frame import Distiller, FrameTrainer
 from fartrack.training.loop import LAST, Trainer
 from fartrack.training.options import (
@@ -357,7 +357,7 @@ def _export(options: Export) -> int:
     )  # fmt: skip
     if options.state:
         checkpoint.compact(options.checkpoint, options.state)
-    for file in [*files, *([options.state] if options.state else [])]:
+    for file in [*written(files, options.onnx), *([options.state] if options.state else [])]:
         log.info("%s", file)
     return 0
 
