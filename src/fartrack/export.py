@@ -92,7 +92,6 @@ def export(
     refuse_to_replace(path)
     _check_numbers(path, state_of(net), precision)
     weights = state_of(without_idle_biases(net))
-    _check_numbers(path, weights, precision)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, so that renaming is one step; of this call alone, for another may write beside it.

@@ -222,20 +222,15 @@ class _Builder:
         start, stop = columns or (0, len(self.weights[f"{name}.bias"]))
         if not exact and self.precision == "int8" and self.ranges and name in self.ranges.bounds:
             return self._linear_int8(x, name, slice(start, stop), gain)
-        w = self.weight(f"{name}.weight", transposed=True)
-        if columns:
-            w = self.cut(w, 1, start, stop)
-        if gain is not None:
-            w = self.op("Mul", w, gain)
-        product = self.op("MatMul", x, w)
+
+        def wanted(whole: str, axis: int) -> str:
+            some = self.cut(whole, axis, start, stop) if columns else whole
+            return some if gain is None else self.op("Mul", some, gain)
+
+        product = self.op("MatMul", x, wanted(self.weight(f"{name}.weight", transposed=True), 1))
         if start and not self.weights[f"{name}.bias"][start:stop].any():  # keys and values, which `export` leaves none
             return product
-        b = self.weight(f"{name}.bias")
-        if columns:
-            b = self.cut(b, 0, start, stop)
-        if gain is not None:
-            b = self.op("Mul", b, gain)
-        return self.op("Add", product, b)
+        return self.op("Add", product, wanted(self.weight(f"{name}.bias"), 0))
 
     def _linear_int8(self, x: str, name: str, columns: slice, gain: Array | None) -> str:
         assert self.ranges is not None

@@ -48,14 +48,12 @@ def _core() -> ov.Core:
 
 
 class Request:
-    """A model compiled for one shape, to which what it reads and writes stays bound: that takes longer than a layer."""
+    """A model compiled for one shape, to which what it reads stays bound, for binding takes longer than a layer."""
 
     def __init__(self, model: ov.Model, settings: Mapping[str, object]) -> None:
         self._request = core().compile_model(model, "CPU", settings).create_infer_request()
         self._kinds = {port.get_any_name(): port.get_element_type().to_dtype() for port in model.inputs}
         self._bound: dict[str, tuple[int, npt.NDArray[np.generic]]] = {}
-        self._written: dict[str, ov.Tensor] = {}
-        self._fixed = not model.is_dynamic()
 
     def __call__(self, feeds: Mapping[str, npt.NDArray[np.generic]], names: Sequence[str]) -> list[Floats]:
         """Run on the inputs, and copy the outputs of these names."""
@@ -68,14 +66,7 @@ class Request:
                 self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
                 self._bound[name] = place, array
         self._request.infer(None, share_inputs=True, share_outputs=True)
-        return [self._output(name).data.copy() for name in names]
-
-    def _output(self, name: str) -> ov.Tensor:
-        if not self._fixed:
-            return self._request.get_tensor(name)
-        if name not in self._written:
-            self._written[name] = self._request.get_tensor(name)
-        return self._written[name]
+        return [self._request.get_tensor(name).data.copy() for name in names]
 
 
 Compiled = dict[tuple[int, int, int], Request]

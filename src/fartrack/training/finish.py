@@ -81,6 +81,11 @@ class Evidence:
     """(N,) number of the clip, or of the sample: what is fitted on is not measured on."""
 
 
+def _one_sided(hit: npt.NDArray[np.bool_]) -> bool:
+    """Whether all are hits, or none: nothing can be fitted to that."""
+    return bool(hit.all() or not hit.any())
+
+
 def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
     """Coefficients of ``sigmoid(b[0] + x @ b[1:])`` with the greatest likelihood (a little ridge keeps them finite).
 
@@ -91,7 +96,7 @@ def fit_logistic(x: Floats, hit: npt.NDArray[np.bool_]) -> Floats:
     Raises:
         InputError: all are hits, or none.
     """
-    if hit.all() or not hit.any():
+    if _one_sided(hit):
         raise InputError(f"the score cannot be fitted: {int(hit.sum())} of {len(hit)} boxes were hits")
     mean, deviation = x.mean(0), np.maximum(x.std(0), 1e-9)
     design = np.concatenate([np.ones((len(x), 1)), (x - mean) / deviation], 1)
@@ -148,7 +153,7 @@ def calibrate(
     result = {}
     for row, depth in enumerate(sorted(depths)):
         x, hit = np.stack([evidence.entropy[row], evidence.change[row]], 1), evidence.hit[row]
-        if any(hit[half].all() or not hit[half].any() for half in (odd, ~odd)):
+        if _one_sided(hit[odd]) or _one_sided(hit[~odd]):
             log.warning(
                 "the score after layer %d cannot be calibrated and stays as it was: %d of %d held-out boxes were hits, "
                 "and each half of them needs hits and misses; %s", depth, hit.sum(), len(hit), advice,
